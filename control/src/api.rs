@@ -1,0 +1,239 @@
+//! The local HTTP API's words: what the daemon answers and the command line asks.
+//!
+//! JSON over a unix socket (`<run-dir>/weft.sock`, mode 0660). Keys are snake_case and only ever added to.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `GET /status` | – | [`Status`] |
+//! | `GET /report` | – | [`Report`] |
+//! | `GET /ps` | – | `[`[`Attachment`]`]` |
+//! | `POST /connect` | [`ConnectRequest`] | `{}` |
+//! | `POST /forget` | [`ForgetRequest`] | `{}` |
+//! | `POST /attach`, `POST /detach` | [`AttachRequest`] | [`AttachReply`] |
+//! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
+//! | `POST /stop`, `POST /reset` | – | `{}` before the daemon goes |
+//!
+//! A failure is 4xx (the request's fault) or 5xx (ours) with an [`ApiError`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Why a request failed: one line that names the culprit and what is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// The line.
+    pub error: String,
+}
+
+/// Add peers to the targets and dial them at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectRequest {
+    /// `host[:port]`, `[v6]:port` or a DNS name.
+    pub peers: Vec<String>,
+    /// Empty the target list first.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// Remove peers from the targets, spelt as they were given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetRequest {
+    /// The targets.
+    pub peers: Vec<String>,
+}
+
+/// Attach a container to, or detach it from, the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// `NAME|ID`, `netns:NAME`, `netns:/path` or `pid:N`.
+    pub container: String,
+    /// Address arguments as typed: `[ip:]CIDR`, `net:CIDR`, `net:default`.
+    pub addresses: Vec<String>,
+    /// Route 224.0.0.0/4 to the interface.
+    #[serde(default = "yes")]
+    pub multicast_route: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The addresses that an attach or detach was about, in the order asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachReply {
+    /// Without prefix lengths.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// One container interface, a line of `weft ps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Docker's id cut to 12, or the container as it was named; `weave:expose` for the host.
+    pub id: String,
+    /// MAC of `ethwe`.
+    pub mac: String,
+    /// Addresses with prefix length.
+    pub addresses: Vec<IpNet>,
+}
+
+/// Measure towards a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchRequest {
+    /// Peer name, nickname or PeerId.
+    pub peer: String,
+    /// Seconds for each of the three parts (throughput, packets, latency).
+    pub seconds: u32,
+}
+
+/// A step of a running `weft bench`; the last has `done`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchProgress {
+    /// `throughput`, `packets` or `latency`.
+    pub phase: String,
+    /// Seconds into this phase, and its length.
+    pub elapsed_s: f64,
+    /// Length of the phase in seconds.
+    pub phase_s: f64,
+    /// Set on the last line.
+    #[serde(default)]
+    pub done: Option<BenchResult>,
+}
+
+/// What `weft bench` measured, by the receiver's count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchResult {
+    /// Gbit/s of frame bytes with MTU-size frames.
+    pub throughput_gbps: f64,
+    /// Share of those frames that did not arrive, 0 to 1.
+    pub throughput_loss: f64,
+    /// 64-byte frames a second.
+    pub packets_per_s: f64,
+    /// Share of those frames that did not arrive, 0 to 1.
+    pub packets_loss: f64,
+    /// Round trips in microseconds at percentiles 50, 90, 99, 99.9 and the maximum.
+    pub latency_us: [f64; 5],
+    /// Round trips measured.
+    pub latency_count: u64,
+}
+
+/// What `weft status` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// weft's version.
+    pub version: String,
+    /// 48-bit name, as a MAC.
+    pub name: String,
+    /// Host name unless given.
+    pub nickname: String,
+    /// Full PeerId, 32 hex digits.
+    pub peer_id: String,
+    /// The network's name.
+    pub network: String,
+    /// TCP and UDP port.
+    pub port: u16,
+    /// `password`, `token` or `open`.
+    pub membership: String,
+    /// True when unknown peers may be dialled.
+    pub discovery: bool,
+    /// Overlay MTU in bytes.
+    pub mtu: u16,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// Targets, as given.
+    pub targets: Vec<Target>,
+    /// One per peer or attempt.
+    pub connections: Vec<Connection>,
+    /// The engine's part.
+    pub engine: EngineStatus,
+}
+
+/// A peer that somebody named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// As typed.
+    pub address: String,
+    /// `connected`, `connecting`, `waiting`, `refused` or `self`.
+    pub state: String,
+    /// Why, and when the next attempt is.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// One link or attempt, a line of `weft status connections`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// True if we dialled.
+    pub outbound: bool,
+    /// Remote address of the link.
+    pub address: String,
+    /// `connecting`, `pending`, `established`, `failed`, `retrying`.
+    pub state: String,
+    /// Peer's 48-bit name, empty until known.
+    pub name: String,
+    /// Peer's nickname, empty until known.
+    pub nickname: String,
+    /// Full PeerId, empty until known.
+    pub peer_id: String,
+    /// Data cipher once a session is active.
+    #[serde(default)]
+    pub cipher: Option<String>,
+    /// Data path, if up.
+    #[serde(default)]
+    pub path: Option<PathReport>,
+    /// Extra words: why it failed, when it retries.
+    #[serde(default)]
+    pub detail: String,
+    /// Rekeys completed since the peer is known.
+    #[serde(default)]
+    pub rekeys: u64,
+}
+
+/// The data path to a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathReport {
+    /// Underlay address in use.
+    pub address: String,
+    /// `direct`, or `via NAME`.
+    pub kind: String,
+    /// Smoothed round trip, milliseconds.
+    pub rtt_ms: f64,
+    /// Largest inner frame payload (overlay MTU) that crosses in one datagram, bytes.
+    pub mtu: u16,
+    /// Share of probes lost, 0 to 1.
+    pub loss: f64,
+}
+
+/// The engine's part of the status.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// `io_uring` or `epoll`.
+    pub backend: String,
+    /// Why that backend, when it is not the best one.
+    #[serde(default)]
+    pub backend_reason: String,
+    /// Worker threads.
+    pub workers: u16,
+    /// Offloads in use, e.g. `vnet_hdr`, `tso4`, `uso4`, `udp_segment`, `udp_gro`.
+    pub offloads: Vec<String>,
+    /// For anything not at its best: what, and why.
+    pub notes: Vec<String>,
+    /// Cipher implementations measured at start, fastest first: name and MB/s.
+    pub ciphers: Vec<(String, f64)>,
+    /// Frames, bytes, datagrams and drops since start, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Everything, as `weft report` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The status.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Attached containers.
+    pub attachments: Vec<Attachment>,
+    /// Control's counters by name.
+    pub control_counters: BTreeMap<String, u64>,
+}

@@ -1,0 +1,3 @@
+//! Decides for weft: peers, links, sessions, containers.
+
+pub mod api;

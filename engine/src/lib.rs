@@ -1,0 +1,7 @@
+//! Moves weft's frames: TAP queues, sealing, UDP trains.
+
+pub mod bridge;
+pub mod command;
+pub mod config;
+pub mod path;
+pub mod session;
