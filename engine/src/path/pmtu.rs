@@ -309,3 +309,137 @@ impl Pmtu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::tests::sim::{address, epoch, ms};
+
+    /// In use, and settled at the limit of an Ethernet.
+    fn settled(now: Instant) -> Pmtu {
+        let mut pmtu = Pmtu::new(address("192.0.2.1:1"), 1500);
+        pmtu.begin();
+        while let Some((id, len)) = pmtu.next_trial(u64::from(pmtu.limit), now) {
+            assert!(pmtu.trial_answered(id, len, now));
+        }
+        pmtu.advance(ms(50), now);
+        assert_eq!(pmtu.confirmed(), 1472);
+        pmtu
+    }
+
+    #[test]
+    fn full_size_probes_that_vanish_among_answered_ones_give_the_size_up() {
+        let mut pmtu = settled(epoch());
+        pmtu.full_lost(1472);
+        for _ in 0..4 {
+            pmtu.small_answered();
+            pmtu.full_lost(1472);
+        }
+        assert!((pmtu.confirmed(), pmtu.suspicious()) == (1472, true));
+        pmtu.full_lost(1472);
+        assert!((pmtu.confirmed(), pmtu.suspicious()) == (1200, false));
+    }
+
+    #[test]
+    fn a_path_on_which_nothing_is_answered_keeps_its_size() {
+        let mut pmtu = settled(epoch());
+        for _ in 0..30 {
+            pmtu.full_lost(1472);
+        }
+        assert_eq!(pmtu.confirmed(), 1472);
+    }
+
+    #[test]
+    fn lost_small_probes_raise_the_number_of_full_ones_that_must_vanish() {
+        let mut pmtu = settled(epoch());
+        pmtu.full_lost(1472);
+        for _ in 0..4 {
+            pmtu.small_lost();
+            pmtu.small_answered();
+        }
+        // 6 + 4 * 3 / 2
+        for _ in 1..11 {
+            pmtu.full_lost(1472);
+        }
+        assert_eq!(pmtu.confirmed(), 1472);
+        pmtu.full_lost(1472);
+        assert_eq!(pmtu.confirmed(), 1200);
+    }
+
+    #[test]
+    fn one_full_size_answer_ends_the_suspicion() {
+        let now = epoch();
+        let mut pmtu = settled(now);
+        for _ in 0..20 {
+            pmtu.small_answered();
+            for _ in 0..5 {
+                pmtu.full_lost(1472);
+            }
+            pmtu.crossed(1472, now);
+        }
+        assert!((pmtu.confirmed(), pmtu.suspicious()) == (1472, false));
+    }
+
+    #[test]
+    fn losses_of_a_size_no_longer_used_mean_nothing() {
+        let mut pmtu = settled(epoch());
+        pmtu.full_lost(1372);
+        assert!(!pmtu.suspicious());
+    }
+
+    #[test]
+    fn an_answer_that_saw_fewer_bytes_confirms_nothing() {
+        let now = epoch();
+        let mut pmtu = Pmtu::new(address("192.0.2.1:1"), 1500);
+        pmtu.begin();
+        let (id, len) = pmtu.next_trial(7, now).expect("a trial");
+        assert!(pmtu.trial_answered(id, len - 1, now));
+        assert_eq!(pmtu.confirmed(), BASE);
+        assert!(pmtu.trial_answered(id, len, now));
+        assert_eq!(pmtu.confirmed(), len);
+    }
+
+    #[test]
+    fn a_size_gets_three_tries() {
+        let mut now = epoch();
+        let mut pmtu = Pmtu::new(address("192.0.2.1:1"), 1232);
+        pmtu.begin();
+        for id in 1..=3 {
+            assert_eq!(pmtu.next_trial(id, now), Some((1, 1204)));
+            assert_eq!(pmtu.next_trial(9, now), None);
+            now += ms(50);
+            pmtu.advance(ms(50), now);
+        }
+        assert_eq!(pmtu.next_trial(9, now), None);
+        assert_eq!(
+            pmtu.phase,
+            Phase::Settled {
+                raise_at: now + RAISE_EVERY
+            }
+        );
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_try_still_counts() {
+        let mut now = epoch();
+        let mut pmtu = Pmtu::new(address("192.0.2.1:1"), 1500);
+        pmtu.begin();
+        let (id, len) = pmtu.next_trial(1, now).expect("a trial");
+        now += ms(50);
+        pmtu.advance(ms(50), now);
+        while pmtu.next_trial(2, now).is_some() {}
+        assert!(pmtu.trial_answered(id, len, now));
+        assert_eq!(pmtu.confirmed(), len);
+    }
+
+    #[test]
+    fn a_path_not_in_use_learns_nothing() {
+        let now = epoch();
+        let mut pmtu = settled(now);
+        pmtu.end();
+        pmtu.crossed(1472, now);
+        pmtu.refused(1400);
+        assert_eq!((pmtu.confirmed(), pmtu.deadline(ms(50))), (BASE, None));
+        assert_eq!(pmtu.next_trial(1, now), None);
+    }
+}

@@ -4,4 +4,4 @@ mod by_hand;
 mod liveness;
 mod mtu;
 mod roaming;
-mod sim;
+pub(super) mod sim;

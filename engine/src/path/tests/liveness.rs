@@ -92,7 +92,7 @@ fn thirty_percent_loss_for_an_hour_is_no_reason_to_go_down() {
                 ..Way::default()
             },
         );
-        sim.run_until(secs(10), Sim::both_up).expect("up");
+        sim.run_until(secs(60), Sim::both_up).expect("up");
         sim.run_for(secs(3600));
         assert_eq!((sim.downs(0), sim.downs(1)), (0, 0), "seed {seed}");
         let loss = sim.ends[0].paths.current().expect("up").loss;
@@ -244,8 +244,13 @@ fn an_idle_path_costs_one_probe_a_second() {
 
 #[test]
 fn addresses_that_never_answer_get_a_burst_and_then_one_probe_in_5_s() {
-    let mut sim = one(7, Way::default());
-    sim.ways(|way| way.cut = true);
+    let mut sim = one(
+        7,
+        Way {
+            cut: true,
+            ..Way::default()
+        },
+    );
     let peer = address("198.51.100.2:6783");
     sim.run_for(secs(120));
     let sent: Vec<_> = sim
@@ -368,7 +373,12 @@ fn a_much_better_address_is_adopted_and_a_slightly_better_one_is_not() {
         .iter_mut()
         .for_each(|way| way.latency = ms(10));
     let moved = sim.run_until(secs(120), |sim| sim.address_in_use(0) == Some(second));
-    assert!(moved.expect("moved at all") <= secs(60));
+    // The smoothed round trip takes a few turns, and it must have been better three times.
+    let moved = moved.expect("moved at all");
+    assert!(
+        moved >= secs(12) && moved <= secs(60),
+        "moved after {moved:?}"
+    );
     assert_eq!(sim.downs(0), 0);
 }
 
@@ -400,14 +410,39 @@ fn two_equal_addresses_with_jitter_do_not_make_data_wander() {
 fn a_stalled_worker_does_not_take_a_living_path_down() {
     let mut sim = one(11, Way::default());
     sim.run_for(secs(10));
-    for _ in 0..10 {
+    for stall in 1..20 {
+        let sent = sim.ends[0].sent.len();
+        sim.run_until(secs(2), |sim| sim.ends[0].sent.len() > sent)
+            .expect("a probe or an answer");
         sim.ends[0].stalled = true;
-        sim.run_for(secs(2));
-        sim.now += secs(20);
+        sim.run_for(secs(stall));
         sim.ends[0].stalled = false;
         sim.run_for(secs(5));
     }
     assert_eq!(sim.downs(0), 0);
+}
+
+#[test]
+fn an_address_that_died_with_the_one_in_use_is_not_taken_for_alive() {
+    let mut sim = two(
+        12,
+        Way::default(),
+        Way {
+            latency: ms(30),
+            ..Way::default()
+        },
+    );
+    sim.run_for(ms(17_500));
+    let second = sim.underlays[1].addresses[1];
+    for underlay in &mut sim.underlays {
+        underlay.ways[0].refused = true;
+        underlay.ways[1].cut = true;
+    }
+    sim.ends[0].data_every = Some(ms(50));
+    assert!(sim.run_until(secs(1), |sim| !sim.is_up(0)).is_some());
+    sim.run_for(secs(60));
+    let to_second = |told: &Told| matches!(told, Told::Changed(path) | Told::Up(path) if path.address == second);
+    assert_eq!(sim.count(0, to_second), 0);
 }
 
 #[test]

@@ -20,11 +20,11 @@ use crate::path::{PathConfig, PathOutput, PathStatus, Paths, SendFailure};
 /// Header, kind, meta and tag around a message.
 pub(super) const SEAL_LEN: u16 = 34;
 
-pub(super) fn ms(ms: u64) -> Duration {
+pub(in crate::path) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub(super) fn secs(secs: u64) -> Duration {
+pub(in crate::path) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
@@ -32,11 +32,11 @@ pub(super) fn secs(secs: u64) -> Duration {
     clippy::disallowed_methods,
     reason = "an Instant cannot be made otherwise; only differences matter"
 )]
-pub(super) fn epoch() -> Instant {
+pub(in crate::path) fn epoch() -> Instant {
     Instant::now()
 }
 
-pub(super) fn address(text: &str) -> SocketAddr {
+pub(in crate::path) fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
@@ -111,7 +111,7 @@ pub(super) struct End {
     pub(super) data_received: usize,
     /// Datagrams longer than this, with headers, are refused by its own kernel.
     pub(super) local_mtu: u16,
-    /// It is not run (overloaded, suspended).
+    /// It is not run (overloaded, suspended); what arrives waits.
     pub(super) stalled: bool,
 }
 
@@ -154,6 +154,7 @@ impl Sim {
         sim
     }
 
+    #[expect(clippy::print_stdout, reason = "a failed test shows its seed")]
     pub(super) fn without_session(seed: u64, config: PathConfig, underlays: Vec<Underlay>) -> Self {
         println!("simulation seed {seed}");
         let start = epoch();
@@ -288,11 +289,6 @@ impl Sim {
         self.flights.push(Reverse(flight));
     }
 
-    /// Someone on the way sends on, from an address of their own, a datagram of end `1 - to_end`'s.
-    pub(super) fn inject_data(&mut self, to_end: usize, from: SocketAddr) {
-        self.call(to_end, |paths, now| paths.heard(from, now));
-    }
-
     pub(super) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.step(end) {}
@@ -361,6 +357,13 @@ impl Sim {
         let Some(Reverse(flight)) = self.flights.pop() else {
             return;
         };
+        if self.ends[flight.to_end].stalled {
+            let later = Flight {
+                at: self.now + ms(1),
+                ..flight
+            };
+            return self.flights.push(Reverse(later));
+        }
         let Flight {
             to_end,
             from,
