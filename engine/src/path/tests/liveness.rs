@@ -428,7 +428,7 @@ fn an_address_that_died_with_the_one_in_use_is_not_taken_for_alive() {
         12,
         Way::default(),
         Way {
-            latency: ms(30),
+            latency: ms(250),
             ..Way::default()
         },
     );
