@@ -21,7 +21,8 @@ const CHALLENGE_PROBES: u8 = 3;
 const CHALLENGE_GAP: Duration = Duration::from_millis(300);
 /// An address is challenged again only after this: copies of datagrams that someone re-injects from false
 /// addresses must not make us send more than they do.
-const CHALLENGE_EVERY: Duration = Duration::from_secs(5);
+/// Three probes in this time are as many as a living path gets.
+const CHALLENGE_EVERY: Duration = Duration::from_secs(3);
 /// Answers needed in a row, or nearly, from an address that was given up lately.
 const ANSWERS_AFTER_DOWN: u8 = 3;
 /// Three tries of one size in 150 ms on a LAN, well above its round trip.

@@ -3,7 +3,7 @@
 //! ```text
 //!   data, or a probe marked "in use",       answered                    Changed; the old address is
 //!   from another address ──────► challenge ──────────► data goes there  kept for 10 s
-//!                                    └── 3 probes unanswered: nothing for 5 s, and then forgotten
+//!                                    └── 3 probes unanswered: none for 3 s; forgotten after 6 s
 //! ```
 //!
 //! An address that already answers is not followed: the peer has several and may use another than we do.
@@ -15,8 +15,8 @@ use super::Paths;
 use crate::config::PATHS_LEARNED_MAX;
 use crate::path::candidate::{Candidate, Reason, is_probeable};
 
-/// A learned address that never answered is kept this long...
-const UNANSWERED_KEEP: Duration = Duration::from_secs(5);
+/// A learned address that never answered is kept this long: for two challenges...
+const UNANSWERED_KEEP: Duration = Duration::from_secs(6);
 /// ...and cannot be pushed out for the first part of it: the three probes of a challenge.
 const UNANSWERED_GUARD: Duration = Duration::from_secs(1);
 /// For this long after a move what still arrives from the old address is late, not a move back.
