@@ -288,11 +288,6 @@ impl Sim {
         self.flights.push(Reverse(flight));
     }
 
-    /// Someone on the way sends on, from an address of their own, a datagram of end `1 - to_end`'s.
-    pub(super) fn inject_data(&mut self, to_end: usize, from: SocketAddr) {
-        self.call(to_end, |paths, now| paths.heard(from, now));
-    }
-
     pub(super) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.step(end) {}
