@@ -8,3 +8,16 @@ pub const LANES_MAX: usize = 16;
 pub const CANDIDATES_MAX: usize = 8;
 /// A message inside a session: what fits in one datagram of the smallest path (1200 bytes).
 pub const MESSAGE_LEN_MAX: usize = 1150;
+
+/// Pieces a super-frame may be cut into: 64 KiB of the smallest segments that the kernel's TCP makes (36 bytes).
+pub const SPLIT_SEGMENTS_MAX: usize = 2048;
+/// IPv6 extension headers that are walked to find TCP or UDP; more is an attack or a laboratory.
+pub const IPV6_EXTENSIONS_MAX: usize = 8;
+/// Header bytes that a coalesced run may own: two VLAN tags, IPv6 and the longest TCP header are 122.
+pub const COALESCE_HEADER_LEN_MAX: usize = 128;
+/// Runs open at once; a bit each in a `u32`. Receive offload hands over a few flows at a time.
+pub const COALESCE_RUNS_MAX: usize = 32;
+/// Segments of one run: what the kernels since 5.15 take as one UDP super-frame, and 64 KiB of TCP at 1 KiB.
+pub const COALESCE_SEGMENTS_MAX: usize = 64;
+/// Frames held between two flushes: a batch of 64 receives with 64 datagrams each, twice.
+pub const COALESCE_FRAMES_MAX: usize = 8192;

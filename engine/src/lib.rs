@@ -3,5 +3,7 @@
 pub mod bridge;
 pub mod command;
 pub mod config;
+pub mod io;
 pub mod path;
 pub mod session;
+pub mod wire;
