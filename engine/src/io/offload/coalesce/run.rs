@@ -6,7 +6,9 @@ use super::{CoalesceConfig, low16};
 use crate::config::COALESCE_HEADER_LEN_MAX;
 use crate::io::offload::checksum::{fold, pseudo_header, sum};
 use crate::io::offload::field::{array, be16, be32, put};
-use crate::io::offload::headers::{Headers, IPV6_HEADER_LEN, Transport, UDP_HEADER_LEN};
+use crate::io::offload::headers::{
+    Headers, IPV4_HEADER_LEN_MIN, IPV6_HEADER_LEN, Transport, UDP_HEADER_LEN,
+};
 use crate::io::offload::split::{CWR, FIN, PSH, TCP_FLAGS_OFFSET};
 use crate::io::offload::vnet::VnetHeader;
 
@@ -38,7 +40,7 @@ impl Segment {
         let (mut id, mut counted) = (0, false);
         if !headers.ipv6 {
             // A wrong header checksum must stay wrong, so such a packet is not rewritten.
-            if fold(sum(frame.get(headers.l3..headers.l4)?)) != 0xffff {
+            if fold(header_sum(frame, headers.l3, headers.l4)) != 0xffff {
                 return None;
             }
             id = be16(frame, headers.l3 + 4)?;
@@ -160,8 +162,7 @@ impl Run {
         {
             return false;
         }
-        let ethernet =
-            array::<14>(ours, 0) == array(frame, 0) && ours.get(14..l3) == frame.get(14..l3);
+        let ethernet = array::<14>(ours, 0) == array(frame, 0) && words_equal(ours, frame, 14, l3);
         let internet = if ipv6 {
             // Version, class and label; next header and hop limit, addresses.
             array::<4>(ours, l3) == array(frame, l3)
@@ -171,7 +172,7 @@ impl Run {
             array::<2>(ours, l3) == array(frame, l3)
                 && array::<4>(ours, l3 + 6) == array(frame, l3 + 6)
                 && array::<8>(ours, l3 + 12) == array(frame, l3 + 12)
-                && (l4 == l3 + 20 || ours.get(l3 + 20..l4) == frame.get(l3 + 20..l4))
+                && words_equal(ours, frame, l3 + 20, l4)
         };
         ethernet
             && internet
@@ -192,7 +193,7 @@ impl Run {
             && flags(ours) == flags(frame)
             && array::<2>(ours, l4 + 14) == array(frame, l4 + 14)
             && array::<2>(ours, l4 + 18) == array(frame, l4 + 18)
-            && (payload == l4 + 20 || ours.get(l4 + 20..payload) == frame.get(l4 + 20..payload))
+            && words_equal(ours, frame, l4 + 20, payload)
     }
 
     /// Says whether the run goes between these IP addresses.
@@ -225,7 +226,7 @@ impl Run {
             put(header, l3 + 2, low16(end - l3).to_be_bytes());
             put(header, l3 + 4, span.id.to_be_bytes());
             put(header, l3 + 10, [0, 0]);
-            let checksum = !fold(sum(header.get(l3..l4).unwrap_or_default()));
+            let checksum = !fold(header_sum(header, l3, l4));
             put(header, l3 + 10, checksum.to_be_bytes());
         }
         let mut gso_type = match (transport, ipv6) {
@@ -258,6 +259,29 @@ impl Run {
             vnet.gso_size = low16(span.size);
         }
         (vnet, header)
+    }
+}
+
+/// Compares what lies between `from` and `to`, options or tags, a multiple of four bytes and most often few.
+#[inline]
+fn words_equal(ours: &[u8], theirs: &[u8], from: usize, to: usize) -> bool {
+    let mut at = from;
+    while at < to {
+        if array::<4>(ours, at) != array(theirs, at) {
+            return false;
+        }
+        at += 4;
+    }
+    true
+}
+
+/// Sums the IPv4 header between `l3` and `l4`.
+#[inline]
+fn header_sum(frame: &[u8], l3: usize, l4: usize) -> u64 {
+    match array::<IPV4_HEADER_LEN_MIN>(frame, l3) {
+        // A fixed length is several times faster.
+        Some(header) if l4 == l3 + IPV4_HEADER_LEN_MIN => sum(&header),
+        _ => sum(frame.get(l3..l4).unwrap_or_default()),
     }
 }
 

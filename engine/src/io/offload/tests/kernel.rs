@@ -168,13 +168,17 @@ fn complete(frame: &mut [u8], l4: usize, protocol: u8) {
 }
 
 /// Sets what does not count out of the comparison: the identification of an IPv4 packet that has DF set (RFC 6864).
+/// A packet whose header checksum is wrong has to stay as it is.
 pub(super) fn without_atomic_id(mut frame: Vec<u8>) -> Vec<u8> {
     let l3 = l3_of(&frame);
-    if is_ipv4(&frame) && be16(&frame, l3 + 6) & 0x4000 != 0 {
+    let header = l3..l3 + usize::from(frame[l3] & 15) * 4;
+    if is_ipv4(&frame)
+        && be16(&frame, l3 + 6) & 0x4000 != 0
+        && sum(&[&frame[header.clone()]]) == 0xffff
+    {
         put16(&mut frame, l3 + 4, 0);
         put16(&mut frame, l3 + 10, 0);
-        let header_len = usize::from(frame[l3] & 15) * 4;
-        let checksum = !sum(&[&frame[l3..l3 + header_len]]);
+        let checksum = !sum(&[&frame[header]]);
         put16(&mut frame, l3 + 10, usize::from(checksum));
     }
     frame

@@ -8,6 +8,7 @@ use crate::io::offload::{CoalesceConfig, CoalesceError, Coalescer, VnetHeader, f
 use crate::wire::meta::Meta;
 
 type Frames = Vec<(Meta, Vec<u8>)>;
+type Change = (&'static str, fn(&mut Shape));
 
 /// A segment of the stream that starts at sequence number 0, with `len` payload bytes.
 fn at(shape: &Shape, sequence: u32, len: usize) -> (Meta, Vec<u8>) {
@@ -141,7 +142,7 @@ fn any_difference_in_the_header_ends_the_run() {
         ipv6: true,
         ..base.clone()
     };
-    let changes: [(&str, fn(&mut Shape)); 13] = [
+    let changes: [Change; 13] = [
         ("acknowledgement", |s| s.acknowledgement += 1),
         ("window", |s| s.window += 1),
         ("options", |s| s.option = 2),
