@@ -92,7 +92,7 @@ fn thirty_percent_loss_for_an_hour_is_no_reason_to_go_down() {
                 ..Way::default()
             },
         );
-        sim.run_until(secs(10), Sim::both_up).expect("up");
+        sim.run_until(secs(60), Sim::both_up).expect("up");
         sim.run_for(secs(3600));
         assert_eq!((sim.downs(0), sim.downs(1)), (0, 0), "seed {seed}");
         let loss = sim.ends[0].paths.current().expect("up").loss;
@@ -244,8 +244,13 @@ fn an_idle_path_costs_one_probe_a_second() {
 
 #[test]
 fn addresses_that_never_answer_get_a_burst_and_then_one_probe_in_5_s() {
-    let mut sim = one(7, Way::default());
-    sim.ways(|way| way.cut = true);
+    let mut sim = one(
+        7,
+        Way {
+            cut: true,
+            ..Way::default()
+        },
+    );
     let peer = address("198.51.100.2:6783");
     sim.run_for(secs(120));
     let sent: Vec<_> = sim

@@ -154,6 +154,7 @@ impl Sim {
         sim
     }
 
+    #[expect(clippy::print_stdout, reason = "a failed test shows its seed")]
     pub(super) fn without_session(seed: u64, config: PathConfig, underlays: Vec<Underlay>) -> Self {
         println!("simulation seed {seed}");
         let start = epoch();
@@ -286,11 +287,6 @@ impl Sim {
             what,
         };
         self.flights.push(Reverse(flight));
-    }
-
-    /// Someone on the way sends on, from an address of their own, a datagram of end `1 - to_end`'s.
-    pub(super) fn inject_data(&mut self, to_end: usize, from: SocketAddr) {
-        self.call(to_end, |paths, now| paths.heard(from, now));
     }
 
     pub(super) fn run_for(&mut self, duration: Duration) {
