@@ -154,6 +154,7 @@ impl Sim {
         sim
     }
 
+    #[expect(clippy::print_stdout, reason = "a failed test shows its seed")]
     pub(super) fn without_session(seed: u64, config: PathConfig, underlays: Vec<Underlay>) -> Self {
         println!("simulation seed {seed}");
         let start = epoch();
