@@ -4,6 +4,8 @@
 //!   frames ─► a ═══ wire (a closure: lose, repeat, cut, forge) ═══ b ─► frames
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside `#[test]`")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
