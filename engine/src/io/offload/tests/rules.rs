@@ -141,7 +141,8 @@ fn any_difference_in_the_header_ends_the_run() {
         ipv6: true,
         ..base.clone()
     };
-    let changes: [(&str, fn(&mut Shape)); 13] = [
+    type Change = (&'static str, fn(&mut Shape));
+    let changes: [Change; 13] = [
         ("acknowledgement", |s| s.acknowledgement += 1),
         ("window", |s| s.window += 1),
         ("options", |s| s.option = 2),
