@@ -125,7 +125,7 @@ pub(crate) struct PeerArgs {
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
     /// MTU of the containers, the same on every host of the network; `weft doctor` recommends one.
-    #[arg(long, env = "WEFT_MTU", value_name = "BYTES", default_value_t = 1376, value_parser = clap::value_parser!(u16).range(576..=9000))]
+    #[arg(long, env = "WEFT_MTU", value_name = "BYTES", default_value_t = 1376, value_parser = clap::value_parser!(u16).range(576..=8924))]
     pub(crate) mtu: u16,
     /// Threads that move frames [default: one for each core]
     #[arg(long, env = "WEFT_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
