@@ -49,19 +49,39 @@ struct Check {
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Ok, found: found.into(), mend: None }
+        Self {
+            name,
+            verdict: Verdict::Ok,
+            found: found.into(),
+            mend: None,
+        }
     }
 
     fn warn(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Warn, found: found.into(), mend: Some(mend.into()) }
+        Self {
+            name,
+            verdict: Verdict::Warn,
+            found: found.into(),
+            mend: Some(mend.into()),
+        }
     }
 
     fn fail(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Fail, found: found.into(), mend: Some(mend.into()) }
+        Self {
+            name,
+            verdict: Verdict::Fail,
+            found: found.into(),
+            mend: Some(mend.into()),
+        }
     }
 
     fn line(&self) -> String {
-        let mut line = format!("{:<5} {:<13} {}", self.verdict.word(), self.name, self.found);
+        let mut line = format!(
+            "{:<5} {:<13} {}",
+            self.verdict.word(),
+            self.name,
+            self.found
+        );
         if let Some(mend) = &self.mend {
             line.push_str("; mend: ");
             line.push_str(mend);
@@ -85,15 +105,23 @@ struct Findings {
 /// When stdout cannot be written; a failed check is exit code 1.
 pub(crate) fn run(places: &Places, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let checks = examine(places, args.port);
-    let failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
+    let failed = checks
+        .iter()
+        .filter(|check| check.verdict == Verdict::Fail)
+        .count();
     match places.output {
         Format::Text => output::data(&checks.iter().map(Check::line).collect::<String>())?,
-        Format::Json => output::json(&Findings { healthy: failed == 0, checks })?,
+        Format::Json => output::json(&Findings {
+            healthy: failed == 0,
+            checks,
+        })?,
     }
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    output::talk(&format!("weft: {failed} of the checks failed: this host cannot run weft until they are mended"));
+    output::talk(&format!(
+        "weft: {failed} of the checks failed: this host cannot run weft until they are mended"
+    ));
     Ok(ExitCode::FAILURE)
 }
 
@@ -119,13 +147,19 @@ mod tests {
         let bad = Check::fail("tun", "/dev/net/tun is missing", "modprobe tun");
 
         assert_eq!(good.line(), "ok    kernel        6.12.1\n");
-        assert_eq!(bad.line(), "fail  tun           /dev/net/tun is missing; mend: modprobe tun\n");
+        assert_eq!(
+            bad.line(),
+            "fail  tun           /dev/net/tun is missing; mend: modprobe tun\n"
+        );
     }
 
     #[test]
     fn json_leaves_out_a_mending_that_is_not_needed() {
         let json = serde_json::to_value(Check::ok("kernel", "6.12.1")).unwrap();
 
-        assert_eq!(json, serde_json::json!({ "name": "kernel", "verdict": "ok", "found": "6.12.1" }));
+        assert_eq!(
+            json,
+            serde_json::json!({ "name": "kernel", "verdict": "ok", "found": "6.12.1" })
+        );
     }
 }

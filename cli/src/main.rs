@@ -13,6 +13,7 @@ mod bench;
 mod client;
 mod container;
 mod daemon;
+mod doctor;
 mod failure;
 mod launch;
 mod layers;
@@ -95,7 +96,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             format,
         )?,
         Verb::Completions(args) => complete(args.shell)?,
-        Verb::Demo(_) | Verb::Doctor(_) => anyhow::bail!("later"),
+        Verb::Doctor(args) => return doctor::run(&places, &args),
+        Verb::Demo(_) => anyhow::bail!("later"),
     }
     Ok(ExitCode::SUCCESS)
 }

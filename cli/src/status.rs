@@ -7,6 +7,7 @@
 //!         Service: router ◄───────────┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use weft_control::api::{Connection, EngineStatus, Status, Target};
@@ -227,8 +228,29 @@ fn engine(text: &mut String, engine: &EngineStatus, mtu: u16) {
         row(text, "Ciphers", &ciphers.join(", "));
     }
     row(text, "MTU", &mtu.to_string());
+    row(text, "Dropped", &drops(&engine.counters));
     for note in &engine.notes {
         row(text, "Note", note);
+    }
+}
+
+/// Returns how many frames and datagrams were dropped, and for which reasons, the most frequent first.
+fn drops(counters: &BTreeMap<String, u64>) -> String {
+    let mut reasons: Vec<(u64, &str)> = counters
+        .iter()
+        .filter_map(|(name, count)| Some((*count, name.strip_prefix("drop_")?)))
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    reasons.sort_by_key(|(count, name)| (std::cmp::Reverse(*count), *name));
+    let total: u64 = reasons.iter().map(|(count, _)| count).sum();
+    let words: Vec<String> = reasons
+        .iter()
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    if words.is_empty() {
+        "0".to_owned()
+    } else {
+        format!("{total} ({})", words.join(", "))
     }
 }
 

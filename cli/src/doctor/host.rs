@@ -19,7 +19,12 @@ const RECEIVE_BUFFER_BEST: u64 = 16 << 20;
 const CAPABILITIES: [(u32, &str, bool, &str); 3] = [
     (12, "CAP_NET_ADMIN", true, "to make devices"),
     (13, "CAP_NET_RAW", false, "to announce moved addresses"),
-    (21, "CAP_SYS_ADMIN", false, "to enter containers' namespaces"),
+    (
+        21,
+        "CAP_SYS_ADMIN",
+        false,
+        "to enter containers' namespaces",
+    ),
 ];
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -29,15 +34,25 @@ pub(super) fn kernel() -> Check {
 }
 
 fn judge_kernel(release: &str) -> Check {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= KERNEL_URING {
         return Check::ok("kernel", format!("{release}: io_uring and epoll"));
     }
     if version >= KERNEL_MIN {
-        return Check::warn("kernel", format!("{release}: epoll alone"), "a kernel from 6.1 on adds the io_uring backend");
+        return Check::warn(
+            "kernel",
+            format!("{release}: epoll alone"),
+            "a kernel from 6.1 on adds the io_uring backend",
+        );
     }
-    Check::fail("kernel", format!("{release} is older than 5.15"), "a newer kernel")
+    Check::fail(
+        "kernel",
+        format!("{release} is older than 5.15"),
+        "a newer kernel",
+    )
 }
 
 /// Judges what this process may do.
@@ -47,16 +62,25 @@ pub(super) fn capabilities() -> Check {
 
 fn effective_capabilities() -> u64 {
     let status = read("/proc/self/status");
-    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
+    let hex = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .unwrap_or_default();
     u64::from_str_radix(hex.trim(), 16).unwrap_or(0)
 }
 
 fn judge_capabilities(set: u64) -> Check {
-    let missing: Vec<_> = CAPABILITIES.iter().filter(|(number, ..)| set >> number & 1 == 0).collect();
+    let missing: Vec<_> = CAPABILITIES
+        .iter()
+        .filter(|(number, ..)| set >> number & 1 == 0)
+        .collect();
     if missing.is_empty() {
         return Check::ok("capabilities", "CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN");
     }
-    let names: Vec<String> = missing.iter().map(|(_, name, _, purpose)| format!("{name} ({purpose})")).collect();
+    let names: Vec<String> = missing
+        .iter()
+        .map(|(_, name, _, purpose)| format!("{name} ({purpose})"))
+        .collect();
     let found = format!("missing: {}", names.join(", "));
     let mend = "run as root, or give the service these capabilities; `weft demo` needs none";
     if missing.iter().any(|(_, _, needed, _)| *needed) {
@@ -73,7 +97,10 @@ pub(super) fn locked_memory() -> Check {
 }
 
 fn judge_locked_memory(limits: &str, privileged: bool) -> Check {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory")).unwrap_or_default();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"))
+        .unwrap_or_default();
     let soft = line.split_whitespace().next().unwrap_or_default();
     if privileged {
         return Check::ok("memlock", "CAP_IPC_LOCK: no limit");
@@ -81,7 +108,10 @@ fn judge_locked_memory(limits: &str, privileged: bool) -> Check {
     match soft.parse::<u64>() {
         Ok(limit) if limit < LOCKED_MEMORY_MIN => Check::warn(
             "memlock",
-            format!("{} may be locked: io_uring may be refused its buffers", size(limit)),
+            format!(
+                "{} may be locked: io_uring may be refused its buffers",
+                size(limit)
+            ),
             "LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`",
         ),
         Ok(limit) => Check::ok("memlock", size(limit)),
@@ -108,7 +138,11 @@ fn judge_receive_buffer(limit: Option<u64>) -> Check {
 }
 
 fn size(bytes: u64) -> String {
-    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+    if bytes >= 1 << 20 {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
 }
 
 /// Returns a file of the kernel's, empty if it is not there.
@@ -123,8 +157,15 @@ mod tests {
 
     #[test]
     fn the_kernel_floor_is_5_15_and_6_1_is_best() {
-        let verdicts = ["5.14.21-suse", "5.15.0-91-generic", "6.0.9", "6.1.0-13-amd64", "6.18.44", "10.0"]
-            .map(|release| judge_kernel(release).verdict);
+        let verdicts = [
+            "5.14.21-suse",
+            "5.15.0-91-generic",
+            "6.0.9",
+            "6.1.0-13-amd64",
+            "6.18.44",
+            "10.0",
+        ]
+        .map(|release| judge_kernel(release).verdict);
 
         use Verdict::{Fail, Ok, Warn};
         assert_eq!(verdicts, [Fail, Warn, Warn, Ok, Ok, Ok]);
@@ -137,18 +178,37 @@ mod tests {
 
         let without_admin = judge_capabilities(all & !(1 << 12));
         assert_eq!(without_admin.verdict, Verdict::Fail);
-        assert!(without_admin.found.contains("CAP_NET_ADMIN"), "{without_admin:?}");
+        assert!(
+            without_admin.found.contains("CAP_NET_ADMIN"),
+            "{without_admin:?}"
+        );
         assert_eq!(judge_capabilities(all & !(1 << 21)).verdict, Verdict::Warn);
     }
 
     #[test]
     fn locked_memory_is_judged_by_its_soft_limit() {
-        let limits = |soft: &str| format!("Max file size   unlimited\nMax locked memory         {soft}   {soft}   bytes\n");
+        let limits = |soft: &str| {
+            format!(
+                "Max file size   unlimited\nMax locked memory         {soft}   {soft}   bytes\n"
+            )
+        };
 
-        assert_eq!(judge_locked_memory(&limits("65536"), false).verdict, Verdict::Warn);
-        assert_eq!(judge_locked_memory(&limits("65536"), true).verdict, Verdict::Ok);
-        assert_eq!(judge_locked_memory(&limits("unlimited"), false).verdict, Verdict::Ok);
-        assert_eq!(judge_locked_memory(&limits("1073741824"), false).found, "1024 MiB");
+        assert_eq!(
+            judge_locked_memory(&limits("65536"), false).verdict,
+            Verdict::Warn
+        );
+        assert_eq!(
+            judge_locked_memory(&limits("65536"), true).verdict,
+            Verdict::Ok
+        );
+        assert_eq!(
+            judge_locked_memory(&limits("unlimited"), false).verdict,
+            Verdict::Ok
+        );
+        assert_eq!(
+            judge_locked_memory(&limits("1073741824"), false).found,
+            "1024 MiB"
+        );
     }
 
     #[test]
@@ -156,8 +216,14 @@ mod tests {
         let small = judge_receive_buffer(Some(212_992));
 
         assert_eq!(small.verdict, Verdict::Warn);
-        assert_eq!(small.mend.as_deref(), Some("sysctl -w net.core.rmem_max=16777216"));
-        assert_eq!(judge_receive_buffer(Some(RECEIVE_BUFFER_BEST)).verdict, Verdict::Ok);
+        assert_eq!(
+            small.mend.as_deref(),
+            Some("sysctl -w net.core.rmem_max=16777216")
+        );
+        assert_eq!(
+            judge_receive_buffer(Some(RECEIVE_BUFFER_BEST)).verdict,
+            Verdict::Ok
+        );
         assert_eq!(judge_receive_buffer(None).verdict, Verdict::Ok);
     }
 }

@@ -29,9 +29,14 @@ pub(super) fn port(places: &Places, port: u16) -> Check {
     let Err(error) = try_port(port) else {
         return Check::ok("port", format!("{port} is free, TCP and UDP"));
     };
-    let ours = Client::new(places.socket()).get::<Status>("/status").is_ok_and(|status| status.port == port);
+    let ours = Client::new(places.socket())
+        .get::<Status>("/status")
+        .is_ok_and(|status| status.port == port);
     if ours {
-        return Check::ok("port", format!("{port} is in use by the weft that runs here"));
+        return Check::ok(
+            "port",
+            format!("{port} is in use by the weft that runs here"),
+        );
     }
     Check::fail(
         "port",
@@ -41,9 +46,14 @@ pub(super) fn port(places: &Places, port: u16) -> Check {
 }
 
 fn try_port(port: u16) -> io::Result<()> {
-    let everywhere = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
+    let everywhere = [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    ];
     for address in everywhere {
-        let outcome = TcpListener::bind(address).map(drop).and_then(|()| UdpSocket::bind(address).map(drop));
+        let outcome = TcpListener::bind(address)
+            .map(drop)
+            .and_then(|()| UdpSocket::bind(address).map(drop));
         match outcome {
             // A host without IPv6 has nothing to share.
             Err(error) if address.is_ipv6() && error.kind() != ErrorKind::AddrInUse => {}
@@ -59,31 +69,52 @@ pub(super) fn mtu() -> Check {
         .map(|name| (name, false))
         .or_else(|| default_interface_v6(&read("/proc/net/ipv6_route")).map(|name| (name, true)));
     let Some((interface, v6)) = interface else {
-        return Check::ok("mtu", "no default route: --mtu should be the underlay's MTU - 124 (- 144 over IPv6)");
+        return Check::ok(
+            "mtu",
+            "no default route: --mtu should be the underlay's MTU - 124 (- 144 over IPv6)",
+        );
     };
-    match read(&format!("/sys/class/net/{interface}/mtu")).trim().parse() {
+    match read(&format!("/sys/class/net/{interface}/mtu"))
+        .trim()
+        .parse()
+    {
         Ok(underlay) => judge_mtu(&interface, underlay, v6),
-        Err(_) => Check::warn("mtu", format!("the MTU of {interface} cannot be read"), "mount /sys"),
+        Err(_) => Check::warn(
+            "mtu",
+            format!("the MTU of {interface} cannot be read"),
+            "mount /sys",
+        ),
     }
 }
 
 fn judge_mtu(interface: &str, underlay: u16, v6: bool) -> Check {
     let family = if v6 { "IPv6" } else { "IPv4" };
-    let (direct, relayed) = (overlay_mtu(underlay, v6, false), overlay_mtu(underlay, v6, true));
+    let (direct, relayed) = (
+        overlay_mtu(underlay, v6, false),
+        overlay_mtu(underlay, v6, true),
+    );
     let found = format!("{interface} has {underlay} ({family})");
     if relayed > MTU_DEFAULT {
         return Check::ok(
             "mtu",
-            format!("{found}: best is --mtu {relayed} on all hosts, --mtu {direct} where no relay is ever used"),
+            format!(
+                "{found}: best is --mtu {relayed} on all hosts, --mtu {direct} where no relay is ever used"
+            ),
         );
     }
     if relayed == MTU_DEFAULT {
         return Check::ok(
             "mtu",
-            format!("{found}: the default {MTU_DEFAULT} is best, --mtu {direct} where no relay is ever used"),
+            format!(
+                "{found}: the default {MTU_DEFAULT} is best, --mtu {direct} where no relay is ever used"
+            ),
         );
     }
-    let how = if direct >= MTU_DEFAULT { "through a relay" } else { "this way" };
+    let how = if direct >= MTU_DEFAULT {
+        "through a relay"
+    } else {
+        "this way"
+    };
     Check::warn(
         "mtu",
         format!("{found}: a frame of the default {MTU_DEFAULT} bytes crosses {how} in two pieces"),
@@ -123,7 +154,8 @@ fn default_interface_v6(table: &str) -> Option<String> {
 
 /// Judges whether iptables sees bridged frames.
 pub(super) fn bridge_filter() -> Check {
-    let calls = |family: &str| read(&format!("/proc/sys/net/bridge/bridge-nf-call-{family}")).trim() == "1";
+    let calls =
+        |family: &str| read(&format!("/proc/sys/net/bridge/bridge-nf-call-{family}")).trim() == "1";
     judge_bridge_filter(calls("iptables"), calls("ip6tables"))
 }
 
@@ -147,13 +179,19 @@ pub(super) fn forwarding() -> Check {
     }
     match listing("iptables", &["-S", "FORWARD"]) {
         Some(rules) => judge_iptables(&rules, filtered),
-        None => Check::ok("forwarding", "not examined: neither `nft` nor `iptables` can be run here"),
+        None => Check::ok(
+            "forwarding",
+            "not examined: neither `nft` nor `iptables` can be run here",
+        ),
     }
 }
 
 fn listing(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn judge_nft(ruleset: &str, filtered: bool) -> Check {
@@ -175,7 +213,9 @@ fn judge_nft(ruleset: &str, filtered: bool) -> Check {
 }
 
 fn judge_iptables(rules: &str, filtered: bool) -> Check {
-    let rejects = rules.lines().any(|rule| rule.starts_with("-A FORWARD") && rule.contains("-j REJECT"));
+    let rejects = rules
+        .lines()
+        .any(|rule| rule.starts_with("-A FORWARD") && rule.contains("-j REJECT"));
     let drops = rules.lines().any(|rule| rule.trim() == "-P FORWARD DROP");
     judge_forwarding(rejects, drops, filtered)
 }
@@ -183,10 +223,18 @@ fn judge_iptables(rules: &str, filtered: bool) -> Check {
 fn judge_forwarding(rejects: bool, drops: bool, filtered: bool) -> Check {
     let found = match (rejects, drops && filtered) {
         (false, false) => return Check::ok("forwarding", "no rule rejects what is forwarded"),
-        (true, _) => "a rule of the FORWARD chain rejects packets: names and services of containers may be cut off",
-        (false, true) => "the FORWARD chain drops by default and sees bridged frames: containers may be cut off",
+        (true, _) => {
+            "a rule of the FORWARD chain rejects packets: names and services of containers may be cut off"
+        }
+        (false, true) => {
+            "the FORWARD chain drops by default and sees bridged frames: containers may be cut off"
+        }
     };
-    Check::warn("forwarding", found, "accept the bridge: iptables -I FORWARD -i weft -o weft -j ACCEPT")
+    Check::warn(
+        "forwarding",
+        found,
+        "accept the bridge: iptables -I FORWARD -i weft -o weft -j ACCEPT",
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ fn an_ordinary_underlay_suits_the_default() {
     let check = judge_mtu("eth0", 1500, false);
 
     assert_eq!(check.verdict, Verdict::Ok);
-    assert!(check.found.contains("default 1376 is best") && check.found.contains("--mtu 1424"), "{check:?}");
+    assert!(
+        check.found.contains("default 1376 is best") && check.found.contains("--mtu 1424"),
+        "{check:?}"
+    );
 }
 
 #[test]
@@ -37,7 +40,10 @@ fn a_jumbo_underlay_gets_a_larger_mtu_recommended() {
     let check = judge_mtu("eth0", 9000, false);
 
     assert_eq!(check.verdict, Verdict::Ok);
-    assert!(check.found.contains("--mtu 8876") && check.found.contains("--mtu 8924"), "{check:?}");
+    assert!(
+        check.found.contains("--mtu 8876") && check.found.contains("--mtu 8924"),
+        "{check:?}"
+    );
 }
 
 #[test]
@@ -55,7 +61,9 @@ fn the_default_route_with_the_lowest_metric_leads_out() {
 fn the_ipv6_default_route_is_not_the_one_to_nowhere() {
     let zeros = "0".repeat(32);
     let line = |metric: &str, name: &str| {
-        format!("{zeros} 00 {zeros} 00 fe800000000000000000000000000001 {metric} 00000001 00000000 00000003 {name}\n")
+        format!(
+            "{zeros} 00 {zeros} 00 fe800000000000000000000000000001 {metric} 00000001 00000000 00000003 {name}\n"
+        )
     };
     let table = format!("{}{}", line("00000064", "eth0"), line("00000001", "lo"));
 
@@ -98,8 +106,15 @@ fn a_rejecting_forward_chain_is_found_in_both_listings() {
                \t\treject\n\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n\
                \t\treject with icmp type host-prohibited\n\t}\n}\n";
     assert_eq!(judge_nft(nft, false).verdict, Verdict::Warn);
-    let only_input = nft.replace("with icmp type host-prohibited", "").replace("policy accept;\n\t\treject \n\t}\n}", "policy accept;\n\t}\n}");
-    assert_eq!(judge_nft(&only_input, false).verdict, Verdict::Ok, "{only_input}");
+    let only_input = nft.replace("with icmp type host-prohibited", "").replace(
+        "policy accept;\n\t\treject \n\t}\n}",
+        "policy accept;\n\t}\n}",
+    );
+    assert_eq!(
+        judge_nft(&only_input, false).verdict,
+        Verdict::Ok,
+        "{only_input}"
+    );
 }
 
 #[test]
