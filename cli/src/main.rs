@@ -13,6 +13,7 @@ mod bench;
 mod client;
 mod container;
 mod daemon;
+mod demo;
 mod doctor;
 mod failure;
 mod launch;
@@ -97,7 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         )?,
         Verb::Completions(args) => complete(args.shell)?,
         Verb::Doctor(args) => return doctor::run(&places, &args),
-        Verb::Demo(_) => anyhow::bail!("later"),
+        Verb::Demo(args) => return demo::run(&places, &args),
     }
     Ok(ExitCode::SUCCESS)
 }
