@@ -15,8 +15,10 @@ pub const MESSAGE_LEN_MAX: usize = 1150;
 pub const DATAGRAM_LEN_MAX: usize = 8972;
 /// UDP payload that every path must carry before its MTU is known (RFC 8899 §5.1.2, BASE_PLPMTU).
 pub const DATAGRAM_LEN_BASE: usize = 1200;
-/// One UDP send with `UDP_SEGMENT`: the largest IPv4 payload less the UDP header.
-pub const TRAIN_LEN_MAX: usize = 65_507;
+/// One UDP send with `UDP_SEGMENT`: a device's default `gso_max_size` of 65536 is compared with the whole
+/// packet, Ethernet with a VLAN tag (18), IPv6 (40) and UDP (8) included, and must be larger. One byte
+/// more and the kernel cuts the train in software, at five times the price.
+pub const TRAIN_LEN_MAX: usize = 65_535 - 18 - 40 - 8;
 /// Datagrams of one train: `UDP_MAX_SEGMENTS` is 64 on kernels before 6.9.
 pub const TRAIN_DATAGRAMS_MAX: usize = 64;
 /// A packet buffer: a whole train, or a virtio header with a 64 KB super-frame, and the receive

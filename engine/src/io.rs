@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::packet::{Packet, Pool};
 
 pub mod epoll;
+pub mod memory;
 pub mod offload;
 pub mod tuntap;
 pub mod udp;

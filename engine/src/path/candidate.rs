@@ -63,7 +63,9 @@ pub(super) struct Candidate {
     /// Latest probes, oldest first.
     sent: VecDeque<Sent>,
     pub(super) last_sent_at: Option<Instant>,
-    /// How many gaps of the first burst are left.
+    /// How much later than due the next probe goes out.
+    pub(super) jitter: Duration,
+    /// Probes of the burst still to come.
     burst_left: usize,
     /// The next probe goes out at the quick pace.
     pub(super) urgent: bool,
@@ -115,6 +117,17 @@ pub(super) struct Challenge {
     pub(super) moves: bool,
 }
 
+/// What brings a challenge about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The peer sends data from there.
+    PeerMoved,
+    /// A probe came from there, and there is no path yet.
+    PathWanted,
+    /// A probe came from there.
+    PeerReachesUs,
+}
+
 impl Candidate {
     pub(super) fn new(
         address: SocketAddr,
@@ -133,6 +146,7 @@ impl Candidate {
             proven_sent_at: None,
             sent: VecDeque::new(),
             last_sent_at: None,
+            jitter: Duration::ZERO,
             burst_left: 0,
             urgent: false,
             challenge: None,
@@ -147,47 +161,55 @@ impl Candidate {
     }
 
     pub(super) fn start_burst(&mut self) {
-        self.burst_left = BURST_GAPS.len();
+        self.burst_left = BURST_GAPS.len() + 1;
         self.urgent = true;
     }
 
     /// The wait before the next probe that a burst or a challenge asks for.
     pub(super) fn opening_gap(&self) -> Option<Duration> {
-        if self.challenge.is_some_and(|challenge| challenge.left > 0) {
-            return Some(CHALLENGE_GAP);
+        let challenged = self.challenge.is_some_and(|challenge| challenge.left > 0);
+        match self.burst_left.checked_sub(1) {
+            Some(after) => BURST_GAPS.iter().rev().nth(after).copied(),
+            None => challenged.then_some(CHALLENGE_GAP),
         }
-        BURST_GAPS
-            .iter()
-            .rev()
-            .nth(self.burst_left.checked_sub(1)?)
-            .copied()
     }
 
     /// Asks for a challenge; false if one was made so lately that this one must wait.
-    pub(super) fn challenge(&mut self, moves: bool, now: Instant) -> bool {
+    pub(super) fn challenge(&mut self, reason: Reason, now: Instant) -> bool {
+        let moves = reason == Reason::PeerMoved;
+        let left = if reason == Reason::PeerReachesUs {
+            1
+        } else {
+            CHALLENGE_PROBES
+        };
         match &mut self.challenge {
             Some(challenge) if now < challenge.started_at + CHALLENGE_EVERY => {
-                let raised = moves && !challenge.moves;
-                if raised {
-                    challenge.moves = true;
-                    challenge.left = CHALLENGE_PROBES - 1;
+                if !moves || challenge.moves {
+                    return false;
                 }
-                raised
+                challenge.moves = true;
+                challenge.left = CHALLENGE_PROBES - 1;
             }
             Some(_) | None => {
-                let left = if moves { CHALLENGE_PROBES } else { 1 };
                 self.challenge = Some(Challenge {
                     started_at: now,
                     left,
                     moves,
-                });
-                true
+                })
             }
         }
+        self.urgent = true;
+        true
     }
 
     /// A probe goes out.
-    pub(super) fn record(&mut self, id: u64, full_len: Option<u16>, now: Instant) {
+    pub(super) fn record(
+        &mut self,
+        id: u64,
+        full_len: Option<u16>,
+        jitter: Duration,
+        now: Instant,
+    ) {
         if self.sent.len() == PATH_PROBES_MAX {
             self.sent.pop_front();
         }
@@ -199,9 +221,10 @@ impl Candidate {
         });
         self.last_sent_at = Some(now);
         self.urgent = false;
-        match &mut self.challenge {
-            Some(challenge) if challenge.left > 0 => challenge.left -= 1,
-            Some(_) | None => self.burst_left = self.burst_left.saturating_sub(1),
+        self.jitter = jitter;
+        self.burst_left = self.burst_left.saturating_sub(1);
+        if let Some(challenge) = &mut self.challenge {
+            challenge.left = challenge.left.saturating_sub(1);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The drawing is in the parent module; when what is probed stands in `schedule`.
 
+mod roaming;
 mod schedule;
 
 use std::collections::VecDeque;
@@ -14,24 +15,16 @@ use rand::rngs::StdRng;
 use super::candidate::{Candidate, canonical, is_probeable};
 use super::message::{Message, Probe, Reply};
 use super::{PathConfig, PathError, PathMessage, PathOutput, PathStatus, SendFailure};
-use crate::config::{CANDIDATES_MAX, PATH_SENDS_MAX, PATHS_LEARNED_MAX};
+use crate::config::{CANDIDATES_MAX, PATH_SENDS_MAX};
 
 /// Another address takes over when its round trip is shorter by a fifth and by this much...
 const BETTER_BY: Duration = Duration::from_millis(1);
 /// ...this many times in a row.
 const BETTER_TIMES: u8 = 3;
-/// A learned address that never answered is kept this long...
-const UNANSWERED_KEEP: Duration = Duration::from_secs(5);
-/// ...and cannot be pushed out for the first part of it: the three probes of a challenge.
-const UNANSWERED_GUARD: Duration = Duration::from_secs(1);
 /// A learned address is kept this long after each answer.
 const ANSWERED_KEEP: Duration = Duration::from_secs(60);
-/// For this long after a move what still arrives from the old address is late, not a move back.
-const MOVE_HOLD: Duration = Duration::from_secs(1);
 /// The kernel's hints are believed once in this time.
 const HINT_EVERY: Duration = Duration::from_secs(1);
-/// That the peer sends from another address that works is a hint once in this time.
-const ELSEWHERE_EVERY: Duration = Duration::from_secs(5);
 /// New addresses from control that may be probed in a burst within one [`PathConfig::unverified_interval`].
 const BURSTS_MAX: usize = CANDIDATES_MAX;
 
@@ -53,7 +46,6 @@ pub struct Paths {
     turn_at: Instant,
     /// How many bursts began since when.
     bursts: (Instant, usize),
-    jitter: Duration,
     data_at: Option<Instant>,
     hint_after: Instant,
     elsewhere_after: Instant,
@@ -77,7 +69,6 @@ impl Paths {
             turn: 0,
             turn_at: now,
             bursts: (now, 0),
-            jitter: Duration::ZERO,
             data_at: None,
             hint_after: now,
             elsewhere_after: now,
@@ -296,17 +287,6 @@ impl Paths {
         }
     }
 
-    /// The peer sends from there now: data follows, and the address that it left is in doubt.
-    fn follow(&mut self, address: SocketAddr, now: Instant) {
-        if let Some(old) = self.home {
-            self.left = Some((old, now + MOVE_HOLD));
-            if let Some(candidate) = self.candidate_mut(old) {
-                candidate.stale = true;
-            }
-        }
-        self.use_address(address, now);
-    }
-
     /// Is it so much better than the one in use, and for long enough?
     fn compare(&mut self, address: SocketAddr, now: Instant) {
         let Some(current) = self.in_use().and_then(|candidate| candidate.rtt.smoothed()) else {
@@ -378,73 +358,6 @@ impl Paths {
             }
         }
         self.run(now);
-    }
-
-    /// The peer sends what matters from this address; whether there is something to do.
-    fn peer_uses(&mut self, from: SocketAddr, now: Instant) -> bool {
-        let late = self
-            .left
-            .is_some_and(|(left, until)| left == from && now < until);
-        if self.is_in_use(from) || late || !self.active || !is_probeable(from) {
-            return false;
-        }
-        let up = self.up;
-        let Some(candidate) = self.learn(from, now) else {
-            return false;
-        };
-        if !candidate.is_alive() {
-            return candidate.challenge(true, now);
-        }
-        if !up {
-            candidate.urgent = true;
-            return true;
-        }
-        // It has several addresses and may use another than we do. Or it lost the one that we use.
-        if now < self.elsewhere_after {
-            return false;
-        }
-        self.elsewhere_after = now + ELSEWHERE_EVERY;
-        let home = self.home.and_then(|home| self.candidate_mut(home));
-        home.map(|candidate| candidate.hint(false, now)).is_some()
-    }
-
-    /// The peer sends from this address, though not, as far as we know, what matters.
-    fn peer_reaches_us_from(&mut self, from: SocketAddr, now: Instant) {
-        if self.is_in_use(from) || !self.active {
-            return;
-        }
-        let wanted = !self.up;
-        if let Some(candidate) = self
-            .learn(from, now)
-            .filter(|candidate| !candidate.is_alive())
-        {
-            candidate.challenge(wanted, now);
-        }
-    }
-
-    /// Finds an address or makes room for it.
-    fn learn(&mut self, address: SocketAddr, now: Instant) -> Option<&mut Candidate> {
-        if self.candidate(address).is_none() {
-            let learned = || {
-                self.candidates
-                    .iter()
-                    .filter(|candidate| self.is_forgettable(candidate))
-            };
-            if learned().count() >= PATHS_LEARNED_MAX {
-                let guarded =
-                    |c: &&Candidate| c.proof_at.is_none() && now < c.created_at + UNANSWERED_GUARD;
-                let rank = |c: &&Candidate| (c.proof_at, c.created_at);
-                let oldest = learned()
-                    .filter(|candidate| !guarded(candidate))
-                    .min_by_key(rank)?
-                    .address;
-                self.candidates
-                    .retain(|candidate| candidate.address != oldest);
-            }
-            self.candidates
-                .push(Candidate::new(address, &self.config, UNANSWERED_KEEP, now));
-        }
-        self.candidate_mut(address)
     }
 
     /// The next thing to do or to tell.

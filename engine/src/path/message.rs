@@ -24,7 +24,6 @@ pub const PROBE_REPLY: u8 = 2;
 
 /// Longest path message in bytes, without padding.
 pub const PATH_MESSAGE_LEN_MAX: usize = REPLY_LEN;
-const PROBE_LEN: usize = 18;
 const REPLY_LEN: usize = 30;
 
 const UNANSWERED: u8 = 1;

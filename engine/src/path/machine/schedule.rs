@@ -128,7 +128,7 @@ impl Paths {
 
     fn gap(&self, candidate: &Candidate) -> Option<Duration> {
         let (config, opening) = (&self.config, candidate.opening_gap());
-        let regular = config.probe_interval + self.jitter;
+        let regular = config.probe_interval + candidate.jitter;
         if candidate.urgent {
             return Some(config.quick_interval);
         }
@@ -162,7 +162,7 @@ impl Paths {
 
     /// Probes one address: small, padded to the full size, or both when one must be told from the other.
     fn probe(&mut self, index: usize, now: Instant) {
-        self.jitter = Duration::from_micros(self.rng.next_u64() % JITTER_MAX_US);
+        let jitter = Duration::from_micros(self.rng.next_u64() % JITTER_MAX_US);
         let ids = [self.fresh_id(), self.fresh_id()];
         let busy = self.data_at.is_some_and(|at| now < at + DATA_FLOWS_FOR);
         let check_every = if busy {
@@ -189,7 +189,7 @@ impl Paths {
         }
         for (id, len) in ids.into_iter().zip(lens.into_iter().flatten()) {
             if let Some(candidate) = self.candidates.get_mut(index) {
-                candidate.record(id, len, now);
+                candidate.record(id, len, jitter, now);
             }
             self.send(
                 address,
