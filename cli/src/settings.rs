@@ -8,12 +8,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use weft_control::driver::bridge;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::args::{Cipher, Io, LaunchArgs, Places};
-
-/// Longest name of an interface: the kernel's IFNAMSIZ without the final zero.
-const INTERFACE_NAME_MAX: usize = 15;
 
 /// A password or token as it was typed; wiped when dropped and never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -89,7 +87,7 @@ impl Settings {
                 peers.join(" ")
             );
         }
-        check_interface_name("--bridge", &places.bridge)?;
+        bridge::check_name(&places.bridge).context("--bridge")?;
         if args.peer.network.is_empty() {
             bail!("--network is empty: give the network's name, or leave it out for `weft`");
         }
@@ -180,20 +178,6 @@ fn secrets_in(text: &str) -> Vec<Secret> {
         .filter(|line| !line.trim().is_empty())
         .map(|line| Secret(line.to_owned()))
         .collect()
-}
-
-fn check_interface_name(flag: &str, name: &str) -> anyhow::Result<()> {
-    let fits = !name.is_empty() && name.len() <= INTERFACE_NAME_MAX && name != "." && name != "..";
-    if fits
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':')
-    {
-        return Ok(());
-    }
-    bail!(
-        "{flag} `{name}` cannot name an interface: 1 to {INTERFACE_NAME_MAX} characters without blank, `/` or `:`"
-    )
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {

@@ -48,7 +48,10 @@ fn resume_and_peers_exclude_each_other() {
 fn an_interface_name_that_is_too_long_is_named() {
     let error = settings("weft --config /dev/null --bridge sixteen-letters- launch").unwrap_err();
 
-    assert!(error.to_string().contains("`sixteen-letters-`"), "{error}");
+    assert!(
+        format!("{error:#}").contains("sixteen-letters-"),
+        "{error:#}"
+    );
     assert!(settings("weft --config /dev/null --bridge fifteen-letters launch").is_ok());
     assert!(settings("weft --config /dev/null --bridge a/b launch").is_err());
 }
