@@ -1,68 +1,66 @@
-//! Watches a device with tcpdump and keeps every frame.
+//! Watches a device and keeps every frame that enters or leaves it.
+//!
+//! The kernel takes a VLAN tag off before a packet socket sees the frame: to see tagged frames, make a VLAN device
+//! and watch that.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockProtocol, recv, setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
 use crate::host::Host;
-use crate::pcap::PcapReader;
+use crate::raw::packet_socket;
 use crate::wait;
+
+/// Longer than any frame, super-frames included.
+const FRAME_LEN_MAX: usize = 128 * 1024;
+/// Between two looks at whether the capture should end.
+const STOP_INTERVAL_MS: i64 = 50;
+/// What the kernel may hold back while the reader is not running; bytes.
+const BACKLOG: usize = 64 * 1024 * 1024;
 
 /// A running capture; dropped, it ends.
 #[derive(Debug)]
 pub struct Capture {
-    tcpdump: Child,
     frames: Arc<Mutex<Vec<Vec<u8>>>>,
+    stop: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Capture {
-    /// Starts to capture what enters and leaves `device`, restricted by a tcpdump `filter` (empty for all).
-    ///
-    /// Returns when it has begun.
+    /// Starts to capture what enters and leaves `device`.
     ///
     /// # Panics
     ///
-    /// If tcpdump cannot be started.
+    /// If there is no such device.
     #[must_use]
-    pub fn start(host: &Host, device: &str, filter: &str) -> Self {
-        let mut command = host.command("tcpdump");
-        command.args([
-            "-i",
-            device,
-            "-U",
-            "--immediate-mode",
-            "-s",
-            "0",
-            "-B",
-            "65536",
-            "-Z",
-            "root",
-            "-w",
-            "-",
-        ]);
-        let mut tcpdump = command
-            .arg(filter)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("tcpdump can be started");
-        let stderr = tcpdump.stderr.take().expect("stderr was asked for");
-        let stdout = tcpdump.stdout.take().expect("stdout was asked for");
-        let mut talk = BufReader::new(stderr).lines();
-        let begun = talk.any(|line| line.is_ok_and(|line| line.contains("listening on")));
-        assert!(
-            begun,
-            "tcpdump on {} {device} ended before it listened",
-            host.name()
+    pub fn start(host: &Host, device: &str) -> Self {
+        let socket = packet_socket(host, device, Some(SockProtocol::EthAll));
+        // Only root outside user namespaces may have so much; the default does for quiet devices.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG);
+        setsockopt(
+            &socket,
+            sockopt::ReceiveTimeout,
+            &TimeVal::milliseconds(STOP_INTERVAL_MS),
+        )
+        .expect("a socket takes a timeout");
+        drop_backlog(&socket);
+        let (frames, stop) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(AtomicBool::new(false)),
         );
-        // What it says later must find a reader, or it blocks.
-        thread::spawn(move || talk.count());
-        let frames = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&frames);
-        thread::spawn(move || collect(stdout, &sink));
-        Self { tcpdump, frames }
+        let (sink, flag) = (Arc::clone(&frames), Arc::clone(&stop));
+        let reader = thread::spawn(move || collect(&socket, &sink, &flag));
+        Self {
+            frames,
+            stop,
+            reader: Some(reader),
+        }
     }
 
     /// What was captured so far.
@@ -98,19 +96,29 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.tcpdump.kill();
-        let _ = self.tcpdump.wait();
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            // It has nothing to say.
+            let _ = reader.join();
+        }
     }
 }
 
-fn collect(stdout: impl Read, sink: &Mutex<Vec<Vec<u8>>>) {
-    // The stream ends, in whatever place, when the capture is dropped.
-    let Ok(reader) = PcapReader::new(BufReader::new(stdout)) else {
-        return;
-    };
-    for frame in reader {
-        lock(sink).push(frame);
+/// Between its making and its binding the socket saw all devices: that is forgotten.
+fn drop_backlog(socket: &OwnedFd) {
+    let mut buffer = [0; 1];
+    while recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok() {}
+}
+
+fn collect(socket: &OwnedFd, sink: &Mutex<Vec<Vec<u8>>>, stop: &AtomicBool) {
+    let mut buffer = vec![0; FRAME_LEN_MAX];
+    while !stop.load(Ordering::Relaxed) {
+        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Ok(len) => lock(sink).push(buffer[..len].to_vec()),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            // The device went away: nothing more can come.
+            Err(_) => return,
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::wait;
 const PATTERN_LEN: usize = 65_521;
 /// A read that takes longer has failed: the flow stands still.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// What may wait for a receiver that does not run at the moment; bytes.
+const BACKLOG: usize = 8 * 1024 * 1024;
 /// Datagrams in one segmented send of a flood, below the kernel's limit of 64.
 const FLOOD_TRAIN: usize = 60;
 
@@ -259,6 +261,9 @@ pub fn pace(
     socket
         .set_read_timeout(Some(Duration::from_millis(500)))
         .expect("the limit is not zero");
+    // Only root outside user namespaces may have so much; others get what the system allows.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG)
+        .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BACKLOG));
     let done = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&done);
     let receiver = to.spawn(move || count_datagrams(&socket, payload, &flag));

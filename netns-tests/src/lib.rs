@@ -25,7 +25,6 @@ mod frame;
 mod host;
 mod lab;
 mod overlay;
-mod pcap;
 mod ping;
 mod raw;
 mod sandbox;
@@ -41,7 +40,6 @@ pub use crate::frame::{
 pub use crate::host::Host;
 pub use crate::lab::Lab;
 pub use crate::overlay::Overlay;
-pub use crate::pcap::PcapReader;
 pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;
 pub use crate::sandbox::{alone_in_lab, in_lab, is_long, weft_binary};

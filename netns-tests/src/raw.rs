@@ -1,4 +1,4 @@
-//! Sends Ethernet frames byte by byte as given.
+//! Packet sockets: sends Ethernet frames byte by byte as given.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -10,7 +10,7 @@ use nix::sys::socket::{
 
 use crate::host::Host;
 
-/// A packet socket on one device. It receives nothing: [`crate::Capture`] does that, VLAN tags included.
+/// A packet socket on one device. It receives nothing: that is what [`crate::Capture`] does.
 #[derive(Debug)]
 pub struct RawSocket {
     socket: OwnedFd,
@@ -24,20 +24,10 @@ impl RawSocket {
     /// If there is no such device.
     #[must_use]
     pub fn open(host: &Host, device: &str) -> Self {
-        host.inside(|| {
-            let address = link_address(device);
-            // No protocol: then the kernel queues nothing for it.
-            let none: Option<SockProtocol> = None;
-            let socket = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                none,
-            )
-            .expect("root in its namespace may open packet sockets");
-            bind(socket.as_raw_fd(), &address).expect("a device that exists can be bound to");
-            Self { socket }
-        })
+        // No protocol: then the kernel queues nothing for it.
+        Self {
+            socket: packet_socket(host, device, None),
+        }
     }
 
     /// Sends one frame.
@@ -67,6 +57,22 @@ impl RawSocket {
             "send a frame: {sent:?}"
         );
     }
+}
+
+/// A packet socket bound to a device of a host.
+pub(crate) fn packet_socket(host: &Host, device: &str, protocol: Option<SockProtocol>) -> OwnedFd {
+    host.inside(|| {
+        let address = link_address(device);
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )
+        .expect("root in its namespace may open packet sockets");
+        bind(socket.as_raw_fd(), &address).expect("a device that exists can be bound to");
+        socket
+    })
 }
 
 fn link_address(device: &str) -> LinkAddr {

@@ -45,11 +45,18 @@ pub(super) fn start(pair: &Pair) -> Result<Tunnel> {
     let wake = |daemon: &Daemon| {
         program::run(Command::new("kill").args(["-USR2", &daemon.pid().to_string()]))
     };
-    wait::until("tinc's path MTU", DISCOVERY_LIMIT, || {
+    let known = wait::until("tinc's path MTU", DISCOVERY_LIMIT, || {
         let _ = ends[0].run("ping", &["-n", "-q", "-c", "1", "-W", "1", INNER[1]]);
         daemons
             .iter()
             .all(|daemon| wake(daemon).is_ok() && knows_path_mtu(&daemon.last_words()))
+    });
+    known.with_context(|| {
+        daemons
+            .iter()
+            .map(Daemon::last_words)
+            .collect::<Vec<_>>()
+            .join("\n")
     })?;
     Ok(Tunnel {
         ends,
@@ -60,15 +67,18 @@ pub(super) fn start(pair: &Pair) -> Result<Tunnel> {
     })
 }
 
-/// The dump names for each node `pmtu 1459 (min 1459 max 1459)`; the search is over when both bounds agree.
+/// The dump says of each node `pmtu 1451 (min 1451 max 1451)`; the search is over when both bounds agree.
 fn knows_path_mtu(log: &str) -> bool {
-    let mut bounds = log
-        .lines()
-        .filter_map(|line| line.split_once("(min ")?.1.split_once(" max "));
-    bounds.next_back().is_some_and(|(least, most)| {
-        let most = most.trim_end_matches(|byte: char| !byte.is_ascii_digit());
-        least == most && least.parse::<u32>().is_ok_and(|mtu| mtu > MTU)
-    })
+    let bounds = log.lines().filter_map(|line| {
+        line.split_once("(min ")?
+            .1
+            .trim_end_matches(')')
+            .split_once(" max ")
+    });
+    let mut found = bounds
+        .filter(|(least, most)| least == most)
+        .filter_map(|(least, _)| least.parse::<u32>().ok());
+    found.any(|mtu| mtu > MTU)
 }
 
 fn configure(folder: &str, side: usize) -> Result<()> {
