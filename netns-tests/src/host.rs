@@ -205,22 +205,6 @@ impl Host {
         self.remove_rules("hole");
     }
 
-    /// Makes a device that has the frames of `device` with this VLAN tag; returns its name.
-    #[must_use]
-    pub fn add_vlan_device(&self, device: &str, id: u16) -> String {
-        let name = format!("{device}.{id}");
-        let kind = ["type", "vlan", "id", &id.to_string()];
-        self.run(
-            &[
-                &["ip", "link", "add", "link", device, "name", &name],
-                &kind[..],
-            ]
-            .concat(),
-        );
-        self.run(&["ip", "link", "set", &name, "up"]);
-        name
-    }
-
     /// Whether a device of this name exists.
     #[must_use]
     pub fn has_device(&self, device: &str) -> bool {
