@@ -106,6 +106,30 @@ pub fn udp_datagram(frame: &[u8]) -> Option<UdpDatagram> {
     })
 }
 
+/// A frame like this one, which holds a UDP datagram over IPv4, with another payload and perhaps another source.
+///
+/// The datagram has no checksum, so that a receiver's kernel lets every change through.
+///
+/// # Panics
+///
+/// If `like` holds no such datagram, or the payload is too long for one.
+#[must_use]
+pub fn udp_frame_like(like: &[u8], source: Option<SocketAddr>, payload: &[u8]) -> Vec<u8> {
+    let datagram = udp_datagram(like).expect("the frame holds a UDP datagram");
+    let source = source.unwrap_or(datagram.source);
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (source.ip(), datagram.destination.ip()) else {
+        panic!("only IPv4 is made up here");
+    };
+    let len = u16::try_from(payload.len() + 8).expect("a UDP datagram has a 16-bit length");
+    let ports = [
+        source.port().to_be_bytes(),
+        datagram.destination.port().to_be_bytes(),
+    ]
+    .concat();
+    let udp = [&ports[..], &len.to_be_bytes(), &[0, 0], payload].concat();
+    [&like[..ETHERNET_HEADER_LEN], &ipv4(from, to, UDP, 0, &udp)].concat()
+}
+
 /// What is wrong with the checksums of an untagged frame: IPv4 header, TCP, UDP, ICMP, ICMPv6.
 ///
 /// `None` if all there are hold, or there are none. A frame whose checksums the kernel has still to compute is at
@@ -248,6 +272,30 @@ mod tests {
             broken[byte] ^= 1;
             assert!(checksum_faults(&broken).is_some(), "byte {byte}");
         }
+    }
+
+    #[test]
+    fn a_changed_datagram_is_whole_and_has_no_fault() {
+        let udp = [&[0, 5, 0, 6, 0, 10, 0, 0][..], b"hi"].concat();
+        let packet = ipv4(
+            Ipv4Addr::new(192, 0, 2, 1),
+            Ipv4Addr::new(192, 0, 2, 2),
+            UDP,
+            0,
+            &udp,
+        );
+        let frame = ethernet(MAC, MAC, ETHERTYPE_IPV4, &packet);
+        let source: SocketAddr = ([192, 0, 2, 9], 7).into();
+
+        let changed = udp_frame_like(&frame, Some(source), b"other");
+
+        assert_eq!(checksum_faults(&changed), None);
+        let datagram = udp_datagram(&changed).unwrap();
+        assert_eq!(
+            (datagram.source, datagram.payload.as_slice()),
+            (source, &b"other"[..])
+        );
+        assert_eq!(datagram.destination, ([192, 0, 2, 2], 6).into());
     }
 
     #[test]

@@ -35,13 +35,13 @@ pub use crate::capture::Capture;
 pub use crate::flow::{Paced, Stream, StreamReport, flood, pace, transfer};
 pub use crate::frame::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, UdpDatagram, checksum_faults, ethernet,
-    ipv4, udp_datagram, vlan,
+    ipv4, udp_datagram, udp_frame_like, vlan,
 };
 pub use crate::host::Host;
 pub use crate::lab::Lab;
 pub use crate::overlay::Overlay;
 pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;
-pub use crate::sandbox::{alone_in_lab, in_lab, is_long, weft_binary};
+pub use crate::sandbox::{alone_in_lab, in_lab, is_long, say_skipped, weft_binary};
 pub use crate::wait::{eventually, now, pause, within};
 pub use crate::weft::{Outcome, Weft};

@@ -102,12 +102,60 @@ fn mac_of(container: &Host) -> Mac {
 }
 
 fn every_kind(from: Mac, to: Mac) -> Vec<(&'static str, Vec<u8>)> {
+    [ip_kinds(from, to), other_kinds(from, to)].concat()
+}
+
+fn ip_kinds(from: Mac, to: Mac) -> Vec<(&'static str, Vec<u8>)> {
     let (one, two) = (Ipv4Addr::new(10, 2, 1, 1), Ipv4Addr::new(10, 2, 1, 2));
-    let group = Ipv4Addr::new(224, 1, 2, 3);
+    let v4_to = |mac: Mac, ip: Ipv4Addr, protocol: u8, fragment: u16, payload: &[u8]| {
+        ethernet(
+            mac,
+            from,
+            ETHERTYPE_IPV4,
+            &ipv4(one, ip, protocol, fragment, payload),
+        )
+    };
+    let v4 =
+        |protocol: u8, fragment: u16, payload: &[u8]| v4_to(to, two, protocol, fragment, payload);
+    let v6_to = |mac: Mac, next: u8, len: usize| {
+        ethernet(mac, from, ETHERTYPE_IPV6, &ipv6(next, &filler(len)))
+    };
+    let group = (Ipv4Addr::new(224, 1, 2, 3), [1, 0, 0x5e, 1, 2, 3]);
+    vec![
+        ("IPv4 UDP", v4(17, 0, &udp(100))),
+        (
+            "ICMP",
+            v4(
+                1,
+                0,
+                &[&[8, 0, 0, 0, 0x12, 0x34, 0, 1][..], &filler(56)].concat(),
+            ),
+        ),
+        ("a first IP fragment", v4(17, 0x2000, &udp(800))),
+        ("a last IP fragment", v4(17, 101, &filler(33))),
+        ("an unknown IP protocol", v4(253, 0, &filler(500))),
+        ("full MTU of IPv4", v4(17, 0, &udp(MTU - 28))),
+        ("IPv4 multicast", v4_to(group.1, group.0, 17, 0, &udp(64))),
+        (
+            "IPv4 broadcast",
+            v4_to(BROADCAST, Ipv4Addr::BROADCAST, 17, 0, &udp(64)),
+        ),
+        ("IPv6", v6_to(to, 59, 200)),
+        ("an IPv6 fragment", v6_to(to, 44, 208)),
+        (
+            "IPv6 multicast",
+            v6_to([0x33, 0x33, 0, 0, 0x12, 0x34], 59, 72),
+        ),
+        (
+            "IPv4 with VLAN tag and priority",
+            vlan(&v4(17, 0, &udp(90)), 0xa007),
+        ),
+    ]
+}
+
+fn other_kinds(from: Mac, to: Mac) -> Vec<(&'static str, Vec<u8>)> {
+    let own = Ipv4Addr::new(10, 2, 1, 1);
     let experimental = |len: usize| ethernet(to, from, 0x88b5, &filler(len - 14));
-    let udp = |len: usize| [&[0x30, 0x39, 0x30, 0x3a, 0, 0, 0, 0][..], &filler(len)].concat();
-    let v4 = |to: Mac, packet: &[u8]| ethernet(to, from, ETHERTYPE_IPV4, packet);
-    let echo = [&[8, 0, 0, 0, 0x12, 0x34, 0, 1][..], &filler(56)].concat();
     vec![
         (
             "an ARP request",
@@ -115,57 +163,14 @@ fn every_kind(from: Mac, to: Mac) -> Vec<(&'static str, Vec<u8>)> {
                 BROADCAST,
                 from,
                 ETHERTYPE_ARP,
-                &arp(1, from, one, [0; 6], 77),
+                &arp(1, from, own, [0; 6], 77),
             ),
         ),
         (
             "an ARP reply",
-            ethernet(to, from, ETHERTYPE_ARP, &arp(2, from, one, to, 2)),
-        ),
-        ("IPv4 UDP", v4(to, &ipv4(one, two, 17, 0, &udp(100)))),
-        ("ICMP", v4(to, &ipv4(one, two, 1, 0, &echo))),
-        (
-            "a first IP fragment",
-            v4(to, &ipv4(one, two, 17, 0x2000, &udp(800))),
-        ),
-        (
-            "a last IP fragment",
-            v4(to, &ipv4(one, two, 17, 101, &filler(33))),
-        ),
-        (
-            "an unknown IP protocol",
-            v4(to, &ipv4(one, two, 253, 0, &filler(500))),
-        ),
-        (
-            "IPv4 multicast",
-            v4([1, 0, 0x5e, 1, 2, 3], &ipv4(one, group, 17, 0, &udp(64))),
-        ),
-        (
-            "IPv4 broadcast",
-            v4(BROADCAST, &ipv4(one, Ipv4Addr::BROADCAST, 17, 0, &udp(64))),
-        ),
-        (
-            "IPv6",
-            ethernet(to, from, ETHERTYPE_IPV6, &ipv6(59, &filler(200))),
-        ),
-        (
-            "an IPv6 fragment",
-            ethernet(to, from, ETHERTYPE_IPV6, &ipv6(44, &filler(208))),
-        ),
-        (
-            "IPv6 multicast",
-            ethernet(
-                [0x33, 0x33, 0, 0, 0x12, 0x34],
-                from,
-                ETHERTYPE_IPV6,
-                &ipv6(59, &filler(72)),
-            ),
+            ethernet(to, from, ETHERTYPE_ARP, &arp(2, from, own, to, 2)),
         ),
         ("a VLAN tag", vlan(&experimental(200), 42)),
-        (
-            "a VLAN tag with priority on IPv4",
-            vlan(&v4(to, &ipv4(one, two, 17, 0, &udp(90))), 0xa007),
-        ),
         ("two VLAN tags", vlan(&vlan(&experimental(300), 7), 42)),
         ("a VLAN tag at full MTU", vlan(&experimental(MTU + 14), 42)),
         (
@@ -182,11 +187,19 @@ fn every_kind(from: Mac, to: Mac) -> Vec<(&'static str, Vec<u8>)> {
         ("only a header and a byte", experimental(15)),
         ("full MTU", experimental(MTU + 14)),
         ("full MTU less one", experimental(MTU + 13)),
-        (
-            "full MTU of IPv4",
-            v4(to, &ipv4(one, two, 17, 0, &udp(MTU - 28))),
-        ),
     ]
+}
+
+/// A UDP header without checksum, and that much payload.
+fn udp(len: usize) -> Vec<u8> {
+    let udp_len = u16::try_from(len + 8)
+        .expect("frames are short")
+        .to_be_bytes();
+    [
+        &[0x30, 0x39, 0x30, 0x3a, udp_len[0], udp_len[1], 0, 0][..],
+        &filler(len),
+    ]
+    .concat()
 }
 
 /// Bytes that depend on the length, so that no two frames are alike.

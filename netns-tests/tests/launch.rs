@@ -10,9 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use weft_netns_tests::{
-    Host, Lab, Overlay, Ping, Weft, alone_in_lab, eventually, in_lab, pause, within,
-};
+use weft_netns_tests::{Host, Lab, Overlay, Ping, Weft, alone_in_lab, in_lab, pause, within};
 
 const NEAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 1, 3));
 /// weft promises to be ready, and to be gone, in this time.
