@@ -75,7 +75,9 @@ impl Case {
                 .sum::<u64>()
         };
         let pids = tunnel.pids();
-        let (before, fragments_before) = (Usage::now(&pids), fragments());
+        // Reading this takes processor time itself, so it comes before the first look at the clock.
+        let fragments_before = fragments();
+        let before = Usage::now(&pids);
         let (result, elapsed_s) = wait::timed(|| self.load(tunnel, seconds));
         let used = Usage::now(&pids).since(before);
         let mut figures = result?;

@@ -90,13 +90,16 @@ impl Tools {
                 missing.join(" ")
             );
         }
-        let mut apt = Command::new("apt-get");
-        apt.args(["install", "--yes", "--no-install-recommends"])
-            .args(&missing);
-        apt.env("DEBIAN_FRONTEND", "noninteractive");
-        program::run(&mut apt)
-            .map(drop)
-            .with_context(|| format!("install {}", missing.join(" ")))
+        let apt = |words: &[&str]| {
+            let mut apt = Command::new("apt-get");
+            apt.arg("--yes")
+                .args(words)
+                .env("DEBIAN_FRONTEND", "noninteractive");
+            program::run(&mut apt).map(drop)
+        };
+        eprintln!("weft-benches: installing {}", missing.join(" "));
+        apt(&["update"])?;
+        apt(&[&["install", "--no-install-recommends"], missing.as_slice()].concat())
     }
 
     fn find_crate(&self, krate: &str, version: &str, program: &str, install: bool) -> Result<()> {

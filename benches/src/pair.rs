@@ -57,7 +57,9 @@ impl Mode {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Whole => "underlay as it is",
-            Self::Segmented => "underlay with tx-udp-segmentation off",
+            Self::Segmented => {
+                "underlay with tx-udp-segmentation off (VXLAN keeps an offload of its own)"
+            }
             Self::Loss => "underlay with segmentation off and 1 % loss each way",
             Self::Wire => "underlay with segmentation off",
         }
