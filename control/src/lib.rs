@@ -1,3 +1,4 @@
 //! Decides for weft: peers, links, sessions, containers.
 
 pub mod api;
+pub mod driver;
