@@ -54,9 +54,17 @@ pub(crate) struct Figures {
     pub(crate) fragments: u64,
 }
 
-impl Figures {
-    /// The numbers on one line, for progress.
+impl Record {
+    /// The numbers, or why there are none, on one line for progress.
     pub(crate) fn line(&self) -> String {
+        self.error
+            .as_ref()
+            .map_or_else(|| self.figures.line(), |error| format!("failed: {error}"))
+    }
+}
+
+impl Figures {
+    fn line(&self) -> String {
         let all = [
             (self.gbit_per_s, "Gbit/s"),
             (self.kilo_datagrams_per_s, "k/s"),

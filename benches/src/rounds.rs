@@ -61,15 +61,16 @@ impl Turn {
             Ok(tunnel) => {
                 for &case in &self.cases {
                     let measured = case.measure(&pair, &tunnel, self.seconds);
-                    let measured = measured.with_context(|| tunnel.last_words());
-                    self.record(case, measured, records);
+                    let record = self.record(case, measured.with_context(|| tunnel.last_words()));
+                    self.say(case.name(), &record.line());
+                    records.push(record);
                 }
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                for &case in &self.cases {
-                    self.record(case, Err(anyhow::anyhow!("{error}")), records);
-                }
+                self.say("all cases", &error);
+                let failed = |&case: &Case| self.record(case, Err(anyhow::anyhow!("{error}")));
+                records.extend(self.cases.iter().map(failed));
             }
         }
         Ok(())
@@ -85,30 +86,28 @@ impl Turn {
         Ok(tunnel)
     }
 
-    fn record(&self, case: Case, measured: Result<Figures>, records: &mut Vec<Record>) {
+    fn record(&self, case: Case, measured: Result<Figures>) -> Record {
         let (figures, error) = match measured {
             Ok(figures) => (figures, None),
             Err(error) => (Figures::default(), Some(format!("{error:#}"))),
         };
-        let record = Record {
+        Record {
             peer: self.peer.name(),
             mode: self.mode,
             case,
             round: self.round,
             figures,
             error,
-        };
+        }
+    }
+
+    /// Progress, on stderr.
+    fn say(&self, what: &str, line: &str) {
         eprintln!(
-            "{} {} {} {}: {}",
-            record.round,
-            record.mode.name(),
-            record.peer,
-            case.name(),
-            record
-                .error
-                .as_deref()
-                .map_or_else(|| record.figures.line(), |error| format!("failed: {error}"))
+            "round {} {} {} {what}: {line}",
+            self.round,
+            self.mode.name(),
+            self.peer.name()
         );
-        records.push(record);
     }
 }
