@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
@@ -268,8 +269,14 @@ impl Host {
     /// Whether one echo request to `address` is answered within a second.
     #[must_use]
     pub fn reaches(&self, address: IpAddr) -> bool {
-        let address = address.to_string();
-        self.output(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])
+        self.reaches_within(address, Duration::from_secs(1))
+    }
+
+    /// Whether one echo request to `address` is answered in this time.
+    #[must_use]
+    pub fn reaches_within(&self, address: IpAddr, limit: Duration) -> bool {
+        let (address, limit) = (address.to_string(), limit.as_secs_f64().to_string());
+        self.output(&["ping", "-n", "-q", "-c", "1", "-W", &limit, &address])
             .status
             .success()
     }

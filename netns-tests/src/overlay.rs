@@ -83,8 +83,10 @@ impl Overlay {
     ///
     /// If it never does.
     pub fn wait_until_reachable(&self, limit: Duration) -> Duration {
+        // Short waits for each answer, so that the time it took is known well.
+        let answer = Duration::from_millis(200);
         wait::within("a ping from container to container", limit, || {
-            self.containers[0].reaches(self.addresses[1])
+            self.containers[0].reaches_within(self.addresses[1], answer)
         })
     }
 }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 /// Between two looks at a condition.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The time now.
 #[must_use]

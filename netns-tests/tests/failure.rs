@@ -50,6 +50,13 @@ impl Routed {
     }
 }
 
+/// Both sides must have seen it in the time promised.
+fn notice_dead_path(overlay: &Overlay) {
+    within("the dead path to be noticed", NOTICE_LIMIT, || {
+        overlay.weft.iter().all(|weft| !weft.has_path())
+    });
+}
+
 /// ```text
 ///  one ─ weft a 192.0.2.1 ══╳══ 192.0.2.2 weft b ─ two
 /// ```
@@ -62,11 +69,7 @@ fn a_dead_path_is_noticed_and_a_healed_one_used_again() {
             for host in hosts {
                 host.black_hole("eth0");
             }
-            for weft in &overlay.weft {
-                within("the dead path to be noticed", NOTICE_LIMIT, || {
-                    !weft.has_path()
-                });
-            }
+            notice_dead_path(&overlay);
             for host in hosts {
                 host.heal();
             }
@@ -86,11 +89,7 @@ fn a_path_that_works_one_way_only_is_dead() {
 
         overlay.weft[1].host().black_hole("eth0");
 
-        for weft in &overlay.weft {
-            within("the dead path to be noticed", NOTICE_LIMIT, || {
-                !weft.has_path()
-            });
-        }
+        notice_dead_path(&overlay);
         overlay.weft[1].host().heal();
         overlay.wait_until_reachable(RECOVERY_LIMIT);
     });

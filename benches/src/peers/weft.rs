@@ -96,6 +96,13 @@ pub(super) struct Daemons {
 impl Daemons {
     fn weft(&self, host: &Netns, folder: &str) -> Command {
         let mut command = host.command(&self.binary);
+        // Nothing of the caller's own settings may change what is measured.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("WEFT_") || text.starts_with("WEAVE_") {
+                command.env_remove(&name);
+            }
+        }
         command
             .env("WEFT_RUN_DIR", format!("{folder}/run"))
             .env("WEFT_DATA_DIR", format!("{folder}/data"));
