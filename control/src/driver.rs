@@ -11,4 +11,5 @@ pub mod docker;
 mod identity;
 pub mod netlink;
 pub mod netns;
+pub mod request;
 mod sysctl;
