@@ -172,6 +172,7 @@ impl Node {
             self.with_link(id, now, |link, context, actions| link.tick(context, actions));
         }
         self.suspect_links(now);
+        self.end_handovers(now);
         for id in self.peers.ids() {
             self.with_session(id, now, |session, context| session.tick(context));
         }
@@ -242,10 +243,6 @@ impl Node {
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             self.with_link(id, now, |link, _, actions| link.close(ByeReason::Stopping, actions));
         }
-    }
-
-    fn wake_for_forgetting(&mut self, now: Instant) {
-        self.wake(Some(now + PEER_FORGOTTEN_AFTER));
     }
 
     /// Frees the slots of peers that have been gone for long.

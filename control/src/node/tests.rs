@@ -123,7 +123,7 @@ fn simultaneous_dials_leave_one_link() {
         sim.run_for(30 * SECOND);
 
         for (host, other) in [(0, "b"), (1, "a")] {
-            assert_eq!(sim.links_to(host, other), 1, "seed {seed} {:#?}", sim.status(host));
+            assert_eq!(sim.links_to(host, other), 1, "seed {seed}: {:#?}", sim.status(host).map(|s| (s.connections, s.targets)));
             let up = |notice: &&Notice| matches!(notice, Notice::LinkUp { .. });
             assert_eq!(sim.hosts[host].notices.iter().filter(up).count(), 1, "seed {seed}");
             assert!(!sim.hosts[host].notices.iter().any(|n| matches!(n, Notice::LinkDown { .. })), "seed {seed}");
