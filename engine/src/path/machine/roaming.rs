@@ -1,0 +1,109 @@
+//! Following a peer whose address changes, and learning addresses that only its datagrams show.
+//!
+//! ```text
+//!   data, or a probe marked "in use",       answered                    Changed; the old address is
+//!   from another address ──────► challenge ──────────► data goes there  kept for 10 s
+//!                                    └── 3 probes unanswered: nothing for 5 s, and then forgotten
+//! ```
+//!
+//! An address that already answers is not followed: the peer has several and may use another than we do.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Paths;
+use crate::config::PATHS_LEARNED_MAX;
+use crate::path::candidate::{Candidate, Reason, is_probeable};
+
+/// A learned address that never answered is kept this long...
+const UNANSWERED_KEEP: Duration = Duration::from_secs(5);
+/// ...and cannot be pushed out for the first part of it: the three probes of a challenge.
+const UNANSWERED_GUARD: Duration = Duration::from_secs(1);
+/// For this long after a move what still arrives from the old address is late, not a move back.
+const MOVE_HOLD: Duration = Duration::from_secs(1);
+/// That the peer sends from another address that works is a hint once in this time.
+const ELSEWHERE_EVERY: Duration = Duration::from_secs(5);
+
+impl Paths {
+    /// The peer sends what matters from this address; whether there is something to do.
+    pub(super) fn peer_uses(&mut self, from: SocketAddr, now: Instant) -> bool {
+        let late = self
+            .left
+            .is_some_and(|(left, until)| left == from && now < until);
+        if self.is_in_use(from) || late || !self.active || !is_probeable(from) {
+            return false;
+        }
+        let up = self.up;
+        let Some(candidate) = self.learn(from, now) else {
+            return false;
+        };
+        if !candidate.is_alive() {
+            return candidate.challenge(Reason::PeerMoved, now);
+        }
+        if !up {
+            candidate.urgent = true;
+            return true;
+        }
+        // It has several addresses and may use another than we do. Or it lost the one that we use.
+        if now < self.elsewhere_after {
+            return false;
+        }
+        self.elsewhere_after = now + ELSEWHERE_EVERY;
+        let home = self.home.and_then(|home| self.candidate_mut(home));
+        home.map(|candidate| candidate.hint(false, now)).is_some()
+    }
+
+    /// The peer sends from this address, though not, as far as we know, what matters.
+    pub(super) fn peer_reaches_us_from(&mut self, from: SocketAddr, now: Instant) {
+        if self.is_in_use(from) || !self.active {
+            return;
+        }
+        let reason = if self.up {
+            Reason::PeerReachesUs
+        } else {
+            Reason::PathWanted
+        };
+        if let Some(candidate) = self
+            .learn(from, now)
+            .filter(|candidate| !candidate.is_alive())
+        {
+            candidate.challenge(reason, now);
+        }
+    }
+
+    /// Finds an address or makes room for it.
+    fn learn(&mut self, address: SocketAddr, now: Instant) -> Option<&mut Candidate> {
+        if self.candidate(address).is_none() {
+            let learned = || {
+                self.candidates
+                    .iter()
+                    .filter(|candidate| self.is_forgettable(candidate))
+            };
+            if learned().count() >= PATHS_LEARNED_MAX {
+                let guarded =
+                    |c: &&Candidate| c.proof_at.is_none() && now < c.created_at + UNANSWERED_GUARD;
+                let rank = |c: &&Candidate| (c.proof_at, c.created_at);
+                let oldest = learned()
+                    .filter(|candidate| !guarded(candidate))
+                    .min_by_key(rank)?
+                    .address;
+                self.candidates
+                    .retain(|candidate| candidate.address != oldest);
+            }
+            self.candidates
+                .push(Candidate::new(address, &self.config, UNANSWERED_KEEP, now));
+        }
+        self.candidate_mut(address)
+    }
+
+    /// The peer sends from there now: data follows, and the address that it left is in doubt.
+    pub(super) fn follow(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(old) = self.home {
+            self.left = Some((old, now + MOVE_HOLD));
+            if let Some(candidate) = self.candidate_mut(old) {
+                candidate.stale = true;
+            }
+        }
+        self.use_address(address, now);
+    }
+}
