@@ -1,6 +1,11 @@
 //! Puts a daemon together: engine, bridge, control.
 
+mod engine;
+
+use anyhow::Context;
 use tokio::sync::mpsc;
+use weft_control::driver::netns::NetNs;
+use weft_control::driver::underlay;
 
 use crate::settings::{Secret, Settings};
 
@@ -23,6 +28,11 @@ pub(crate) async fn run(
     mut orders: mpsc::Receiver<Order>,
     ready: impl FnOnce(&str),
 ) -> anyhow::Result<()> {
-    let _ = (settings, &mut orders, ready);
+    let host = NetNs::current().context("open the host's network namespace")?;
+    let underlay_mtu = underlay::largest_mtu(&host, &settings.bridge)
+        .await
+        .context("look at the interfaces")?;
+    let _config = engine::config(settings, underlay_mtu);
+    let _ = (&mut orders, ready);
     anyhow::bail!("daemon assembly is not merged yet")
 }

@@ -12,3 +12,4 @@ mod identity;
 pub mod netlink;
 pub mod netns;
 mod sysctl;
+pub mod underlay;

@@ -7,7 +7,10 @@
 //! ```
 //!
 //! Needs root and `/dev/net/tun`.
-#![expect(clippy::unwrap_used, reason = "a laboratory that cannot be set up fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a laboratory that cannot be set up fails its test"
+)]
 
 use std::path::Path;
 use std::process::{Command, Output};
