@@ -11,5 +11,6 @@ pub mod docker;
 mod identity;
 pub mod netlink;
 pub mod netns;
+pub mod request;
 mod sysctl;
 pub mod underlay;

@@ -47,6 +47,8 @@ pub const COMMANDS_MAX: usize = 4096;
 pub const EVENTS_MAX: usize = 4096;
 /// Datagrams on their way to the worker that owns their lane.
 pub const HANDOFFS_MAX: usize = 256;
+/// Round trips measured that wait for control: a tenth of a second's at the best.
+pub const BENCH_SAMPLES_MAX: usize = 16_384;
 /// Unverified senders reported to the worker that probes.
 pub const STRANGERS_MAX: usize = 256;
 /// A replay window: a path switch leaves tens of thousands of datagrams in flight (RFC 6479).

@@ -9,6 +9,7 @@
 //! Sans-IO: time and bytes come as arguments, trains leave by [`Datapath::pop_train`]. What workers
 //! share is in [`Shared`]; the rest is this worker's own.
 
+mod bench;
 mod probes;
 mod receive;
 mod train;
@@ -123,6 +124,7 @@ pub struct Datapath {
     joined: Vec<Packet>,
     /// Where two pieces are put together.
     scratch: Vec<u8>,
+    bench: Option<bench::Bench>,
     /// When a path machine is due, on worker 0.
     probes_due: Option<Instant>,
 }
@@ -145,6 +147,7 @@ impl Datapath {
             learned: None,
             joined: Vec::new(),
             scratch: Vec::new(),
+            bench: None,
             probes_due: None,
         }
     }
@@ -197,7 +200,8 @@ impl Datapath {
             }
             Command::SetFib(fib) => self.fib = fib,
             Command::SendMessage { slot, message } => self.send_message(slot, &message, now),
-            Command::Bench { .. } | Command::AddPeer { .. } | Command::InstallSession(_) => {}
+            Command::Bench { slot, load } => self.start_bench(slot, load, now),
+            Command::AddPeer { .. } | Command::InstallSession(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 
@@ -58,6 +58,17 @@ pub struct PeerTraffic {
     pub tx_bytes: u64,
     /// Received, in bytes.
     pub rx_bytes: u64,
+}
+
+/// Totals of all measurements towards one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BenchCounts {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that the peer received.
+    pub arrived: u64,
+    /// Their frame bytes.
+    pub arrived_bytes: u64,
 }
 
 impl Engine {
@@ -261,6 +272,24 @@ impl Engine {
                 (*slot, PeerTraffic { tx_bytes, rx_bytes })
             })
             .collect()
+    }
+
+    /// What a measurement towards a peer sent, and what of it arrived as far as the peer has said.
+    pub fn bench_counts(&self, slot: PeerSlot) -> BenchCounts {
+        let peers = self.lock_peers();
+        let Some(peer) = peers.get(&slot) else {
+            return BenchCounts::default();
+        };
+        BenchCounts {
+            sent: peer.bench_sent.load(Ordering::Relaxed),
+            arrived: peer.bench_arrived.load(Ordering::Relaxed),
+            arrived_bytes: peer.bench_arrived_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes one measured round trip.
+    pub fn take_bench_round_trip(&self) -> Option<Duration> {
+        self.shared.bench_nanos.pop().map(Duration::from_nanos)
     }
 
     /// Ends the workers and waits for them.

@@ -14,7 +14,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::bridge::Fdb;
 use crate::command::{Event, PeerSlot};
 use crate::config::{
-    DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, STAGED_BYTES_MAX, STAGED_FRAMES_MAX, STRANGERS_MAX,
+    BENCH_SAMPLES_MAX, DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, STAGED_BYTES_MAX,
+    STAGED_FRAMES_MAX, STRANGERS_MAX,
 };
 use crate::session::{CipherSuite, Implementation};
 use crate::verdict::{Counters, DropReason};
@@ -50,10 +51,16 @@ pub struct PeerShared {
     pub tx_bytes: AtomicU64,
     /// Frame bytes from the peer.
     pub rx_bytes: AtomicU64,
-    /// What a measurement by the peer brought: datagrams and bytes.
+    /// What a measurement by the peer brought, in datagrams.
     pub bench_datagrams: AtomicU64,
-    /// Its bytes.
+    /// Their frame bytes.
     pub bench_bytes: AtomicU64,
+    /// What a measurement of ours sent to the peer, in datagrams.
+    pub bench_sent: AtomicU64,
+    /// What of it arrived, as the peer last said.
+    pub bench_arrived: AtomicU64,
+    /// Its frame bytes.
+    pub bench_arrived_bytes: AtomicU64,
 }
 
 impl Default for PeerShared {
@@ -66,6 +73,9 @@ impl Default for PeerShared {
             rx_bytes: AtomicU64::new(0),
             bench_datagrams: AtomicU64::new(0),
             bench_bytes: AtomicU64::new(0),
+            bench_sent: AtomicU64::new(0),
+            bench_arrived: AtomicU64::new(0),
+            bench_arrived_bytes: AtomicU64::new(0),
         }
     }
 }
@@ -110,6 +120,8 @@ pub struct Shared {
     pub event_fd: EventFd,
     /// Peers heard from an address that is not theirs; worker 0 asks whether they moved.
     pub strangers: ArrayQueue<(PeerSlot, SocketAddr)>,
+    /// Round trips of a measurement, in nanoseconds, until control takes them.
+    pub bench_nanos: ArrayQueue<u64>,
     /// Bytes of all staged frames.
     pub staged_bytes: AtomicUsize,
     /// Chosen by the self-test.
@@ -154,6 +166,7 @@ impl Shared {
             events: ArrayQueue::new(EVENTS_MAX),
             event_fd: EventFd::from_value_and_flags(0, flags)?,
             strangers: ArrayQueue::new(STRANGERS_MAX),
+            bench_nanos: ArrayQueue::new(BENCH_SAMPLES_MAX),
             staged_bytes: AtomicUsize::new(0),
             implementations,
             underlay_mtu,

@@ -63,7 +63,8 @@ impl<I: Io> Worker<I> {
                 self.datapath.apply(order, now);
             }
             let received = self.receive(now);
-            let transmitted = self.transmit(now);
+            let transmitted = self.transmit(now) | self.datapath.bench_turn(now);
+            self.datapath.flush();
             self.datapath.tick(now);
             self.send(now);
             if !received && !transmitted {
@@ -118,7 +119,6 @@ impl<I: Io> Worker<I> {
             self.datapath.transmit(frame, now);
             self.send(now);
         }
-        self.datapath.flush();
         any
     }
 

@@ -4,6 +4,8 @@
 //!   frames ─► a ═══ wire (a closure: lose, repeat, cut, forge) ═══ b ─► frames
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside `#[test]`")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -545,10 +547,7 @@ fn a_datagram_of_another_workers_lane_reaches_its_owner() {
     fills.sort_unstable();
     assert_eq!(fills, (0..50).collect::<Vec<_>>());
     assert!(net.b.passed(Station::UdpRxHandoff) > 0);
-    assert_eq!(
-        net.b.workers[1].0.counters().passed(Station::Open) > 0,
-        true
-    );
+    assert!(net.b.workers[1].0.counters().passed(Station::Open) > 0);
 }
 
 #[test]

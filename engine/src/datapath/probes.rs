@@ -15,9 +15,9 @@ use crate::verdict::DropReason;
 use crate::wire::{ControlClass, Kind};
 
 impl Datapath {
-    /// When [`Datapath::tick`] is due.
+    /// When [`Datapath::tick`] or [`Datapath::bench_turn`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.probes_due
+        self.probes_due.into_iter().chain(self.bench_due()).min()
     }
 
     /// Runs the path machines that are due, and asks after strangers.

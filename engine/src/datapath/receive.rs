@@ -158,7 +158,7 @@ impl Datapath {
             Kind::Frames => self.frames(slot, meta, body, place, now)?,
             Kind::Piece => self.piece(slot, &header, meta, body, now)?,
             Kind::Control => self.control(slot, meta, body, (from, len), now)?,
-            Kind::Bench => self.bench(slot, len),
+            Kind::Bench => self.bench_datagram(slot, meta, body, len, now)?,
         }
         Ok(Some(slot))
     }
@@ -319,16 +319,6 @@ impl Datapath {
                     .report(event, counters(&self.shared, self.worker));
                 Ok(())
             }
-        }
-    }
-
-    /// A measurement's load: counted and gone.
-    fn bench(&mut self, slot: PeerSlot, len: usize) {
-        if let Some(peer) = peer_mut(&mut self.peers, slot) {
-            peer.shared.bench_datagrams.fetch_add(1, Ordering::Relaxed);
-            peer.shared
-                .bench_bytes
-                .fetch_add(len as u64, Ordering::Relaxed);
         }
     }
 

@@ -216,7 +216,7 @@ fn acknowledgements_keep_a_path_alive_and_old_ones_do_not() {
         let sent = probes(&drain(paths))
             .into_iter()
             .map(|(_, probe)| probe.id)
-            .last();
+            .next_back();
         heard = sent.filter(|_| fresh).unwrap_or(heard);
         let probe = Probe {
             id: tenth,
