@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use weft_control::driver::netns::NetNs;
 use weft_control::driver::underlay;
 
-use crate::settings::{Secret, Settings};
+use crate::settings::Settings;
+use weft_control::secret::Credential;
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub(crate) enum Order {
     /// Say good-bye and end.
     Leave,
     /// These secrets are valid from now on, the first is to be offered.
-    Secrets(Vec<Secret>),
+    Secrets(Vec<Credential>),
 }
 
 /// Runs a daemon until it is told to leave; calls `ready` with the peer's name once it serves.
