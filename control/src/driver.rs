@@ -4,7 +4,9 @@
 
 pub mod address;
 mod announce;
+pub mod api;
 pub mod attach;
+pub mod attach_service;
 pub mod bridge;
 pub mod container;
 pub mod docker;
