@@ -145,8 +145,12 @@ pub(crate) struct ConnectArgs {
     /// Empty the target list first.
     #[arg(long, env = "WEFT_REPLACE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) replace: bool,
-    /// host[:port], [IPv6]:port or a DNS name; looked up again at every attempt.
-    #[arg(value_name = "PEER", required_unless_present = "replace")]
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(
+        help = "host[:port], [IPv6]:port or a DNS name; looked up again at every attempt",
+        value_name = "PEER",
+        required_unless_present = "replace"
+    )]
     pub(crate) peers: Vec<String>,
 }
 

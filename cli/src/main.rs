@@ -86,7 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         Verb::Token => match format {
             Format::Text => output::line(&token::generate())?,
-            Format::Json => output::json(&json!({ "token": token::generate() }))?,
+            Format::Json => output::json(&json!({ "token": *token::generate() }))?,
         },
         Verb::Bench(args) => bench::run(
             &client,

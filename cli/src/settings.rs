@@ -8,7 +8,12 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use weft_control::TargetAddress;
+use weft_control::config::SECRETS_MAX;
 use weft_control::driver::bridge;
+use weft_control::driver::docker::Docker;
+use weft_control::peer::{Nickname, PeerName};
+use weft_control::secret::{Credential, SecretError};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::args::{Cipher, Io, LaunchArgs, Places};
@@ -18,6 +23,7 @@ use crate::args::{Cipher, Io, LaunchArgs, Places};
 #[serde(transparent)]
 pub(crate) struct Secret(String);
 
+#[cfg(test)]
 impl Secret {
     /// Returns the secret itself.
     pub(crate) fn reveal(&self) -> &str {
@@ -118,17 +124,65 @@ impl Settings {
             docker_host: args.docker_host.clone(),
             rekey_interval_ms: args.peer.rekey_interval_ms,
         };
-        crate::logging::filter(&settings.log_level)?;
-        settings.all_secrets()?;
+        settings.judge()?;
         Ok(settings)
+    }
+
+    /// Refuses what the daemon could not use, so that none is started for it.
+    fn judge(&self) -> anyhow::Result<()> {
+        crate::logging::filter(&self.log_level)?;
+        for peer in &self.peers {
+            TargetAddress::parse(peer, self.port).with_context(|| format!("`{peer}`"))?;
+        }
+        self.peer_name()?;
+        self.checked_nickname()?;
+        self.credentials()?;
+        Docker::new(self.docker_host.as_deref()).context("--docker-host")?;
+        Ok(())
+    }
+
+    /// Returns the shown name, if one was given.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub(crate) fn peer_name(&self) -> anyhow::Result<Option<PeerName>> {
+        let Some(name) = &self.name else {
+            return Ok(None);
+        };
+        Ok(Some(
+            name.parse().with_context(|| format!("--name `{name}`"))?,
+        ))
+    }
+
+    /// Returns the name for people.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub(crate) fn checked_nickname(&self) -> anyhow::Result<Nickname> {
+        self.nickname
+            .parse()
+            .with_context(|| format!("--nickname `{}`", self.nickname))
     }
 
     /// Returns every secret that is valid now, the one to offer first; reads the file again each time.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or holds no secret.
-    pub(crate) fn all_secrets(&self) -> anyhow::Result<Vec<Secret>> {
+    /// When the file cannot be read or holds no secret, or one is no use.
+    pub(crate) fn credentials(&self) -> anyhow::Result<Vec<Credential>> {
+        let secrets = self.all_secrets()?;
+        if secrets.len() > SECRETS_MAX {
+            return Err(SecretError::TooMany.into());
+        }
+        Ok(secrets
+            .iter()
+            .map(|secret| Credential::parse(&secret.0))
+            .collect::<Result<_, _>>()?)
+    }
+
+    fn all_secrets(&self) -> anyhow::Result<Vec<Secret>> {
         let mut secrets = self.secrets.clone();
         if let Some(path) = &self.password_file {
             let text = fs::read_to_string(path)

@@ -23,3 +23,4 @@ pub(crate) mod sockets;
 pub mod start;
 pub mod store;
 mod sysctl;
+pub mod underlay;

@@ -13,6 +13,7 @@ use crate::demo::lab::{self, FOLDER, Host};
 use crate::demo::measure;
 use crate::demo::sandbox::command;
 use crate::output;
+use crate::token;
 
 /// How long two containers may take to reach each other: links, sessions and paths come up in that time.
 const REACH_LIMIT: Duration = Duration::from_secs(15);
@@ -29,7 +30,7 @@ pub(crate) fn play(args: &DemoArgs) -> anyhow::Result<Findings> {
     ));
     let hosts = lab::build(args.hosts)?;
     let key = format!("{FOLDER}/token");
-    fs::write(&key, weft_token()?).with_context(|| format!("write {key}"))?;
+    fs::write(&key, &*token::generate()).with_context(|| format!("write {key}"))?;
 
     let mut members = Vec::new();
     for host in &hosts {
@@ -118,8 +119,4 @@ fn weft(host: &Host, words: &[&str]) -> anyhow::Result<String> {
         host.name,
         said.trim().trim_start_matches("weft: ")
     )
-}
-
-fn weft_token() -> anyhow::Result<String> {
-    Ok(crate::token::generate())
 }

@@ -111,7 +111,7 @@ async fn tick(watchdog: &mut Option<Interval>) {
 
 /// Reads the secrets again; a file with a fault leaves those in use alone.
 fn reload(settings: &Settings, orders: &mpsc::Sender<Order>) {
-    match settings.all_secrets() {
+    match settings.credentials() {
         Ok(secrets) => {
             tracing::info!(count = secrets.len(), "read the secrets again");
             if orders.try_send(Order::Secrets(secrets)).is_err() {

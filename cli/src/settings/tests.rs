@@ -111,3 +111,38 @@ fn secrets_are_never_shown() {
 
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
+
+#[test]
+fn what_no_daemon_could_use_is_named_before_one_is_started() {
+    for (line, culprit) in [
+        ("launch 192.0.2.1:99999", "192.0.2.1:99999"),
+        ("launch host1 -a-", "-a-"),
+        ("launch --name not-a-name", "not-a-name"),
+        ("launch --name 00:00:00:00:00:00", "reserved"),
+        ("launch --password weft-token-123", "token is damaged"),
+        ("launch --docker-host tcp", "--docker-host"),
+        (
+            "launch --password a --password b --password c --password d --password e",
+            "at most 4",
+        ),
+    ] {
+        let line = line
+            .replacen("launch", "weft --config /dev/null launch", 1)
+            .replace(" -a-", " -- -a-");
+        let error = settings(&line).unwrap_err();
+        assert!(
+            crate::failure::one_line(&error).contains(culprit),
+            "{line}: {error:#}"
+        );
+    }
+}
+
+#[test]
+fn names_are_taken_in_weaves_short_form() {
+    let settings = settings("weft --config /dev/null launch --name ::1 --nickname host-1").unwrap();
+
+    assert_eq!(
+        settings.peer_name().unwrap().unwrap().to_string(),
+        "00:00:00:00:00:01"
+    );
+}
