@@ -1,5 +1,9 @@
-//! The bridge decides where one overlay frame goes.
+//! The bridge decides where one overlay frame goes: what it has learned, and the ways that control published.
+//!
+//! Station 2 of 8 (crate docs). The lookup itself stands in `datapath/transmit.rs`; here are its tables.
 
+mod fdb;
 mod fib;
 
+pub use fdb::{Fdb, Port};
 pub use fib::{Fib, NextHop};

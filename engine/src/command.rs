@@ -116,6 +116,8 @@ pub enum BenchLoad {
     },
     /// One frame at a time, the next when the echo of the last is back.
     PingPong,
+    /// Nothing but the question how much of the last load arrived.
+    Count,
 }
 
 /// A report from the engine.

@@ -1,4 +1,7 @@
-//! Every limit of the engine, with its reason.
+//! Every limit of the engine, each with its reason; and what control sets at start.
+
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// Peers in the tables; a slot is a `u16` and the FDB packs it beside a MAC.
 pub const PEERS_MAX: usize = 4096;
@@ -8,6 +11,74 @@ pub const LANES_MAX: usize = 16;
 pub const CANDIDATES_MAX: usize = 8;
 /// A message inside a session: what fits in one datagram of the smallest path (1200 bytes).
 pub const MESSAGE_LEN_MAX: usize = 1150;
+/// UDP payload of the largest datagram: a 9000-byte underlay. Larger ones gain nothing, the train is the batch.
+pub const DATAGRAM_LEN_MAX: usize = 8972;
+/// UDP payload that every path must carry before its MTU is known (RFC 8899 §5.1.2, BASE_PLPMTU).
+pub const DATAGRAM_LEN_BASE: usize = 1200;
+/// One UDP send with `UDP_SEGMENT`: a device's default `gso_max_size` of 65536 is compared with the whole
+/// packet, Ethernet with a VLAN tag (18), IPv6 (40) and UDP (8) included, and must be larger. One byte
+/// more and the kernel cuts the train in software, at five times the price.
+pub const TRAIN_LEN_MAX: usize = 65_535 - 18 - 40 - 8;
+/// Datagrams of one train: `UDP_MAX_SEGMENTS` is 64 on kernels before 6.9.
+pub const TRAIN_DATAGRAMS_MAX: usize = 64;
+/// A packet buffer: a whole train, or a virtio header with a 64 KB super-frame, and the receive
+/// header that io_uring writes before a datagram.
+pub const PACKET_LEN: usize = 66 * 1024;
+/// Packet buffers of one worker: two receive batches in flight, trains being filled and sent.
+pub const PACKETS_MAX: usize = 192;
+/// Trains taken from the socket before they are delivered: enough to put single datagrams
+/// together again, little enough to stay in the second-level cache.
+pub const RECEIVE_BATCH_MAX: usize = 64;
+/// Frames read from a TAP queue before the worker looks at the socket again.
+pub const TAP_BATCH_MAX: usize = 64;
+/// Entries of the FDB; beyond them the one unused for longest in its bucket goes.
+pub const FDB_ENTRIES_MAX: usize = 65_536;
+/// A MAC that was not heard for so long is forgotten (Weave's and the kernel bridge's habit: minutes).
+pub const FDB_AGE_MAX: Duration = Duration::from_secs(600);
+/// Frames staged for one peer while its session is made; covers one handshake of a busy sender.
+pub const STAGED_FRAMES_MAX: usize = 128;
+/// Bytes staged for all peers together.
+pub const STAGED_BYTES_MAX: usize = 4 << 20;
+/// Epochs of one peer that a worker accepts at once: next, current, and those still draining.
+pub const EPOCHS_MAX: usize = 4;
+/// Commands waiting for a worker; control blocks beyond them, which it reaches only if a worker is stuck.
+pub const COMMANDS_MAX: usize = 4096;
+/// Events waiting for control; beyond them they are dropped and counted, and control asks again.
+pub const EVENTS_MAX: usize = 4096;
+/// Datagrams on their way to the worker that owns their lane.
+pub const HANDOFFS_MAX: usize = 256;
+/// Round trips measured that wait for control: a tenth of a second's at the best.
+pub const BENCH_SAMPLES_MAX: usize = 16_384;
+/// Unverified senders reported to the worker that probes.
+pub const STRANGERS_MAX: usize = 256;
+/// A replay window: a path switch leaves tens of thousands of datagrams in flight (RFC 6479).
+pub const REPLAY_WINDOW: u64 = 32_768;
+/// Seals under one lane key after which a rekey is asked for (RFC 9001 §6.6 leaves a wide margin at our sizes).
+pub const SEALS_SOFT_MAX: u64 = 1 << 32;
+/// Seals under one lane key after which sealing stops.
+pub const SEALS_HARD_MAX: u64 = 1 << 33;
+/// Bytes under one lane key after which a rekey is asked for (AES-GCM's bound at an advantage of 2^-60).
+pub const BYTES_SOFT_MAX: u64 = 1 << 37;
+/// Bytes under one lane key after which sealing stops.
+pub const BYTES_HARD_MAX: u64 = 1 << 38;
+/// Failed opens of one epoch after which a rekey is asked for.
+pub const FORGED_SOFT_MAX: u64 = 1 << 30;
+/// Receive buffer asked of the kernel for each socket: what arrives while the worker is not on a core.
+pub const SOCKET_BUFFER_LEN: usize = 16 << 20;
+
+/// Pieces a super-frame may be cut into: 64 KiB of the smallest segments that the kernel's TCP makes (36 bytes).
+pub const SPLIT_SEGMENTS_MAX: usize = 2048;
+/// IPv6 extension headers that are walked to find TCP or UDP; more is an attack or a laboratory.
+pub const IPV6_EXTENSIONS_MAX: usize = 8;
+/// Header bytes that a coalesced run may own: two VLAN tags, IPv6 and the longest TCP header are 122.
+pub const COALESCE_HEADER_LEN_MAX: usize = 128;
+/// Runs open at once; a bit each in a `u32`. Receive offload hands over a few flows at a time.
+pub const COALESCE_RUNS_MAX: usize = 32;
+/// Segments of one run: what the kernels since 5.15 take as one UDP super-frame, and 64 KiB of TCP at 1 KiB.
+pub const COALESCE_SEGMENTS_MAX: usize = 64;
+/// Frames held between two flushes: a batch of 64 receives with 64 datagrams each, twice.
+pub const COALESCE_FRAMES_MAX: usize = 8192;
+
 /// Addresses of one peer known only because it sent from them: the one left behind by a move, the one
 /// moved to, and two more, so that re-injected packets cannot make us remember (or probe) many.
 pub const PATHS_LEARNED_MAX: usize = 4;
@@ -19,3 +90,34 @@ pub const MTU_TRIALS_MAX: usize = 9;
 /// Path messages waiting for the worker, which takes them after each call: one for each address and each
 /// size tried, twice over.
 pub const PATH_SENDS_MAX: usize = 2 * (CANDIDATES_MAX + PATHS_LEARNED_MAX + MTU_TRIALS_MAX);
+
+/// Which I/O backend to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoChoice {
+    /// The faster one that this kernel allows.
+    #[default]
+    Auto,
+    /// io_uring, or fail.
+    Uring,
+    /// `epoll` with `recvmmsg`.
+    Epoll,
+}
+
+/// What control decides before the engine starts.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// TAP device name; opened, or made and left behind.
+    pub tap_name: String,
+    /// UDP port.
+    pub port: u16,
+    /// Local address to bind; `None` is every address of both families.
+    pub host: Option<IpAddr>,
+    /// Worker threads, 1 to [`LANES_MAX`].
+    pub workers: u16,
+    /// I/O backend.
+    pub io: IoChoice,
+    /// MTU of the overlay, which decides how long a super-frame may be.
+    pub mtu: u16,
+    /// Largest MTU of the host's underlay interfaces: no path is searched beyond it.
+    pub underlay_mtu: u16,
+}

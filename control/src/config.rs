@@ -1,0 +1,175 @@
+//! Every limit and period of control, with its reason; and what a node is started with.
+
+use std::time::Duration;
+
+use weft_engine::session::CipherSuite;
+
+use crate::peer::{Nickname, PeerName};
+use crate::secret::{NetworkId, Secrets};
+
+/// TCP and UDP port unless given: Weave's, so that firewall rules keep working.
+pub const PORT_DEFAULT: u16 = 6783;
+
+/// Peers we keep a state for; the engine's table of slots has as many places.
+pub const PEERS_MAX: usize = 4096;
+/// Targets that may be named; each is dialled for ever, and a list by hand is never longer.
+pub const TARGETS_MAX: usize = 1024;
+/// Length of one target as typed: a DNS name is at most 253 bytes, and a port follows.
+pub const TARGET_LEN_MAX: usize = 260;
+
+/// Connections that have not proved to be a peer yet: what a cluster that restarts at once needs, times their
+/// 64 KiB of buffers, stays small.
+pub const PENDING_INBOUND_MAX: usize = 64;
+/// Of these, from one address (IPv6: one /64); several peers may share a NAT.
+pub const PENDING_INBOUND_PER_SOURCE_MAX: usize = 16;
+/// From TCP connect to the end of the handshake: three round trips of a bad line, and no more for a slow loris.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From TCP connect to a whole preamble: it is eight bytes and leaves with the connection.
+pub const PREAMBLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Failed handshakes that one source may have in [`FAILURE_WINDOW`]; bounds the guessing of passwords.
+pub const FAILURES_MAX: u32 = 5;
+/// The window of [`FAILURES_MAX`].
+pub const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// Sources whose failures are counted; at 40 bytes each, and the oldest gives way.
+pub const FAILURE_SOURCES_MAX: usize = 4096;
+/// Handshakes that may start in one second, all sources together: with four curve operations of 50 µs each this
+/// is about 5 % of a core.
+pub const HANDSHAKES_PER_SECOND_MAX: u32 = 256;
+
+/// One control message: room for a gossip delta, and a garbage length costs no more than this.
+pub const MESSAGE_LEN_MAX: usize = 64 * 1024;
+/// One handshake message: the largest payload is below 400 bytes.
+pub const HANDSHAKE_LEN_MAX: usize = 1024;
+/// Bytes that wait for one slow TCP connection before it is given up.
+pub const LINK_QUEUE_MAX: usize = 4 * 1024 * 1024;
+/// A link that heard nothing for this long is asked for a sign of life.
+pub const LINK_PING_AFTER: Duration = Duration::from_secs(5);
+/// An unanswered ping this old makes a link suspect: its target is dialled beside it.
+pub const LINK_SUSPECT_AFTER: Duration = Duration::from_secs(3);
+/// A link silent for this long is dead. Data does not depend on it.
+pub const LINK_DEAD_AFTER: Duration = Duration::from_secs(20);
+/// Two links to one peer made within this time were dialled from both ends at once, and the rule by PeerId
+/// decides; later ones replace the older, which may be dead without our knowing.
+pub const LINK_SIMULTANEOUS: Duration = Duration::from_secs(5);
+/// Superseded boot ids remembered for each peer, to notice a clone that comes back.
+pub const BOOT_IDS_MAX: usize = 4;
+/// Sealed records on one link before it is replaced; far below 2^64 nonces, and above any real life.
+pub const LINK_RECORDS_MAX: u64 = 1 << 48;
+
+/// TCP connect, name looked up, before the attempt counts as failed: two transmissions of the first packet.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The first pause between the starts of two attempts.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(300);
+/// The longest pause while the outage is young: a healed network is found within it.
+pub const BACKOFF_YOUNG_MAX: Duration = Duration::from_millis(1500);
+/// How long an outage counts as young.
+pub const BACKOFF_YOUNG: Duration = Duration::from_secs(300);
+/// The longest pause after that.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// The pause after a peer refused us (password, version, network): only a person changes that.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(15);
+/// Connections being opened at once; more would be a burst of SYNs and of DNS queries.
+pub const DIALS_MAX: usize = 64;
+
+/// Age at which an epoch is replaced.
+pub const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// How much later the peer with the larger PeerId starts, if the other did not.
+pub const REKEY_OTHER_SIDE_AFTER: Duration = Duration::from_secs(5);
+/// Age at which an epoch is dropped, replaced or not.
+pub const EPOCH_LIFE_MAX: Duration = Duration::from_secs(180);
+/// How long the epoch before stays open for late datagrams once both ends use the new one.
+pub const EPOCH_LINGER: Duration = Duration::from_secs(5);
+/// Live epochs of one peer: the active one, its predecessor, one being installed by each end.
+pub const EPOCHS_MAX: usize = 4;
+/// Session handshakes of one peer that wait for their next message.
+pub const SESSIONS_PENDING_MAX: usize = 4;
+/// Session handshakes that one peer may begin in a second.
+pub const SESSION_STARTS_PER_SECOND_MAX: u32 = 5;
+/// First pause before a session message is repeated; it doubles up to [`SESSION_RETRY_MAX`].
+pub const SESSION_RETRY_MIN: Duration = Duration::from_millis(500);
+/// The longest pause before a session message is repeated.
+pub const SESSION_RETRY_MAX: Duration = Duration::from_secs(2);
+/// Life of a session handshake without an end.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Secrets tried on the last message of a handshake; a rotation needs two.
+pub const SECRETS_MAX: usize = 4;
+/// A peer without link and session is forgotten after this time, and its slot is free.
+pub const PEER_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
+
+/// Requests of the local API that wait for the loop; the API has at most 64 connections.
+pub const REQUESTS_MAX: usize = 64;
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The hash of the network's name.
+    pub network_id: NetworkId,
+    /// The network's name, for status.
+    pub network: String,
+    /// The secrets that prove membership, best first.
+    pub secrets: Secrets,
+    /// Shown name; derived from the identity unless given.
+    pub name: Option<PeerName>,
+    /// For people; the host's name unless given.
+    pub nickname: Nickname,
+    /// Our TCP and UDP port.
+    pub port: u16,
+    /// Sending workers of our engine, 1 to 16.
+    pub workers: u8,
+    /// The data ciphers we offer, each with its measured cost in nanoseconds per KiB.
+    pub ciphers: Vec<CipherCost>,
+    /// Overlay MTU in bytes, for status.
+    pub mtu: u16,
+    /// True when unknown peers may be dialled, for status.
+    pub discovery: bool,
+    /// Random for this process.
+    pub boot_id: BootId,
+    /// Rises with each start, durable before the first message.
+    pub incarnation: u64,
+    /// Peers to dial, as typed.
+    pub targets: Vec<String>,
+    /// When epochs are replaced.
+    pub rekey: RekeyConfig,
+}
+
+/// One data cipher and what it costs us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CipherCost {
+    /// The cipher.
+    pub suite: CipherSuite,
+    /// Nanoseconds per KiB sealed, measured at start.
+    pub ns_per_kib: u32,
+}
+
+/// Random for each process; two of one key at once prove a clone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootId(pub [u8; 8]);
+
+/// When epochs are replaced; tests shorten it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RekeyConfig {
+    /// Age at which an epoch is replaced, ±10 %.
+    pub after: Duration,
+    /// Session handshakes that one peer may begin in a second.
+    pub starts_per_second_max: u32,
+}
+
+impl Default for RekeyConfig {
+    fn default() -> Self {
+        Self {
+            after: REKEY_AFTER,
+            starts_per_second_max: SESSION_STARTS_PER_SECOND_MAX,
+        }
+    }
+}
+
+impl RekeyConfig {
+    /// Replaces epochs every `interval`, for tests that want years of rekeys in a minute.
+    #[must_use]
+    pub fn accelerated(interval: Duration) -> Self {
+        Self {
+            after: interval,
+            starts_per_second_max: u32::MAX,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Puts a container on the network: a veth from the bridge into its namespace, addresses, routes; takes it off again.
+//!
+//! ```text
+//!  host namespace                       │  container's namespace
+//!  bridge `weft` ── vethwe3f0c81d2a ────┼──── ethwe  10.2.1.1/24, 224.0.0.0/4
+//!                   alias: who it is    │
+//! ```
+//!
+//! Everything is looked at before anything is changed, and what was changed is undone if a later step fails. Doing it
+//! again does nothing, or mends what somebody else changed. No state is kept here: the kernel has it.
+//! Calls on the same host must not overlap; [`Host`] queues them.
+
+mod apply;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tokio::sync::Mutex;
+
+use self::apply::{Plan, find_pair, take};
+use super::bridge::BridgeError;
+use super::container::{Container, shown_id};
+use super::identity::{Alias, container_mac, host_name};
+use super::netlink::{GsoLimits, Netlink, NetlinkError};
+use super::netns::{NetNs, NetNsError, run_between};
+use crate::api::Attachment;
+
+/// The interface's name in every container.
+pub const CONTAINER_INTERFACE: &str = "ethwe";
+/// Most addresses on one container interface: a dozen is much, and each one is announced and gossiped.
+pub const ADDRESSES_MAX: usize = 256;
+/// Why a container was not attached or detached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The host's side is not there.
+    #[error("no bridge {0} to attach to")]
+    NoBridge(String),
+    /// Somebody else uses the name.
+    #[error(
+        "the container has an interface {CONTAINER_INTERFACE} that is not weft's: remove or rename it first"
+    )]
+    ForeignInterface,
+    /// Another interface of the container has it.
+    #[error("{address} is on interface {interface} of the container already")]
+    AddressElsewhere {
+        /// As asked.
+        address: IpAddr,
+        /// Who has it.
+        interface: String,
+    },
+    /// It is attached with another prefix.
+    #[error("{asked} is attached as {current}: give that one")]
+    OtherPrefix {
+        /// As asked.
+        asked: IpNet,
+        /// As it is.
+        current: IpNet,
+    },
+    /// Over the limit.
+    #[error("a container can have at most {ADDRESSES_MAX} addresses")]
+    TooManyAddresses,
+    /// An interface was gone right after it was made.
+    #[error("interface {0} vanished while it was set up")]
+    Vanished(String),
+    /// The host's side could not be looked at.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The namespace cannot be worked in.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+}
+
+impl AttachError {
+    /// True if another request would do better.
+    pub fn is_request_fault(&self) -> bool {
+        match self {
+            Self::ForeignInterface
+            | Self::AddressElsewhere { .. }
+            | Self::OtherPrefix { .. }
+            | Self::TooManyAddresses => true,
+            Self::NoBridge(_)
+            | Self::Bridge(_)
+            | Self::Vanished(_)
+            | Self::Netlink(_)
+            | Self::NetNs(_) => false,
+        }
+    }
+}
+
+/// How to attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Overlay MTU in bytes; an interface that exists keeps its own.
+    pub mtu: u32,
+    /// Route 224.0.0.0/4 to the interface.
+    pub multicast_route: bool,
+    /// Let the container reach itself through the bridge, as service addresses need.
+    pub hairpin: bool,
+    /// Limits of the super-frames that the container may send.
+    pub gso: GsoLimits,
+}
+
+/// A container on the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// MAC of `ethwe`.
+    pub mac: [u8; 6],
+    /// All its addresses, in the order in which they came; link-local ones are the kernel's own and not counted.
+    pub addresses: Vec<IpNet>,
+}
+
+/// The host's side of all attachments.
+#[derive(Debug)]
+pub struct Host {
+    netns: NetNs,
+    bridge: String,
+    peer_name: [u8; 6],
+    /// One change at a time.
+    turn: Mutex<()>,
+}
+
+impl Host {
+    /// `netns` is the namespace of the bridge called `bridge`; the MACs depend on `peer_name`.
+    pub fn new(netns: NetNs, bridge: &str, peer_name: [u8; 6]) -> Self {
+        Self {
+            netns,
+            bridge: bridge.to_owned(),
+            peer_name,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// The namespace of the bridge.
+    pub fn netns(&self) -> &NetNs {
+        &self.netns
+    }
+
+    /// The bridge's name.
+    pub fn bridge(&self) -> &str {
+        &self.bridge
+    }
+
+    /// Attaches a container, or adds addresses to an attached one.
+    pub async fn attach(
+        &self,
+        container: &Container,
+        addresses: &[IpNet],
+        options: AttachOptions,
+    ) -> Result<Attached, AttachError> {
+        let _turn = self.turn.lock().await;
+        let plan = Plan {
+            bridge: self.bridge.clone(),
+            alias: Alias::new(&self.bridge, container),
+            guest: container.netns.clone(),
+            host_name: host_name(container),
+            mac: container_mac(self.peer_name, &container.id),
+            addresses: addresses.to_vec(),
+            options,
+        };
+        run_between(&self.netns, &container.netns, |host, guest| async move {
+            plan.apply(&host, &guest).await
+        })
+        .await
+    }
+
+    /// Takes addresses from a container, and its interface with the last. None left means that it is off the network.
+    pub async fn detach(
+        &self,
+        container: &Container,
+        addresses: &[IpNet],
+    ) -> Result<Option<Attached>, AttachError> {
+        let _turn = self.turn.lock().await;
+        let addresses = addresses.to_vec();
+        run_between(&self.netns, &container.netns, |host, guest| async move {
+            let Some(pair) = find_pair(&host, &guest).await? else {
+                return Ok(None);
+            };
+            take(&host, &guest, &pair, &addresses).await
+        })
+        .await
+    }
+
+    /// All attached containers, by id. One whose namespace cannot be found is listed without addresses.
+    pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
+        let (bridge, peer_name) = (self.bridge.clone(), self.peer_name);
+        self.netns
+            .run(move |host| async move {
+                let mut attachments = Vec::new();
+                for outer in host.interfaces().await? {
+                    let Some(alias) =
+                        Alias::from_text(&outer.alias).filter(|alias| alias.bridge == bridge)
+                    else {
+                        continue;
+                    };
+                    let found = look_inside(&alias).await?;
+                    let (mac, addresses) =
+                        found.unwrap_or_else(|| (container_mac(peer_name, &alias.id), Vec::new()));
+                    attachments.push(Attachment {
+                        id: shown_id(&alias.id).to_owned(),
+                        mac: mac_text(mac),
+                        addresses,
+                    });
+                }
+                attachments.sort_by(|a, b| a.id.cmp(&b.id));
+                Ok(attachments)
+            })
+            .await
+    }
+}
+
+/// A MAC as it is shown, `da:fa:eb:dc:28:27`.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+async fn look_inside(alias: &Alias) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
+    let Some(netns) = NetNs::find(alias.inode, &alias.path) else {
+        return Ok(None);
+    };
+    let guest = Netlink::open(netns)?;
+    let Some(inner) = guest.interface(CONTAINER_INTERFACE).await? else {
+        return Ok(None);
+    };
+    let addresses = guest.addresses_of(inner.index).await?;
+    Ok(inner.mac.map(|mac| (mac, addresses)))
+}

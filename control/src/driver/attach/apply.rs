@@ -1,0 +1,341 @@
+//! One attachment, step by step: survey, carry out, and undo if a step fails; and the way back.
+//!
+//! Works on two netlink sockets, the host's and the guest's (the container's).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{ADDRESSES_MAX, AttachError, AttachOptions, Attached, CONTAINER_INTERFACE};
+use crate::driver::announce::announce;
+use crate::driver::identity::{Alias, HOST_PREFIX};
+use crate::driver::netlink::{GsoLimits, Interface, Netlink};
+use crate::driver::netns::NetNs;
+use crate::driver::sysctl;
+
+/// Longest wait for the bridge to pass frames from a new port; it takes a millisecond.
+const FORWARDING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause between two looks at that.
+const FORWARDING_POLL: Duration = Duration::from_millis(1);
+
+/// What one call works on; owned, since it goes to another thread.
+pub(super) struct Plan {
+    pub(super) bridge: String,
+    pub(super) alias: Alias,
+    pub(super) guest: NetNs,
+    pub(super) host_name: String,
+    pub(super) mac: [u8; 6],
+    pub(super) addresses: Vec<IpNet>,
+    pub(super) options: AttachOptions,
+}
+
+/// The two ends of a container's veth.
+pub(super) struct Pair {
+    inner: Interface,
+    outer: Interface,
+}
+
+/// What was found before anything is changed.
+struct Survey {
+    bridge: Interface,
+    pair: Option<Pair>,
+    missing: Vec<IpNet>,
+}
+
+/// What this call changed, in order.
+enum Undo {
+    Interface(Interface),
+    Address(u32, IpNet),
+    MulticastRoute(u32),
+}
+
+impl Plan {
+    pub(super) async fn apply(
+        &self,
+        host: &Netlink,
+        guest: &Netlink,
+    ) -> Result<Attached, AttachError> {
+        let survey = self.survey(host, guest).await?;
+        let mut undo = Vec::new();
+        match self.carry_out(host, guest, survey, &mut undo).await {
+            Ok(attached) => Ok(attached),
+            Err(error) => {
+                roll_back(host, guest, undo).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn survey(&self, host: &Netlink, guest: &Netlink) -> Result<Survey, AttachError> {
+        let bridge = host
+            .interface(&self.bridge)
+            .await?
+            .filter(|device| device.kind == Some(InfoKind::Bridge));
+        let bridge = bridge.ok_or_else(|| AttachError::NoBridge(self.bridge.clone()))?;
+        let pair = find_pair(host, guest).await?;
+        let inner = pair.as_ref().map(|pair| pair.inner.index);
+        let present = guest.addresses().await?;
+        let mut missing = Vec::new();
+        for &asked in &self.addresses {
+            match present
+                .iter()
+                .find(|(_, address)| address.addr() == asked.addr())
+            {
+                None => missing.push(asked),
+                Some((index, _)) if Some(*index) != inner => {
+                    let interface = guest.interface_at(*index).await?.map(|device| device.name);
+                    let interface = interface.unwrap_or_else(|| format!("number {index}"));
+                    return Err(AttachError::AddressElsewhere {
+                        address: asked.addr(),
+                        interface,
+                    });
+                }
+                Some((_, current)) if *current != asked => {
+                    return Err(AttachError::OtherPrefix {
+                        asked,
+                        current: *current,
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        let count = present
+            .iter()
+            .filter(|(index, _)| Some(*index) == inner)
+            .count();
+        if count + missing.len() > ADDRESSES_MAX {
+            return Err(AttachError::TooManyAddresses);
+        }
+        Ok(Survey {
+            bridge,
+            pair,
+            missing,
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        host: &Netlink,
+        guest: &Netlink,
+        survey: Survey,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Attached, AttachError> {
+        let pair = match survey.pair {
+            Some(pair) => pair,
+            None => self.create(host, guest, survey.bridge.index, undo).await?,
+        };
+        self.settle_outer(host, &pair.outer, survey.bridge.index)
+            .await?;
+        let index = pair.inner.index;
+        let has_ipv6 = self
+            .addresses
+            .iter()
+            .any(|address| address.addr().is_ipv6());
+        guest.inside(|| {
+            sysctl::tune_container_interface(CONTAINER_INTERFACE);
+            if has_ipv6 {
+                sysctl::allow_ipv6(CONTAINER_INTERFACE);
+            }
+        })?;
+        if !pair.inner.is_up || !self.options.gso.hold_for(&pair.inner) {
+            let message = with_gso(LinkUnspec::new_with_index(index), self.options.gso).up();
+            guest.change(message.build(), CONTAINER_INTERFACE).await?;
+        }
+        for &address in &survey.missing {
+            guest.add_address(index, address).await?;
+            undo.push(Undo::Address(index, address));
+        }
+        wait_until_forwarding(host, &pair.outer).await?;
+        let mac = pair.inner.mac.unwrap_or(self.mac);
+        let announced = guest.inside(|| {
+            announce(
+                CONTAINER_INTERFACE,
+                mac,
+                self.addresses.iter().map(IpNet::addr),
+            )
+        })?;
+        note_announcement(announced);
+        // Last: programs in the container may wait for this route as the sign that the network is ready.
+        if self.options.multicast_route && guest.add_multicast_route(index).await? {
+            undo.push(Undo::MulticastRoute(index));
+        }
+        Ok(Attached {
+            mac,
+            addresses: guest.addresses_of(index).await?,
+        })
+    }
+
+    /// Makes the pair with its inner end born in the container's namespace, so that it never shows on the host.
+    async fn create(
+        &self,
+        host: &Netlink,
+        guest: &Netlink,
+        bridge: u32,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Pair, AttachError> {
+        let Self {
+            host_name, options, ..
+        } = self;
+        let inner = with_gso(LinkMessageBuilder::<LinkUnspec>::new(), options.gso)
+            .name(CONTAINER_INTERFACE)
+            .mtu(options.mtu)
+            .address(self.mac.to_vec())
+            .setns_by_fd(self.guest.as_fd().as_raw_fd());
+        let outer = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(inner.build())))
+            .name(host_name.clone())
+            .mtu(options.mtu)
+            .controller(bridge);
+        host.create(with_gso(outer, options.gso).build(), host_name)
+            .await?;
+        let outer = host
+            .interface(host_name)
+            .await?
+            .ok_or_else(|| AttachError::Vanished(host_name.clone()))?;
+        undo.push(Undo::Interface(outer.clone()));
+        let inner = guest.interface(CONTAINER_INTERFACE).await?;
+        let inner = inner.ok_or_else(|| AttachError::Vanished(CONTAINER_INTERFACE.to_owned()))?;
+        Ok(Pair { inner, outer })
+    }
+
+    async fn settle_outer(
+        &self,
+        host: &Netlink,
+        outer: &Interface,
+        bridge: u32,
+    ) -> Result<(), AttachError> {
+        let Self { options, .. } = self;
+        host.stop_ipv6_addresses(outer).await?;
+        host.inside(|| sysctl::tune_port(&outer.name))?;
+        // An alias that is there stays: the container goes by the name under which it was first attached.
+        let alias = Alias::from_text(&outer.alias).filter(|alias| alias.bridge == self.bridge);
+        let is_right =
+            outer.is_up && outer.controller == Some(bridge) && options.gso.hold_for(outer);
+        if !is_right || alias.is_none() {
+            let alias = alias.unwrap_or_else(|| self.alias.clone());
+            let message = with_gso(LinkUnspec::new_with_index(outer.index), options.gso);
+            let message = message.controller(bridge).alias(alias.to_text()).up();
+            host.change(message.build(), &outer.name).await?;
+        }
+        if outer.hairpin != Some(options.hairpin) {
+            let message = LinkBridgePort::new(outer.index)
+                .hairpin(options.hairpin)
+                .build();
+            host.change(message, &outer.name).await?;
+        }
+        Ok(())
+    }
+}
+
+fn with_gso<T>(mut message: LinkMessageBuilder<T>, gso: GsoLimits) -> LinkMessageBuilder<T> {
+    for attribute in gso.attributes() {
+        message = message.append_extra_attribute(attribute);
+    }
+    message
+}
+
+/// Finds the container's `ethwe` and its host end; an `ethwe` without one of ours behind it is somebody else's.
+pub(super) async fn find_pair(
+    host: &Netlink,
+    guest: &Netlink,
+) -> Result<Option<Pair>, AttachError> {
+    let Some(inner) = guest.interface(CONTAINER_INTERFACE).await? else {
+        return Ok(None);
+    };
+    let Some(peer) = inner.peer else {
+        return Err(AttachError::ForeignInterface);
+    };
+    match host.interface_at(peer).await? {
+        Some(outer) if outer.name.starts_with(HOST_PREFIX) && outer.peer == Some(inner.index) => {
+            Ok(Some(Pair { inner, outer }))
+        }
+        Some(_) | None => Err(AttachError::ForeignInterface),
+    }
+}
+
+/// Takes addresses away, and the interface with the last. None left means that it is off the network.
+pub(super) async fn take(
+    host: &Netlink,
+    guest: &Netlink,
+    pair: &Pair,
+    asked: &[IpNet],
+) -> Result<Option<Attached>, AttachError> {
+    let index = pair.inner.index;
+    let present = guest.addresses_of(index).await?;
+    for &asked in asked {
+        if let Some(&current) = present
+            .iter()
+            .find(|address| address.addr() == asked.addr() && **address != asked)
+        {
+            return Err(AttachError::OtherPrefix { asked, current });
+        }
+    }
+    let remaining: Vec<_> = present
+        .iter()
+        .copied()
+        .filter(|address| !asked.contains(address))
+        .collect();
+    if remaining.is_empty() {
+        host.delete(pair.outer.index, &pair.outer.name).await?;
+        return Ok(None);
+    }
+    for &address in asked {
+        guest.remove_address(index, address).await?;
+    }
+    // Where `promote_secondaries` could not be set, a subnet's later addresses went with its first one.
+    let left = guest.addresses_of(index).await?;
+    for &address in remaining.iter().filter(|address| !left.contains(address)) {
+        guest.add_address(index, address).await?;
+    }
+    Ok(Some(Attached {
+        mac: pair.inner.mac.unwrap_or_default(),
+        addresses: remaining,
+    }))
+}
+
+/// Undoes, last first. A failure here is told and the rest still done: the caller gets the first failure.
+async fn roll_back(host: &Netlink, guest: &Netlink, undo: Vec<Undo>) {
+    for step in undo.into_iter().rev() {
+        let done = match step {
+            Undo::Interface(device) => host.delete(device.index, &device.name).await,
+            Undo::Address(index, address) => guest.remove_address(index, address).await,
+            Undo::MulticastRoute(index) => guest.remove_multicast_route(index).await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "attach not wholly undone"
+            );
+        }
+    }
+}
+
+/// Frames that come before the bridge passes them on are lost, the announcement among them.
+async fn wait_until_forwarding(host: &Netlink, outer: &Interface) -> Result<(), AttachError> {
+    let wait = async {
+        loop {
+            let now = host.interface_at(outer.index).await?;
+            if now
+                .ok_or_else(|| AttachError::Vanished(outer.name.clone()))?
+                .is_forwarding
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(FORWARDING_POLL).await;
+        }
+    };
+    // A bridge that is down passes nothing on; the container is attached all the same.
+    tokio::time::timeout(FORWARDING_TIMEOUT, wait)
+        .await
+        .unwrap_or(Ok(()))
+}
+
+fn note_announcement(announced: io::Result<()>) {
+    if let Err(error) = announced {
+        tracing::warn!(%error, "addresses not announced; neighbours notice on their own, later");
+    }
+}

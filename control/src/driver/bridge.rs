@@ -1,0 +1,237 @@
+//! Keeps the host's own devices as they should be: the bridge and the TAP that joins it to the engine.
+//!
+//! ```text
+//!  containers' veths ── ports ── bridge `weft` ── port ── TAP `weft-tap0` ── engine
+//! ```
+//!
+//! [`ensure`] makes, mends or merely looks, whichever is needed; a [`Keeper`] does so whenever interfaces change.
+
+mod keeper;
+
+use ipnet::IpNet;
+use netlink_packet_route::link::{InfoKind, LinkAttribute};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
+
+pub use self::keeper::Keeper;
+use super::identity::{Alias, HOST_PREFIX, local_mac};
+use super::netlink::{GsoLimits, Interface, Netlink, NetlinkError};
+use super::netns::{NetNs, NetNsError};
+use super::sysctl;
+
+/// The bridge's name unless `--bridge` says otherwise.
+pub const DEFAULT_BRIDGE: &str = "weft";
+/// The engine's device.
+pub const TAP: &str = "weft-tap0";
+/// The kernel's limit on a name, in bytes.
+const NAME_MAX: usize = 15;
+
+/// Why the host's devices are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// Not a name that an interface can have.
+    #[error("{0:?} is no interface name: at most {NAME_MAX} letters, digits, '-', '_' or '.'")]
+    BadName(String),
+    /// Another device has the name.
+    #[error("interface {0} exists and is no bridge: give another name with --bridge")]
+    NotABridge(String),
+    /// The engine has not made its device, or somebody deleted it.
+    #[error("no device {0} to join to the bridge")]
+    NoTap(String),
+    /// The kernel refused.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The namespace cannot be worked in.
+    #[error(transparent)]
+    NetNs(#[from] NetNsError),
+}
+
+/// How the bridge should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// Interface name.
+    pub name: String,
+    /// The engine's device, if it is to be a port.
+    pub tap: Option<String>,
+    /// From [`bridge_mac`].
+    pub mac: [u8; 6],
+    /// Overlay MTU in bytes.
+    pub mtu: u32,
+    /// For frames that the host itself sends.
+    pub gso: GsoLimits,
+}
+
+/// The bridge's MAC: the peer's name, which keeps it when ports come and go.
+pub fn bridge_mac(peer_name: [u8; 6]) -> [u8; 6] {
+    local_mac(peer_name)
+}
+
+/// Refuses what the kernel would refuse as a name, or take for something else.
+pub fn check_name(name: &str) -> Result<(), BridgeError> {
+    let is_plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if name.is_empty() || name.len() > NAME_MAX || !is_plain || name == "." || name == ".." {
+        return Err(BridgeError::BadName(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Brings bridge, TAP and container interfaces that lost their bridge to where they should be. True if anything was amiss.
+pub async fn ensure(host: &NetNs, config: &BridgeConfig) -> Result<bool, BridgeError> {
+    check_name(&config.name)?;
+    let config = config.clone();
+    host.run(|netlink| async move { ensure_all(&netlink, &config).await })
+        .await
+}
+
+/// Removes the container interfaces, the TAP and the bridge; what is gone already is fine.
+pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeError> {
+    let config = config.clone();
+    host.run(|netlink| async move {
+        let bridge = netlink.interface(&config.name).await?.filter(is_bridge);
+        for device in netlink.interfaces().await? {
+            let is_port = bridge
+                .as_ref()
+                .is_some_and(|bridge| device.controller == Some(bridge.index));
+            let is_unmarked_port = is_port && device.name.starts_with(HOST_PREFIX);
+            let is_tap = config.tap.as_ref() == Some(&device.name);
+            if is_unmarked_port || is_tap || belongs_to(&device, &config.name) {
+                netlink.delete(device.index, &device.name).await?;
+            }
+        }
+        if let Some(bridge) = bridge {
+            netlink.delete(bridge.index, &bridge.name).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The bridge's MAC and the addresses that `expose` gave it; none if there is no bridge.
+pub async fn exposed(
+    host: &NetNs,
+    name: &str,
+) -> Result<Option<([u8; 6], Vec<IpNet>)>, BridgeError> {
+    let name = name.to_owned();
+    host.run(|netlink| async move {
+        let Some(bridge) = netlink.interface(&name).await?.filter(is_bridge) else {
+            return Ok(None);
+        };
+        let addresses = netlink.addresses_of(bridge.index).await?;
+        Ok(Some((bridge.mac.unwrap_or_default(), addresses)))
+    })
+    .await
+}
+
+fn is_bridge(device: &Interface) -> bool {
+    device.kind == Some(InfoKind::Bridge)
+}
+
+/// True for the host end of a container interface made for this bridge.
+pub(super) fn belongs_to(device: &Interface, bridge: &str) -> bool {
+    device.kind == Some(InfoKind::Veth)
+        && Alias::from_text(&device.alias).is_some_and(|alias| alias.bridge == bridge)
+}
+
+async fn ensure_all(netlink: &Netlink, config: &BridgeConfig) -> Result<bool, BridgeError> {
+    let (bridge, mut changed) = ensure_bridge(netlink, config).await?;
+    if let Some(tap) = &config.tap {
+        let device = netlink
+            .interface(tap)
+            .await?
+            .ok_or_else(|| BridgeError::NoTap(tap.clone()))?;
+        changed |= ensure_tap(netlink, &device, bridge, config.mtu).await?;
+    }
+    for device in netlink.interfaces().await? {
+        if device.controller.is_none() && belongs_to(&device, &config.name) {
+            let message = LinkUnspec::new_with_index(device.index)
+                .controller(bridge)
+                .up()
+                .build();
+            netlink.change(message, &device.name).await?;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+async fn ensure_bridge(
+    netlink: &Netlink,
+    config: &BridgeConfig,
+) -> Result<(u32, bool), BridgeError> {
+    let name = &config.name;
+    let mut changed = false;
+    let bridge = match netlink.interface(name).await? {
+        Some(device) if is_bridge(&device) => device,
+        Some(_) => return Err(BridgeError::NotABridge(name.clone())),
+        None => {
+            changed = true;
+            // An address given at birth is never replaced by that of a port.
+            let message = LinkMessageBuilder::<LinkBridge>::new(name).address(config.mac.to_vec());
+            netlink
+                .create(message.mcast_snooping(false).build(), name)
+                .await?;
+            let made = netlink.interface(name).await?;
+            made.ok_or_else(|| BridgeError::NotABridge(name.clone()))?
+        }
+    };
+    netlink.stop_ipv6_addresses(&bridge).await?;
+    netlink.inside(|| sysctl::tune_bridge(name))?;
+    let is_right = bridge.is_up
+        && bridge.mac == Some(config.mac)
+        && bridge.mtu == config.mtu
+        && bridge.multicast_snooping == Some(false)
+        && config.gso.hold_for(&bridge);
+    if !is_right {
+        changed = true;
+        // The MTU is set apart from the birth: only then does the kernel stop fitting it to the ports.
+        let mut message = LinkMessageBuilder::<LinkBridge>::new(name).index(bridge.index);
+        for attribute in config.gso.attributes() {
+            message = message.append_extra_attribute(attribute);
+        }
+        let message = message
+            .address(config.mac.to_vec())
+            .mtu(config.mtu)
+            .mcast_snooping(false)
+            .up();
+        netlink.change(message.build(), name).await?;
+    }
+    Ok((bridge.index, changed))
+}
+
+async fn ensure_tap(
+    netlink: &Netlink,
+    tap: &Interface,
+    bridge: u32,
+    mtu: u32,
+) -> Result<bool, BridgeError> {
+    netlink.stop_ipv6_addresses(tap).await?;
+    netlink.inside(|| sysctl::tune_port(&tap.name))?;
+    if tap.is_up && tap.mtu == mtu && tap.controller == Some(bridge) {
+        return Ok(false);
+    }
+    let message = LinkUnspec::new_with_index(tap.index)
+        .append_extra_attribute(LinkAttribute::Mtu(mtu))
+        .controller(bridge)
+        .up();
+    netlink.change(message.build(), &tap.name).await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_before_the_kernel_sees_them() {
+        for name in ["weft", "weft-1", "br0.7", "fifteen-letters"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "sixteen-letters-", "a/b", "a b", "a:1", "ü"] {
+            assert!(
+                matches!(check_name(name), Err(BridgeError::BadName(_))),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Asks Docker which process a container's name or id stands for.
+//!
+//! A connection per question: questions are rare, and Docker may restart between two of them.
+
+use std::path::{Path, PathBuf};
+
+use bollard::API_DEFAULT_VERSION;
+use bollard::errors::Error as BollardError;
+use bollard::models::ContainerInspectResponse;
+
+/// Where Docker listens unless told otherwise.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// Longest wait for an answer, in seconds; Docker answers an inspection in milliseconds, or slowly when it is pulling.
+const ANSWER_TIMEOUT_S: u64 = 10;
+
+/// Why Docker did not say what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// A form of address that weft does not speak.
+    #[error("Docker at {host:?} is not supported: give unix:///path/to/docker.sock")]
+    BadHost {
+        /// As given.
+        host: String,
+    },
+    /// No answer, or no Docker.
+    #[error(
+        "cannot reach Docker at {host} (without Docker, name a container by netns:NAME, netns:/path or pid:N)"
+    )]
+    Unreachable {
+        /// Where it was tried.
+        host: String,
+        /// Why not.
+        #[source]
+        source: Box<BollardError>,
+    },
+    /// Docker knows no such container.
+    #[error(
+        "no container {name:?} in Docker at {host} (by namespace: netns:NAME, netns:/path or pid:N)"
+    )]
+    Unknown {
+        /// As typed.
+        name: String,
+        /// Who was asked.
+        host: String,
+    },
+    /// Docker knows it; it has no process.
+    #[error("container {name} is not running: start it first")]
+    NotRunning {
+        /// As typed.
+        name: String,
+    },
+    /// The container has no network namespace of its own.
+    #[error(
+        "container {name} shares the host's network and cannot be attached: run it without --net=host"
+    )]
+    HostNetwork {
+        /// As typed.
+        name: String,
+    },
+    /// Docker refused.
+    #[error("Docker at {host} refused to describe container {name:?}")]
+    Refused {
+        /// Who was asked.
+        host: String,
+        /// As typed.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<BollardError>,
+    },
+}
+
+impl DockerError {
+    /// True if the request named something that cannot be attached.
+    pub fn is_request_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown { .. } | Self::NotRunning { .. } | Self::HostNetwork { .. }
+        )
+    }
+}
+
+/// A running container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerContainer {
+    /// Docker's id, 64 hexadecimal digits.
+    pub id: String,
+    /// Its first process.
+    pub pid: u32,
+}
+
+/// Where Docker's API is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    host: String,
+    socket: PathBuf,
+}
+
+impl Docker {
+    /// `host` as in `--docker-host` and `DOCKER_HOST`: `unix:///path` or a path; none or empty means Docker's default.
+    pub fn new(host: Option<&str>) -> Result<Self, DockerError> {
+        let host = host.filter(|host| !host.is_empty()).unwrap_or(DEFAULT_HOST);
+        let socket = host.strip_prefix("unix://").unwrap_or(host);
+        if !Path::new(socket).is_absolute() {
+            return Err(DockerError::BadHost {
+                host: host.to_owned(),
+            });
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            socket: socket.into(),
+        })
+    }
+
+    /// Finds a running container by name, id or the beginning of an id.
+    pub async fn find(&self, name: &str) -> Result<DockerContainer, DockerError> {
+        let client = self.connect().await?;
+        let found = client
+            .inspect_container(name, None)
+            .await
+            .map_err(|cause| self.refusal(name, cause))?;
+        running(name, found)
+    }
+
+    async fn connect(&self) -> Result<bollard::Docker, DockerError> {
+        let unreachable = |cause| DockerError::Unreachable {
+            host: self.host.clone(),
+            source: Box::new(cause),
+        };
+        let socket = self.socket.to_string_lossy();
+        let client =
+            bollard::Docker::connect_with_unix(&socket, ANSWER_TIMEOUT_S, API_DEFAULT_VERSION)
+                .map_err(unreachable)?;
+        // An older Docker refuses a newer client's version.
+        client.negotiate_version().await.map_err(unreachable)
+    }
+
+    fn refusal(&self, name: &str, cause: BollardError) -> DockerError {
+        let (name, host) = (name.to_owned(), self.host.clone());
+        if let BollardError::DockerResponseServerError { status_code, .. } = &cause {
+            if *status_code == 404 {
+                return DockerError::Unknown { name, host };
+            }
+            return DockerError::Refused {
+                host,
+                name,
+                source: Box::new(cause),
+            };
+        }
+        DockerError::Unreachable {
+            host,
+            source: Box::new(cause),
+        }
+    }
+}
+
+fn running(name: &str, found: ContainerInspectResponse) -> Result<DockerContainer, DockerError> {
+    let not_running = || DockerError::NotRunning {
+        name: name.to_owned(),
+    };
+    let id = found.id.ok_or_else(not_running)?;
+    let pid = found
+        .state
+        .and_then(|state| state.pid)
+        .and_then(|pid| u32::try_from(pid).ok());
+    let pid = pid.filter(|pid| *pid > 0).ok_or_else(not_running)?;
+    if found
+        .host_config
+        .and_then(|config| config.network_mode)
+        .as_deref()
+        == Some("host")
+    {
+        return Err(DockerError::HostNetwork {
+            name: name.to_owned(),
+        });
+    }
+    Ok(DockerContainer { id, pid })
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{ContainerState, HostConfig};
+
+    use super::*;
+
+    fn described(pid: i64, network_mode: &str) -> ContainerInspectResponse {
+        ContainerInspectResponse {
+            id: Some("a".repeat(64)),
+            state: Some(ContainerState {
+                pid: Some(pid),
+                ..ContainerState::default()
+            }),
+            host_config: Some(HostConfig {
+                network_mode: Some(network_mode.to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerInspectResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_unix_socket() {
+        assert_eq!(
+            Docker::new(None).unwrap().socket,
+            Path::new("/var/run/docker.sock")
+        );
+        assert_eq!(
+            Docker::new(Some("")).unwrap().host,
+            "unix:///var/run/docker.sock"
+        );
+        assert_eq!(
+            Docker::new(Some("unix:///tmp/d.sock")).unwrap().socket,
+            Path::new("/tmp/d.sock")
+        );
+        assert_eq!(
+            Docker::new(Some("/tmp/d.sock")).unwrap().socket,
+            Path::new("/tmp/d.sock")
+        );
+        for host in [
+            "tcp://10.0.0.1:2375",
+            "ssh://h",
+            "unix://relative",
+            "d.sock",
+        ] {
+            assert!(
+                matches!(Docker::new(Some(host)), Err(DockerError::BadHost { .. })),
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_running_container_with_a_network_of_its_own_is_found() {
+        let found = running("c", described(42, "bridge")).unwrap();
+        assert_eq!(
+            found,
+            DockerContainer {
+                id: "a".repeat(64),
+                pid: 42
+            }
+        );
+        assert!(matches!(
+            running("c", described(0, "bridge")),
+            Err(DockerError::NotRunning { .. })
+        ));
+        assert!(matches!(
+            running("c", described(42, "host")),
+            Err(DockerError::HostNetwork { .. })
+        ));
+        assert!(matches!(
+            running("c", ContainerInspectResponse::default()),
+            Err(DockerError::NotRunning { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn without_docker_the_answer_says_what_else_can_be_named() {
+        let error = Docker::new(Some("unix:///nowhere/docker.sock"))
+            .unwrap()
+            .find("c1")
+            .await
+            .unwrap_err();
+
+        let text = error.to_string();
+        assert!(
+            text.starts_with("cannot reach Docker at unix:///nowhere/docker.sock"),
+            "{text}"
+        );
+        assert!(text.contains("netns:NAME"), "{text}");
+        assert!(!error.is_request_fault());
+    }
+}

@@ -1,0 +1,63 @@
+//! What the local API asks of the running daemon, each request with the place for its answer.
+//!
+//! ```text
+//!  HTTP API ── mpsc::Sender<Request> ──► driver loop ──► node, engine, attacher
+//!      ▲                                                        │
+//!      └──────────────── oneshot answer ◄───────────────────────┘
+//! ```
+//!
+//! An answer whose receiver is gone is dropped: the client hung up. Bound: `config::REQUESTS_MAX` waiting.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{
+    ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
+    ForgetRequest, Report, Status,
+};
+use crate::secret::Credential;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// One request to the driver.
+#[derive(Debug)]
+pub enum Request {
+    /// `GET /status`.
+    Status(Reply<Status>),
+    /// `GET /report`.
+    Report(Reply<Report>),
+    /// `POST /connect`: add targets and dial them at once; answered when the list is on disk.
+    Connect(ConnectRequest, Reply<Result<(), ApiError>>),
+    /// `POST /forget`: remove targets; answered when the list is on disk.
+    Forget(ForgetRequest, Reply<Result<(), ApiError>>),
+    /// `POST /attach`.
+    Attach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
+    /// `POST /detach`.
+    Detach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
+    /// `GET /ps`.
+    Ps(Reply<Result<Vec<Attachment>, ApiError>>),
+    /// `POST /bench`: steps until the one with `done`, or one error.
+    Bench(BenchRequest, mpsc::Sender<Result<BenchProgress, ApiError>>),
+    /// The secrets that are valid from now on (SIGHUP); none means open membership.
+    Reload(Vec<Credential>, Reply<Result<(), ApiError>>),
+    /// `POST /stop`: say goodbye to the peers and end the loop; state stays.
+    Stop(Reply<()>),
+    /// `POST /reset`: as `stop`, and the identity and the store are deleted.
+    Reset(Reply<Result<(), ApiError>>),
+}
+
+/// A future that a trait object can return.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// Puts containers on the network; the driver runs its futures beside the loop, never in it.
+pub trait Attacher: Send + Sync {
+    /// Attaches a container as asked and says which addresses it has.
+    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
+    /// Detaches a container, or takes the named addresses from it.
+    fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
+    /// Lists what is attached.
+    fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
+}

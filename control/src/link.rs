@@ -1,0 +1,628 @@
+//! One link: from the first byte of a TCP connection to its end.
+//!
+//! ```text
+//!  dialled    AwaitPreamble ─► AwaitSecond ─► AwaitHello ─► Up ─► Closed
+//!  accepted   AwaitPreamble ─► AwaitFirst ─► AwaitThird ──► Up ─► Closed
+//!                 │ any failure, any timeout                      ▲
+//!                 └───────────────────────────────────────────────┘
+//! ```
+//!
+//! Sans-IO: bytes and time in, [`LinkAction`]s out. A link is up at one end only when the other end has proved the
+//! secret and its identity. Which of two links to one peer stays is for the node to say. Curve operations begin
+//! after a good preamble, and garbage ends the link at its first wrong byte. Bounds: `config::HANDSHAKE_TIMEOUT`,
+//! `PREAMBLE_TIMEOUT`, `MESSAGE_LEN_MAX`, `LINK_DEAD_AFTER`.
+
+pub(crate) mod dialer;
+pub(crate) mod handshake;
+pub(crate) mod message;
+pub(crate) mod noise;
+pub(crate) mod preamble;
+
+use std::time::{Duration, Instant};
+
+use weft_engine::command::SecretKey;
+
+use crate::config::{
+    HANDSHAKE_TIMEOUT, LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_RECORDS_MAX, LINK_SUSPECT_AFTER,
+    MESSAGE_LEN_MAX, PREAMBLE_TIMEOUT,
+};
+use crate::link::handshake::{Hello, HelloError};
+use crate::link::message::{
+    ByeReason, FRAME_HEADER_LEN, FrameError, FrameHeader, FrameKind, Message, Refusal, frame,
+};
+use crate::link::noise::{LinkCipher, NoiseError, NoiseHandshake, Split, TAG_LEN};
+use crate::link::preamble::{PREAMBLE_LEN, Preamble, PreambleError};
+use crate::peer::Identity;
+use crate::random::Randomness;
+use crate::secret::{NetworkId, Secrets};
+
+/// What a link needs to know of the node.
+pub(crate) struct LinkContext<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) network: &'a NetworkId,
+    pub(crate) secrets: &'a Secrets,
+    /// Our HELLO, encoded.
+    pub(crate) hello: &'a [u8],
+    pub(crate) random: &'a mut Randomness,
+    pub(crate) now: Instant,
+}
+
+/// What a link asks of the node.
+#[derive(Debug)]
+pub(crate) enum LinkAction {
+    Send(Vec<u8>),
+    /// The peer has proved who it is.
+    Up(Box<Hello>),
+    Message(Message),
+    /// A message of a known type that did not parse was skipped.
+    Malformed,
+    /// The link is over; what was sent goes out first.
+    Down(LinkError),
+}
+
+/// Why a link ended; the words stand in `weft status connections`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("peer {0}")]
+    Preamble(#[source] PreambleError),
+    #[error("{}", refusal_words(*.0))]
+    RefusedByPeer(Refusal),
+    #[error("{}", our_refusal_words(*.0))]
+    RefusedByUs(Refusal),
+    #[error("handshake does not verify: another network, or somebody on the way interferes")]
+    Handshake,
+    #[error("peer {0}")]
+    Hello(#[source] HelloError),
+    #[error("peer sent what is no message")]
+    Frame,
+    #[error("a record does not verify: damaged or forged on the way")]
+    Record,
+    #[error("peer did not finish the handshake in time")]
+    HandshakeTimeout,
+    #[error("no sign of life for {} s", LINK_DEAD_AFTER.as_secs())]
+    Silent,
+    #[error("{}", bye_words(*.0))]
+    ByPeer(ByeReason),
+    #[error("{}", bye_words(*.0))]
+    ByUs(ByeReason),
+    #[error("connection closed")]
+    Ended,
+    #[error("connection broken")]
+    Broken,
+    #[error("peer takes nothing in")]
+    QueueFull,
+    #[error("replaced after 2^48 records")]
+    Worn,
+}
+
+fn refusal_words(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::OtherNetwork => "refused (unverified): another --network",
+        Refusal::WrongSecret => "refused (unverified): wrong password",
+        Refusal::Busy => "refused (unverified): peer is busy",
+        Refusal::TooManyFailures => "refused (unverified): too many failed attempts",
+        Refusal::Malformed => "refused (unverified): peer does not understand us",
+        Refusal::Unknown(_) => "refused (unverified)",
+    }
+}
+
+fn our_refusal_words(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::OtherNetwork => "peer belongs to another --network",
+        Refusal::WrongSecret => "peer has the wrong password",
+        Refusal::Busy => "too many handshakes at once",
+        Refusal::TooManyFailures => "too many failed attempts from there",
+        Refusal::Malformed | Refusal::Unknown(_) => "peer is not understood",
+    }
+}
+
+fn bye_words(reason: ByeReason) -> &'static str {
+    match reason {
+        ByeReason::Stopping => "peer stopped",
+        ByeReason::Duplicate => "another link to the same peer is kept",
+        ByeReason::SelfConnection => "cannot connect to ourself",
+        ByeReason::ClonedIdentity => {
+            "two hosts run with this identity key; run `weft reset` on the copy"
+        }
+        ByeReason::PeersMax => "too many peers",
+        ByeReason::LabelCollision => {
+            "another peer has the same label; run `weft reset` on one of them"
+        }
+        ByeReason::SecretRemoved => "the password of this link is no longer valid",
+        ByeReason::Unknown(_) => "closed by peer",
+    }
+}
+
+impl LinkError {
+    /// True if only a person can mend it, so that trying again soon is useless.
+    pub(crate) fn is_refusal(self) -> bool {
+        match self {
+            Self::Preamble(_) | Self::Hello(_) | Self::Handshake => true,
+            Self::RefusedByPeer(refusal) | Self::RefusedByUs(refusal) => refusal != Refusal::Busy,
+            Self::ByPeer(reason) | Self::ByUs(reason) => {
+                matches!(
+                    reason,
+                    ByeReason::ClonedIdentity | ByeReason::PeersMax | ByeReason::LabelCollision
+                )
+            }
+            Self::Frame
+            | Self::Record
+            | Self::HandshakeTimeout
+            | Self::Silent
+            | Self::Ended
+            | Self::Broken
+            | Self::QueueFull
+            | Self::Worn => false,
+        }
+    }
+
+    /// True for what happens in a healthy network and needs no line in the log.
+    pub(crate) fn is_quiet(self) -> bool {
+        matches!(self, Self::ByPeer(reason) | Self::ByUs(reason)
+            if matches!(reason, ByeReason::Duplicate | ByeReason::SelfConnection))
+    }
+
+    /// True for what is counted against who dialled us, and shown in status.
+    pub(crate) fn counts_against_source(self) -> bool {
+        match self {
+            Self::RefusedByUs(refusal) => {
+                matches!(refusal, Refusal::WrongSecret | Refusal::OtherNetwork)
+            }
+            Self::Preamble(error) => error != PreambleError::NotWeft,
+            Self::Hello(_) | Self::Frame | Self::Record | Self::Handshake => true,
+            Self::RefusedByPeer(_)
+            | Self::HandshakeTimeout
+            | Self::Silent
+            | Self::ByPeer(_)
+            | Self::ByUs(_)
+            | Self::Ended
+            | Self::Broken
+            | Self::QueueFull
+            | Self::Worn => false,
+        }
+    }
+}
+
+enum Stage {
+    AwaitPreamble,
+    AwaitFirst(NoiseHandshake),
+    AwaitSecond(NoiseHandshake),
+    AwaitThird(NoiseHandshake),
+    AwaitHello(Secured),
+    Up(Secured),
+    Closed,
+}
+
+/// What a finished handshake gave.
+struct Secured {
+    cipher: LinkCipher,
+    exchange: [u8; 32],
+    hash: [u8; 32],
+    secret: SecretKey,
+}
+
+/// One end of a link.
+pub(crate) struct Link {
+    /// The secret that we offer; `None` if the peer dialled.
+    offered: Option<SecretKey>,
+    preamble: Preamble,
+    stage: Stage,
+    inbox: Vec<u8>,
+    opened_at: Instant,
+    up_at: Option<Instant>,
+    heard_at: Instant,
+    ping: Option<([u8; 8], Instant)>,
+    rtt: Option<Duration>,
+}
+
+impl Link {
+    /// A connection that we dialled; the first bytes to send come with it.
+    pub(crate) fn dialled(secret: SecretKey, closed: bool, now: Instant) -> (Self, Vec<u8>) {
+        let link = Self::new(Some(secret), closed, now);
+        let bytes = link.preamble.as_bytes().to_vec();
+        (link, bytes)
+    }
+
+    /// A connection that somebody made to us; silent until it shows a good preamble.
+    pub(crate) fn accepted(closed: bool, now: Instant) -> Self {
+        Self::new(None, closed, now)
+    }
+
+    fn new(offered: Option<SecretKey>, closed: bool, now: Instant) -> Self {
+        Self {
+            offered,
+            preamble: Preamble::ours(closed),
+            stage: Stage::AwaitPreamble,
+            inbox: Vec::new(),
+            opened_at: now,
+            up_at: None,
+            heard_at: now,
+            ping: None,
+            rtt: None,
+        }
+    }
+
+    /// True if we dialled.
+    pub(crate) fn is_outbound(&self) -> bool {
+        self.offered.is_some()
+    }
+
+    /// When the peer had proved itself; `None` before.
+    pub(crate) fn up_at(&self) -> Option<Instant> {
+        self.up_at
+    }
+
+    /// True until a good preamble is in.
+    pub(crate) fn awaits_preamble(&self) -> bool {
+        matches!(self.stage, Stage::AwaitPreamble)
+    }
+
+    /// True if a curve operation comes with the next message.
+    pub(crate) fn awaits_first(&self) -> bool {
+        matches!(self.stage, Stage::AwaitFirst(_))
+    }
+
+    /// The same at both ends and on no other link; decides between duplicates.
+    pub(crate) fn hash(&self) -> Option<[u8; 32]> {
+        self.secured().map(|secured| secured.hash)
+    }
+
+    /// The secret that the link was made with.
+    pub(crate) fn secret(&self) -> Option<&SecretKey> {
+        self.secured().map(|secured| &secured.secret)
+    }
+
+    fn secured(&self) -> Option<&Secured> {
+        match &self.stage {
+            Stage::AwaitHello(secured) | Stage::Up(secured) => Some(secured),
+            Stage::AwaitPreamble
+            | Stage::AwaitFirst(_)
+            | Stage::AwaitSecond(_)
+            | Stage::AwaitThird(_)
+            | Stage::Closed => None,
+        }
+    }
+
+    /// True if a ping has waited too long for its answer.
+    pub(crate) fn is_suspect(&self, now: Instant) -> bool {
+        self.ping
+            .is_some_and(|(_, sent_at)| now.duration_since(sent_at) >= LINK_SUSPECT_AFTER)
+    }
+
+    /// Takes bytes in, cut anywhere.
+    pub(crate) fn receive(
+        &mut self,
+        data: &[u8],
+        context: &mut LinkContext<'_>,
+        actions: &mut Vec<LinkAction>,
+    ) {
+        self.inbox.extend_from_slice(data);
+        let mut taken = 0;
+        loop {
+            let inbox = std::mem::take(&mut self.inbox);
+            let step = self.take_one(&inbox[taken..], context, actions);
+            self.inbox = inbox;
+            match step {
+                Ok(0) => break,
+                Ok(len) => taken += len,
+                Err(error) => return self.fail(error, actions),
+            }
+        }
+        self.inbox.drain(..taken);
+    }
+
+    /// Takes the preamble or one frame from the front; 0 if none is whole.
+    fn take_one(
+        &mut self,
+        bytes: &[u8],
+        context: &mut LinkContext<'_>,
+        actions: &mut Vec<LinkAction>,
+    ) -> Result<usize, LinkError> {
+        if matches!(self.stage, Stage::Closed) {
+            return Ok(0);
+        }
+        if self.awaits_preamble() {
+            let Some(theirs) = Preamble::parse(bytes).map_err(LinkError::Preamble)? else {
+                return Ok(0);
+            };
+            self.take_preamble(&theirs, context, actions)?;
+            return Ok(PREAMBLE_LEN);
+        }
+        let Some(header) = FrameHeader::parse(bytes).map_err(|FrameError| LinkError::Frame)? else {
+            return Ok(0);
+        };
+        let Some(body) = bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN + header.len) else {
+            return Ok(0);
+        };
+        match header.kind {
+            FrameKind::Handshake => self.take_handshake(body, context, actions)?,
+            FrameKind::Record => self.take_record(header, body, context, actions)?,
+            FrameKind::Refusal => return Err(self.take_refusal(body)),
+        }
+        Ok(FRAME_HEADER_LEN + header.len)
+    }
+
+    fn take_preamble(
+        &mut self,
+        theirs: &Preamble,
+        context: &mut LinkContext<'_>,
+        actions: &mut Vec<LinkAction>,
+    ) -> Result<(), LinkError> {
+        if self.offered.is_none() {
+            // Ours goes out even when the two do not agree: the peer shall see why.
+            actions.push(LinkAction::Send(self.preamble.as_bytes().to_vec()));
+        }
+        self.preamble.agree(theirs).map_err(LinkError::Preamble)?;
+        let exchange = context.identity.exchange_secret();
+        self.stage = if let Some(secret) = &self.offered {
+            let prologue = Preamble::prologue(&self.preamble, theirs, context.network);
+            let mut noise = NoiseHandshake::initiator(exchange, secret, &prologue, context.random)?;
+            actions.push(LinkAction::Send(frame(
+                FrameKind::Handshake,
+                &noise.write(&[])?,
+            )));
+            Stage::AwaitSecond(noise)
+        } else {
+            let prologue = Preamble::prologue(theirs, &self.preamble, context.network);
+            Stage::AwaitFirst(NoiseHandshake::responder(
+                exchange,
+                &prologue,
+                context.random,
+            )?)
+        };
+        Ok(())
+    }
+
+    fn take_handshake(
+        &mut self,
+        body: &[u8],
+        context: &mut LinkContext<'_>,
+        actions: &mut Vec<LinkAction>,
+    ) -> Result<(), LinkError> {
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::AwaitFirst(mut noise) => {
+                noise
+                    .read(body)
+                    .map_err(|NoiseError| LinkError::RefusedByUs(Refusal::OtherNetwork))?;
+                actions.push(LinkAction::Send(frame(
+                    FrameKind::Handshake,
+                    &noise.write(&[])?,
+                )));
+                self.stage = Stage::AwaitThird(noise);
+            }
+            Stage::AwaitSecond(mut noise) => {
+                noise.read(body)?;
+                let secret = self.offered.clone().ok_or(LinkError::Frame)?;
+                actions.push(LinkAction::Send(frame(
+                    FrameKind::Handshake,
+                    &noise.write(context.hello)?,
+                )));
+                self.stage = Stage::AwaitHello(secure(noise, secret, true)?);
+            }
+            Stage::AwaitThird(mut noise) => {
+                let (payload, which) = noise
+                    .read_last(body, context.secrets.keys())
+                    .map_err(|NoiseError| LinkError::RefusedByUs(Refusal::WrongSecret))?;
+                let secret = context
+                    .secrets
+                    .keys()
+                    .get(which)
+                    .cloned()
+                    .ok_or(LinkError::Handshake)?;
+                self.stage = Stage::Up(secure(noise, secret, false)?);
+                self.send(&Message::Hello(context.hello.to_vec()), actions);
+                self.come_up(&payload, context, actions)?;
+            }
+            Stage::AwaitPreamble | Stage::AwaitHello(_) | Stage::Up(_) | Stage::Closed => {
+                return Err(LinkError::Frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn come_up(
+        &mut self,
+        hello: &[u8],
+        context: &LinkContext<'_>,
+        actions: &mut Vec<LinkAction>,
+    ) -> Result<(), LinkError> {
+        let exchange = self.secured().ok_or(LinkError::Handshake)?.exchange;
+        let hello = Hello::parse(hello, exchange, context.network).map_err(LinkError::Hello)?;
+        self.up_at = Some(context.now);
+        self.heard_at = context.now;
+        actions.push(LinkAction::Up(Box::new(hello)));
+        Ok(())
+    }
+
+    fn take_record(
+        &mut self,
+        header: FrameHeader,
+        body: &[u8],
+        context: &LinkContext<'_>,
+        actions: &mut Vec<LinkAction>,
+    ) -> Result<(), LinkError> {
+        let (Stage::AwaitHello(secured) | Stage::Up(secured)) = &mut self.stage else {
+            return Err(LinkError::Frame);
+        };
+        let mut message = body.to_vec();
+        secured
+            .cipher
+            .open(&header.encode(), &mut message)
+            .map_err(|NoiseError| LinkError::Record)?;
+        self.heard_at = context.now;
+        let message = match Message::decode(&message) {
+            Ok(message) => message,
+            Err(_) => {
+                actions.push(LinkAction::Malformed);
+                return Ok(());
+            }
+        };
+        if matches!(self.stage, Stage::AwaitHello(_)) {
+            let Message::Hello(hello) = message else {
+                return Err(LinkError::Frame);
+            };
+            if let Stage::AwaitHello(secured) = std::mem::replace(&mut self.stage, Stage::Closed) {
+                self.stage = Stage::Up(secured);
+            }
+            return self.come_up(&hello, context, actions);
+        }
+        match message {
+            Message::Ping(nonce) => self.send(&Message::Pong(nonce), actions),
+            Message::Pong(nonce) => {
+                if let Some((sent, sent_at)) = self.ping
+                    && sent == nonce
+                {
+                    self.ping = None;
+                    self.rtt = Some(context.now.duration_since(sent_at));
+                }
+            }
+            Message::Bye(reason) => return Err(LinkError::ByPeer(reason)),
+            Message::Hello(_) | Message::Session(_) | Message::Unknown(_) => {
+                actions.push(LinkAction::Message(message));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_refusal(&self, body: &[u8]) -> LinkError {
+        match (&self.stage, body) {
+            (Stage::AwaitSecond(_) | Stage::AwaitHello(_), [reason]) => {
+                LinkError::RefusedByPeer(Refusal::from_byte(*reason))
+            }
+            _ => LinkError::Frame,
+        }
+    }
+
+    /// Sends a message; nothing while the link is not up.
+    pub(crate) fn send(&mut self, message: &Message, actions: &mut Vec<LinkAction>) {
+        let Stage::Up(secured) = &mut self.stage else {
+            return;
+        };
+        let message = message.encode();
+        debug_assert!(message.len() <= MESSAGE_LEN_MAX, "no message is that long");
+        let header = FrameHeader {
+            kind: FrameKind::Record,
+            len: message.len() + TAG_LEN,
+        }
+        .encode();
+        let mut bytes = Vec::with_capacity(FRAME_HEADER_LEN + message.len() + TAG_LEN);
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(&message);
+        if secured
+            .cipher
+            .seal(&header, &mut bytes, FRAME_HEADER_LEN)
+            .is_ok()
+        {
+            actions.push(LinkAction::Send(bytes));
+        }
+    }
+
+    /// Ends the link from our side and says why, as far as the handshake has come.
+    pub(crate) fn close(&mut self, reason: ByeReason, actions: &mut Vec<LinkAction>) {
+        self.fail(LinkError::ByUs(reason), actions);
+    }
+
+    /// Turns the peer away before the handshake has cost anything.
+    pub(crate) fn refuse(&mut self, refusal: Refusal, actions: &mut Vec<LinkAction>) {
+        self.fail(LinkError::RefusedByUs(refusal), actions);
+    }
+
+    fn fail(&mut self, error: LinkError, actions: &mut Vec<LinkAction>) {
+        match error {
+            LinkError::ByUs(reason) => self.send(&Message::Bye(reason), actions),
+            LinkError::RefusedByUs(refusal) if !self.awaits_preamble() => {
+                actions.push(LinkAction::Send(frame(
+                    FrameKind::Refusal,
+                    &[refusal.byte()],
+                )));
+            }
+            _ => {}
+        }
+        self.stage = Stage::Closed;
+        self.inbox = Vec::new();
+        actions.push(LinkAction::Down(error));
+    }
+
+    /// Does what is due: asks for a sign of life, or gives up.
+    pub(crate) fn tick(&mut self, context: &mut LinkContext<'_>, actions: &mut Vec<LinkAction>) {
+        if self
+            .deadline()
+            .is_none_or(|deadline| context.now < deadline)
+        {
+            return;
+        }
+        if !matches!(self.stage, Stage::Up(_)) {
+            return self.fail(LinkError::HandshakeTimeout, actions);
+        }
+        if self
+            .secured()
+            .is_some_and(|secured| secured.cipher.sealed() >= LINK_RECORDS_MAX)
+        {
+            return self.fail(LinkError::Worn, actions);
+        }
+        if self.ping.is_some() {
+            // The ping was sent `LINK_PING_AFTER` after the last word, and has waited for the rest.
+            return self.fail(LinkError::Silent, actions);
+        }
+        self.ping(context, actions);
+    }
+
+    /// Asks for a sign of life now.
+    pub(crate) fn ping(&mut self, context: &mut LinkContext<'_>, actions: &mut Vec<LinkAction>) {
+        if self.ping.is_none() {
+            let nonce = context.random.bytes();
+            self.ping = Some((nonce, context.now));
+            self.send(&Message::Ping(nonce), actions);
+        }
+    }
+
+    /// When [`Link::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Closed => None,
+            Stage::AwaitPreamble => Some(self.opened_at + PREAMBLE_TIMEOUT),
+            Stage::AwaitFirst(_)
+            | Stage::AwaitSecond(_)
+            | Stage::AwaitThird(_)
+            | Stage::AwaitHello(_) => Some(self.opened_at + HANDSHAKE_TIMEOUT),
+            Stage::Up(_) => Some(match self.ping {
+                Some((_, sent_at)) => sent_at + (LINK_DEAD_AFTER - LINK_PING_AFTER),
+                None => self.heard_at + LINK_PING_AFTER,
+            }),
+        }
+    }
+
+    /// When [`Link::is_suspect`] may turn true.
+    pub(crate) fn suspect_at(&self) -> Option<Instant> {
+        self.ping.map(|(_, sent_at)| sent_at + LINK_SUSPECT_AFTER)
+    }
+}
+
+impl From<NoiseError> for LinkError {
+    fn from(_: NoiseError) -> Self {
+        Self::Handshake
+    }
+}
+
+fn secure(noise: NoiseHandshake, secret: SecretKey, outbound: bool) -> Result<Secured, LinkError> {
+    let exchange = noise.remote_exchange().ok_or(LinkError::Handshake)?;
+    let Split {
+        initiator,
+        responder,
+        hash,
+    } = noise.split()?;
+    let cipher = if outbound {
+        LinkCipher::new(&initiator, &responder)
+    } else {
+        LinkCipher::new(&responder, &initiator)
+    };
+    Ok(Secured {
+        cipher,
+        exchange,
+        hash,
+        secret,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,480 @@
+//! Which targets to dial, and when.
+//!
+//! ```text
+//!            ┌────────── due ─────────► Dialing ── opened ──► Handshaking ── up ──► Connected
+//!  Waiting ──┘                             │                       │                    │
+//!     ▲  ◄──────────── failed: back-off ───┴───────────────────────┘                    │
+//!     └──────────────────────────────── link gone, or suspect: at once ─────────────────┘
+//!  OurOwn: the target is this very host; never dialled again
+//! ```
+//!
+//! The back-off forgives. It counts from the start of an attempt, starts over after every link, and its cap is low
+//! while the outage is young, so that a healed network is found at once. A sign of life (`hurry`) starts it over.
+//! Bounds: `config::TARGETS_MAX`, `DIALS_MAX`, `BACKOFF_MIN` and its neighbours.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::config::{
+    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, DIALS_MAX,
+    TARGET_LEN_MAX, TARGETS_MAX,
+};
+use crate::link::LinkError;
+use crate::node::exchange::{DialFailure, DialId, LinkId};
+use crate::peer::PeerId;
+use crate::random::Randomness;
+
+/// How much the pause grows with each failure, in quarters: ×1.5.
+const BACKOFF_GROWTH_QUARTERS: u32 = 6;
+/// Share by which a pause is varied, so that hosts that lost each other do not dial in step.
+const BACKOFF_JITTER_PERCENT: u32 = 20;
+/// A link that lived this long starts the back-off over.
+const LINK_PROVED_AFTER: Duration = Duration::from_secs(5);
+/// An attempt that took as long as its pause is not repeated before this.
+const BACKOFF_BREATH: Duration = Duration::from_millis(50);
+
+/// Why a target is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Neither an address nor a DNS name.
+    #[error("not a peer; accepted are host[:port], [v6]:port or a DNS name")]
+    Host,
+    /// Not 1 to 65535.
+    #[error("port is not 1 to 65535")]
+    Port,
+    /// More than `config::TARGETS_MAX`.
+    #[error("more than {TARGETS_MAX} targets")]
+    TooMany,
+    /// Never given to `connect`, or spelt otherwise.
+    #[error("not a target; `weft status targets` lists them as they were given")]
+    Unknown,
+}
+
+/// Where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetAddress {
+    /// Its host.
+    pub host: TargetHost,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+/// The host part of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetHost {
+    /// An address.
+    Ip(IpAddr),
+    /// A name, looked up at every attempt.
+    Name(String),
+}
+
+impl fmt::Display for TargetAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            TargetHost::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            TargetHost::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl TargetAddress {
+    /// Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+    ///
+    /// # Errors
+    /// [`TargetError`] if it is none of them.
+    pub fn parse(text: &str, port_default: u16) -> Result<Self, TargetError> {
+        if text.len() > TARGET_LEN_MAX {
+            return Err(TargetError::Host);
+        }
+        if let Ok(ip) = text.parse::<Ipv6Addr>() {
+            return Self::at(ip.into(), port_default);
+        }
+        if let Some(rest) = text.strip_prefix('[') {
+            let (ip, rest) = rest.split_once(']').ok_or(TargetError::Host)?;
+            let port = match rest.strip_prefix(':') {
+                Some(port) => parse_port(port)?,
+                None if rest.is_empty() => port_default,
+                None => return Err(TargetError::Host),
+            };
+            return Self::at(
+                ip.parse::<Ipv6Addr>()
+                    .map_err(|_| TargetError::Host)?
+                    .into(),
+                port,
+            );
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, parse_port(port)?),
+            None => (text, port_default),
+        };
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Self::at(ip, port);
+        }
+        if is_dns_name(host) {
+            Ok(Self {
+                host: TargetHost::Name(host.to_owned()),
+                port,
+            })
+        } else {
+            Err(TargetError::Host)
+        }
+    }
+
+    fn at(ip: IpAddr, port: u16) -> Result<Self, TargetError> {
+        if ip.is_unspecified() || ip.is_multicast() {
+            return Err(TargetError::Host);
+        }
+        Ok(Self {
+            host: TargetHost::Ip(ip),
+            port,
+        })
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, TargetError> {
+    match text.parse() {
+        Ok(port) if port > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
+        _ => Err(TargetError::Port),
+    }
+}
+
+/// RFC 1123 §2.1, with underscores; a name whose last label is a number is a mistyped address.
+fn is_dns_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label_is_good = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let last_is_number = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    name.len() <= 253 && !last_is_number && name.split('.').all(label_is_good)
+}
+
+/// Why the last attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TargetFailure {
+    #[error("{0}")]
+    Dial(DialFailure),
+    #[error("{0}")]
+    Link(LinkError),
+}
+
+/// What a target is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetPhase {
+    Waiting {
+        until: Instant,
+    },
+    Dialing {
+        dial: DialId,
+    },
+    Handshaking {
+        link: LinkId,
+    },
+    /// The peer has a link, dialled by either end.
+    Connected,
+    OurOwn,
+}
+
+/// One target.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// As typed.
+    pub(crate) text: String,
+    pub(crate) address: TargetAddress,
+    pub(crate) phase: TargetPhase,
+    pub(crate) failure: Option<TargetFailure>,
+    /// Who was found there last.
+    pub(crate) peer: Option<PeerId>,
+    interval: Duration,
+    started_at: Instant,
+    connected_at: Instant,
+    outage_since: Instant,
+    /// Refusals since the last link; which secret to offer follows from it.
+    refusals: usize,
+}
+
+/// The targets and their back-off.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    targets: Vec<Target>,
+    port_default: u16,
+    dials: u64,
+}
+
+impl Dialer {
+    pub(crate) fn new(port_default: u16) -> Self {
+        Self {
+            targets: Vec::new(),
+            port_default,
+            dials: 0,
+        }
+    }
+
+    /// The targets, in the order given.
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The targets as typed.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.targets
+            .iter()
+            .map(|target| target.text.clone())
+            .collect()
+    }
+
+    /// Adds a target, or dials one again at once that is there.
+    pub(crate) fn add(&mut self, text: &str, now: Instant) -> Result<(), TargetError> {
+        let address = TargetAddress::parse(text, self.port_default)?;
+        if let Some(target) = self.targets.iter_mut().find(|target| target.text == text) {
+            target.hurry(now);
+            return Ok(());
+        }
+        if self.targets.len() >= TARGETS_MAX {
+            return Err(TargetError::TooMany);
+        }
+        self.targets.push(Target {
+            text: text.to_owned(),
+            address,
+            phase: TargetPhase::Waiting { until: now },
+            failure: None,
+            peer: None,
+            interval: BACKOFF_MIN,
+            started_at: now,
+            connected_at: now,
+            outage_since: now,
+            refusals: 0,
+        });
+        Ok(())
+    }
+
+    /// Empties the list; what is being dialled runs out.
+    pub(crate) fn clear(&mut self) {
+        self.targets.clear();
+    }
+
+    /// Takes a target from the list; its link stays.
+    pub(crate) fn remove(&mut self, text: &str) -> Result<(), TargetError> {
+        let at = self
+            .targets
+            .iter()
+            .position(|target| target.text == text)
+            .ok_or(TargetError::Unknown)?;
+        self.targets.remove(at);
+        Ok(())
+    }
+
+    /// The next target that is due, now being dialled.
+    pub(crate) fn poll_dial(&mut self, now: Instant) -> Option<(DialId, TargetAddress)> {
+        if self.dials_in_flight() >= DIALS_MAX {
+            return None;
+        }
+        let target = self.targets.iter_mut().find(
+            |target| matches!(target.phase, TargetPhase::Waiting { until } if until <= now),
+        )?;
+        self.dials += 1;
+        let dial = DialId(self.dials);
+        target.phase = TargetPhase::Dialing { dial };
+        target.started_at = now;
+        Some((dial, target.address.clone()))
+    }
+
+    fn dials_in_flight(&self) -> usize {
+        let busy = |target: &&Target| matches!(target.phase, TargetPhase::Dialing { .. });
+        self.targets.iter().filter(busy).count()
+    }
+
+    /// When the next target is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.dials_in_flight() >= DIALS_MAX {
+            return None;
+        }
+        let due = |target: &Target| match target.phase {
+            TargetPhase::Waiting { until } => Some(until),
+            TargetPhase::Dialing { .. }
+            | TargetPhase::Handshaking { .. }
+            | TargetPhase::Connected
+            | TargetPhase::OurOwn => None,
+        };
+        self.targets.iter().filter_map(due).min()
+    }
+
+    /// A dial has become a connection. Says which secret to offer, counted from the best.
+    pub(crate) fn opened(&mut self, dial: DialId, link: LinkId) -> Option<usize> {
+        let target = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Dialing { dial })?;
+        target.phase = TargetPhase::Handshaking { link };
+        Some(target.refusals)
+    }
+
+    /// A dial has come to nothing.
+    pub(crate) fn dial_failed(
+        &mut self,
+        dial: DialId,
+        failure: DialFailure,
+        random: &mut Randomness,
+        now: Instant,
+    ) {
+        if let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Dialing { dial })
+        {
+            target.failed(TargetFailure::Dial(failure), random, now);
+        }
+    }
+
+    /// A link of ours ended before it was up. `secrets` is how many we could offer.
+    pub(crate) fn handshake_failed(
+        &mut self,
+        link: LinkId,
+        error: LinkError,
+        secrets: usize,
+        random: &mut Randomness,
+        now: Instant,
+    ) {
+        let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Handshaking { link })
+        else {
+            return;
+        };
+        target.failed(TargetFailure::Link(error), random, now);
+        if error.is_refusal() {
+            target.refusals += 1;
+            // The peer may accept the next of our secrets: try each once before waiting for a person.
+            if target.refusals.is_multiple_of(secrets.max(1)) {
+                target.refused(error, random, now);
+            } else {
+                target.phase = TargetPhase::Waiting {
+                    until: now + BACKOFF_BREATH,
+                };
+            }
+        }
+    }
+
+    /// The peer has a link, dialled by us as `link` or by the peer.
+    pub(crate) fn connected(&mut self, link: LinkId, peer: PeerId, now: Instant) {
+        for target in &mut self.targets {
+            if target.phase == (TargetPhase::Handshaking { link }) {
+                target.peer = Some(peer);
+            }
+            let settled = matches!(target.phase, TargetPhase::OurOwn | TargetPhase::Connected);
+            if target.peer == Some(peer) && !settled {
+                target.phase = TargetPhase::Connected;
+                target.connected_at = now;
+            }
+        }
+    }
+
+    /// The target behind `link` is this host; false if no target is.
+    pub(crate) fn is_ourself(&mut self, link: LinkId) -> bool {
+        let target = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Handshaking { link });
+        target
+            .map(|target| target.phase = TargetPhase::OurOwn)
+            .is_some()
+    }
+
+    /// The peer has no link any more, or one that seems dead.
+    pub(crate) fn disconnected(
+        &mut self,
+        peer: PeerId,
+        failure: Option<LinkError>,
+        random: &mut Randomness,
+        now: Instant,
+    ) {
+        let connected = |target: &&mut Target| {
+            target.peer == Some(peer) && target.phase == TargetPhase::Connected
+        };
+        for target in self.targets.iter_mut().filter(connected) {
+            if now.duration_since(target.connected_at) >= LINK_PROVED_AFTER {
+                target.interval = BACKOFF_MIN;
+                target.outage_since = now;
+                target.refusals = 0;
+                target.failure = None;
+            }
+            match failure {
+                Some(error) if error.is_refusal() => target.refused(error, random, now),
+                // A link that ended as soon as it was up may do so again.
+                Some(error) if target.interval > BACKOFF_MIN => {
+                    target.failed(TargetFailure::Link(error), random, now);
+                }
+                _ => {
+                    target.phase = TargetPhase::Waiting { until: now };
+                    target.failure = failure.map(TargetFailure::Link);
+                    target.interval = target.interval * BACKOFF_GROWTH_QUARTERS / 4;
+                }
+            }
+        }
+    }
+
+    /// A sign of life from the peer: its targets are dialled at once.
+    pub(crate) fn hurry(&mut self, peer: PeerId, now: Instant) {
+        self.targets
+            .iter_mut()
+            .filter(|t| t.peer == Some(peer))
+            .for_each(|target| target.hurry(now));
+    }
+
+    /// Everything may have changed: all targets without a link are dialled at once.
+    pub(crate) fn hurry_all(&mut self, now: Instant) {
+        self.targets.iter_mut().for_each(|target| target.hurry(now));
+    }
+}
+
+impl Target {
+    /// True if the last attempt failed in a way that only a person can mend.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.failure, Some(TargetFailure::Link(error)) if error.is_refusal())
+    }
+
+    fn hurry(&mut self, now: Instant) {
+        self.interval = BACKOFF_MIN;
+        self.outage_since = now;
+        self.refusals = 0;
+        if let TargetPhase::Waiting { until } = &mut self.phase {
+            *until = now.min(*until);
+        } else if self.phase == TargetPhase::OurOwn {
+            self.phase = TargetPhase::Waiting { until: now };
+        }
+    }
+
+    fn refused(&mut self, error: LinkError, random: &mut Randomness, now: Instant) {
+        self.failure = Some(TargetFailure::Link(error));
+        self.phase = TargetPhase::Waiting {
+            until: now + random.around(BACKOFF_REFUSED, BACKOFF_JITTER_PERCENT),
+        };
+    }
+
+    fn failed(&mut self, failure: TargetFailure, random: &mut Randomness, now: Instant) {
+        let young = now.duration_since(self.outage_since) < BACKOFF_YOUNG;
+        let cap = if young {
+            BACKOFF_YOUNG_MAX
+        } else {
+            BACKOFF_MAX
+        };
+        let pause = random.around(self.interval.min(cap), BACKOFF_JITTER_PERCENT);
+        self.interval = (self.interval * BACKOFF_GROWTH_QUARTERS / 4).min(cap);
+        self.failure = Some(failure);
+        self.phase = TargetPhase::Waiting {
+            until: (self.started_at + pause).max(now + BACKOFF_BREATH),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

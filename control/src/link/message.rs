@@ -1,0 +1,363 @@
+//! What two peers say on a link once it is up, and how it is framed.
+//!
+//! ```text
+//!  frame    0     kind: 1 handshake, 2 record, 3 refusal
+//!           1-3   length of the body, big-endian
+//!           4..   body; of a record: AEAD(message), the four bytes before it are associated data
+//!
+//!  message  0     type
+//!           1..   body
+//!  PING, PONG     8 bytes that come back
+//!  BYE            1 byte: why
+//!  HELLO          fields (link/handshake.rs)
+//!  SESSION        0 step, 1-8 handshake id, 9.. body (session.rs)
+//! ```
+//!
+//! A message of an unknown type is skipped and counted; so is a known one that does not parse. Inside a session
+//! messages travel in the same form, unframed. Bounds: `config::MESSAGE_LEN_MAX`, `config::HANDSHAKE_LEN_MAX`.
+
+use crate::config::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX};
+use crate::link::noise::TAG_LEN;
+
+/// Bytes before a frame's body.
+pub(crate) const FRAME_HEADER_LEN: usize = 4;
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    Handshake,
+    Record,
+    Refusal,
+}
+
+impl FrameKind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Handshake => 1,
+            Self::Record => 2,
+            Self::Refusal => 3,
+        }
+    }
+
+    fn len_max(self) -> usize {
+        match self {
+            Self::Handshake => HANDSHAKE_LEN_MAX,
+            Self::Record => MESSAGE_LEN_MAX + TAG_LEN,
+            Self::Refusal => 1,
+        }
+    }
+}
+
+/// An unknown kind, or a body longer than its kind may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed frame")]
+pub(crate) struct FrameError;
+
+/// The header of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) kind: FrameKind,
+    pub(crate) len: usize,
+}
+
+impl FrameHeader {
+    pub(crate) fn encode(self) -> [u8; FRAME_HEADER_LEN] {
+        debug_assert!(
+            self.len <= self.kind.len_max(),
+            "callers keep to the limits"
+        );
+        let [high, middle, low] = u32::try_from(self.len).map_or([0xff; 3], |len| {
+            let [_, high, middle, low] = len.to_be_bytes();
+            [high, middle, low]
+        });
+        [self.kind.byte(), high, middle, low]
+    }
+
+    /// Reads the header at the front of `bytes`; `None` while it is not whole.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        let Some([kind, high, middle, low]) = bytes.first_chunk() else {
+            return Ok(None);
+        };
+        let kind = match kind {
+            1 => FrameKind::Handshake,
+            2 => FrameKind::Record,
+            3 => FrameKind::Refusal,
+            _ => return Err(FrameError),
+        };
+        let len = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        if len > kind.len_max() {
+            return Err(FrameError);
+        }
+        Ok(Some(Self { kind, len }))
+    }
+}
+
+/// Frames a body that is not sealed.
+pub(crate) fn frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
+    let header = FrameHeader {
+        kind,
+        len: body.len(),
+    }
+    .encode();
+    [header.as_slice(), body].concat()
+}
+
+/// Why a handshake was not gone on with; clear on the wire, so only a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    OtherNetwork,
+    WrongSecret,
+    Busy,
+    TooManyFailures,
+    Malformed,
+    Unknown(u8),
+}
+
+impl Refusal {
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::OtherNetwork => 1,
+            Self::WrongSecret => 2,
+            Self::Busy => 3,
+            Self::TooManyFailures => 4,
+            Self::Malformed => 5,
+            Self::Unknown(byte) => byte,
+        }
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::OtherNetwork,
+            2 => Self::WrongSecret,
+            3 => Self::Busy,
+            4 => Self::TooManyFailures,
+            5 => Self::Malformed,
+            _ => Self::Unknown(byte),
+        }
+    }
+}
+
+/// Why a peer ends a link that was up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByeReason {
+    Stopping,
+    Duplicate,
+    SelfConnection,
+    ClonedIdentity,
+    PeersMax,
+    SecretRemoved,
+    LabelCollision,
+    Unknown(u8),
+}
+
+impl ByeReason {
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Stopping => 1,
+            Self::Duplicate => 2,
+            Self::SelfConnection => 3,
+            Self::ClonedIdentity => 4,
+            Self::PeersMax => 5,
+            Self::SecretRemoved => 6,
+            Self::LabelCollision => 7,
+            Self::Unknown(byte) => byte,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Stopping,
+            2 => Self::Duplicate,
+            3 => Self::SelfConnection,
+            4 => Self::ClonedIdentity,
+            5 => Self::PeersMax,
+            6 => Self::SecretRemoved,
+            7 => Self::LabelCollision,
+            _ => Self::Unknown(byte),
+        }
+    }
+}
+
+/// One step of a session handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionMessage {
+    pub(crate) step: SessionStep,
+    /// Chosen at random by the initiator.
+    pub(crate) id: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionStep {
+    First,
+    Second,
+    Third,
+    /// The responder accepts datagrams; the body proves that it knows the keys.
+    Installed,
+    /// The responder does not go on; the body is one byte.
+    Refused,
+}
+
+impl SessionStep {
+    fn byte(self) -> u8 {
+        match self {
+            Self::First => 1,
+            Self::Second => 2,
+            Self::Third => 3,
+            Self::Installed => 4,
+            Self::Refused => 5,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::First,
+            2 => Self::Second,
+            3 => Self::Third,
+            4 => Self::Installed,
+            5 => Self::Refused,
+            _ => return None,
+        })
+    }
+}
+
+/// One control message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    Hello(Vec<u8>),
+    Ping([u8; 8]),
+    Pong([u8; 8]),
+    Bye(ByeReason),
+    Session(SessionMessage),
+    /// Of a type that we do not know; skipped.
+    Unknown(u8),
+}
+
+/// A message of a known type whose body is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message")]
+pub(crate) struct MessageError;
+
+impl Message {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(body) => [[1].as_slice(), body].concat(),
+            Self::Ping(nonce) => [[2].as_slice(), nonce].concat(),
+            Self::Pong(nonce) => [[3].as_slice(), nonce].concat(),
+            Self::Bye(reason) => vec![4, reason.byte()],
+            Self::Session(message) => [
+                [5, message.step.byte()].as_slice(),
+                &message.id.to_be_bytes(),
+                &message.body,
+            ]
+            .concat(),
+            Self::Unknown(kind) => vec![*kind],
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let (kind, body) = bytes.split_first().ok_or(MessageError)?;
+        let nonce = || body.try_into().map_err(|_| MessageError);
+        Ok(match kind {
+            1 => Self::Hello(body.to_vec()),
+            2 => Self::Ping(nonce()?),
+            3 => Self::Pong(nonce()?),
+            4 => Self::Bye(ByeReason::from_byte(*body.first().ok_or(MessageError)?)),
+            5 => {
+                let (step, rest) = body.split_first().ok_or(MessageError)?;
+                let (id, body) = rest.split_first_chunk().ok_or(MessageError)?;
+                let step = SessionStep::from_byte(*step).ok_or(MessageError)?;
+                Self::Session(SessionMessage {
+                    step,
+                    id: u64::from_be_bytes(*id),
+                    body: body.to_vec(),
+                })
+            }
+            _ => Self::Unknown(*kind),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_these_for_ever() {
+        assert_eq!(frame(FrameKind::Handshake, b"abc"), b"\x01\x00\x00\x03abc");
+        assert_eq!(
+            frame(FrameKind::Refusal, &[Refusal::WrongSecret.byte()]),
+            b"\x03\x00\x00\x01\x02"
+        );
+        assert_eq!(
+            FrameHeader {
+                kind: FrameKind::Record,
+                len: 65536
+            }
+            .encode(),
+            *b"\x02\x01\x00\x00"
+        );
+        let session = SessionMessage {
+            step: SessionStep::Second,
+            id: 0x0102_0304_0506_0708,
+            body: b"xy".to_vec(),
+        };
+        for (message, bytes) in [
+            (Message::Hello(b"f".to_vec()), b"\x01f".as_slice()),
+            (Message::Ping(*b"12345678"), b"\x0212345678"),
+            (Message::Pong(*b"12345678"), b"\x0312345678"),
+            (Message::Bye(ByeReason::Duplicate), b"\x04\x02"),
+            (
+                Message::Session(session),
+                b"\x05\x02\x01\x02\x03\x04\x05\x06\x07\x08xy",
+            ),
+        ] {
+            assert_eq!(message.encode(), bytes);
+            assert_eq!(Message::decode(bytes), Ok(message));
+        }
+    }
+
+    #[test]
+    fn unknown_types_are_told_from_malformed_ones() {
+        assert_eq!(Message::decode(b"\x63whatever"), Ok(Message::Unknown(0x63)));
+        for bad in [
+            b"".as_slice(),
+            b"\x02short",
+            b"\x04",
+            b"\x05\x01\x00",
+            b"\x05\x0900000000",
+        ] {
+            assert_eq!(Message::decode(bad), Err(MessageError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn frames_have_a_kind_and_a_limit() {
+        assert_eq!(FrameHeader::parse(b"\x01\x00\x00"), Ok(None));
+        assert_eq!(FrameHeader::parse(b"\x00\x00\x00\x00"), Err(FrameError));
+        assert_eq!(FrameHeader::parse(b"\x01\x00\x04\x01"), Err(FrameError));
+        assert_eq!(FrameHeader::parse(b"\x02\x01\x00\x11"), Err(FrameError));
+        assert!(FrameHeader::parse(b"\x02\x01\x00\x10").is_ok());
+        assert_eq!(FrameHeader::parse(b"\x03\x00\x00\x02"), Err(FrameError));
+    }
+
+    #[test]
+    fn reasons_keep_their_numbers() {
+        for byte in 0..=255 {
+            assert_eq!(Refusal::from_byte(byte).byte(), byte);
+            assert_eq!(ByeReason::from_byte(byte).byte(), byte);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+            let _header = FrameHeader::parse(&bytes);
+            if let Ok(message) = Message::decode(&bytes) && !matches!(message, Message::Unknown(_) | Message::Bye(_)) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}

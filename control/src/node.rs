@@ -1,0 +1,335 @@
+//! The one state machine: everything that happens goes in here, everything to be done comes out.
+//!
+//! ```text
+//!               ┌──────────────────── node ────────────────────┐
+//!  Input, now ─►│ dialer ─► links ─► peers ─► session of a peer │─► Output
+//!               └────────────────────────────────────────────────┘
+//!   targets, TCP bytes, engine events,            dials, TCP bytes, engine commands,
+//!   requests, durable writes                      answers, writes, notices
+//! ```
+//!
+//! Sans-IO and single-threaded; it never waits. It routes between its parts, which do not know each other.
+
+pub mod exchange;
+pub mod notice;
+
+mod admission;
+mod links;
+mod peers;
+mod sessions;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use weft_engine::command::Command;
+
+use crate::api::ApiError;
+use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::link::Link;
+use crate::link::dialer::{Dialer, TargetError};
+use crate::link::handshake::Hello;
+use crate::link::message::ByeReason;
+use crate::node::admission::Admission;
+use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
+use crate::node::notice::Notice;
+use crate::node::peers::Peers;
+use crate::peer::{Identity, PeerId};
+use crate::random::Randomness;
+use crate::secret::Secrets;
+
+/// One connection that is, or may become, a link.
+struct LinkEntry {
+    link: Link,
+    remote: SocketAddr,
+    /// Set once the link is up.
+    peer: Option<PeerId>,
+    /// A ping has gone unanswered, and the target is being dialled again.
+    suspect: bool,
+}
+
+/// What was counted since start; by these names in `weft report`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) links_accepted: u64,
+    pub(crate) links_turned_away: u64,
+    pub(crate) links_duplicate: u64,
+    pub(crate) handshakes_failed: u64,
+    pub(crate) messages_malformed: u64,
+    pub(crate) messages_unknown: u64,
+    pub(crate) session_messages_ignored: u64,
+}
+
+/// A request that waits for a write.
+struct Waiting {
+    request: RequestId,
+    result: Result<(), ApiError>,
+}
+
+/// A weft node without its sockets.
+pub struct Node {
+    config: NodeConfig,
+    identity: Identity,
+    hello: Vec<u8>,
+    secrets: Secrets,
+    random: Randomness,
+    dialer: Dialer,
+    links: BTreeMap<LinkId, LinkEntry>,
+    peers: Peers,
+    /// The indices of all live epochs and session handshakes.
+    indices: BTreeSet<u32>,
+    admission: Admission,
+    counters: Counters,
+    waiting: BTreeMap<PersistToken, Waiting>,
+    tokens: u64,
+    outputs: VecDeque<Output>,
+    /// Nothing is due before this.
+    wake_at: Option<Instant>,
+    started_at: Instant,
+}
+
+impl Node {
+    /// Makes a node that starts to dial its targets; those that are none are named in a notice and left out.
+    #[must_use]
+    pub fn new(config: NodeConfig, identity: Identity, random: Randomness, now: Instant) -> Self {
+        let mut node = Self {
+            hello: Hello::encode_ours(&config, &identity),
+            secrets: config.secrets.clone(),
+            dialer: Dialer::new(config.port),
+            identity,
+            random,
+            links: BTreeMap::new(),
+            peers: Peers::new(),
+            indices: BTreeSet::new(),
+            admission: Admission::default(),
+            counters: Counters::default(),
+            waiting: BTreeMap::new(),
+            tokens: 0,
+            outputs: VecDeque::new(),
+            wake_at: Some(now),
+            started_at: now,
+            config,
+        };
+        for target in node.config.targets.clone() {
+            if let Err(error) = node.dialer.add(&target, now) {
+                node.notice(Notice::BadTarget {
+                    target,
+                    reason: error.to_string(),
+                });
+            }
+        }
+        node
+    }
+
+    /// Feeds one event in; drain [`Node::poll_output`] before the next.
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Tick => {}
+            Input::LinkOpened {
+                link,
+                dial,
+                remote,
+                local: _,
+            } => self.link_opened(link, dial, remote, now),
+            Input::LinkData { link, data } => self.link_data(link, &data, now),
+            Input::LinkClosed { link, cause } => self.link_closed(link, cause, now),
+            Input::DialFailed { dial, failure } => {
+                self.dialer
+                    .dial_failed(dial, failure, &mut self.random, now);
+                self.wake(self.dialer.deadline());
+            }
+            Input::Engine(event) => self.engine_event(event, now),
+            Input::Connect {
+                request,
+                peers,
+                replace,
+            } => self.connect(request, &peers, replace, now),
+            Input::Forget { request, peers } => self.forget(request, &peers),
+            Input::Reload(secrets) => self.reload(secrets, now),
+            Input::Persisted { token, durable } => self.persisted(token, durable),
+            Input::Stop => self.say_goodbye(now),
+        }
+        self.do_what_is_due(now);
+    }
+
+    /// Returns the next thing the driver has to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when [`Input::Tick`] is next due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    fn wake(&mut self, at: Option<Instant>) {
+        self.wake_at = [self.wake_at, at].into_iter().flatten().min();
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
+    }
+
+    fn engine(&mut self, command: Command) {
+        self.outputs.push_back(Output::Engine(command));
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) {
+        if self.wake_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.wake_at = None;
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.with_link(id, now, |link, context, actions| {
+                link.tick(context, actions)
+            });
+        }
+        self.suspect_links(now);
+        self.end_handovers(now);
+        for id in self.peers.ids() {
+            self.with_session(id, now, |session, context| session.tick(context));
+        }
+        self.forget_lost_peers(now);
+        while let Some((dial, address)) = self.dialer.poll_dial(now) {
+            self.outputs.push_back(Output::Dial { dial, address });
+        }
+        self.wake(self.dialer.deadline());
+    }
+
+    fn connect(&mut self, request: RequestId, peers: &[String], replace: bool, now: Instant) {
+        if replace {
+            self.dialer.clear();
+        }
+        let added = peers
+            .iter()
+            .map(|peer| (peer, self.dialer.add(peer, now)))
+            .collect::<Vec<_>>();
+        for peer in self.peers.ids() {
+            if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
+                self.dialer.connected(link, peer, now);
+            }
+        }
+        self.wake(self.dialer.deadline());
+        self.persist_targets(request, named_errors(added));
+    }
+
+    fn forget(&mut self, request: RequestId, peers: &[String]) {
+        let removed = peers
+            .iter()
+            .map(|peer| (peer, self.dialer.remove(peer)))
+            .collect::<Vec<_>>();
+        self.persist_targets(request, named_errors(removed));
+    }
+
+    fn persist_targets(&mut self, request: RequestId, result: Result<(), ApiError>) {
+        self.tokens += 1;
+        let token = PersistToken(self.tokens);
+        self.waiting.insert(token, Waiting { request, result });
+        let record = Record::Targets(self.dialer.texts());
+        self.outputs.push_back(Output::Persist { token, record });
+    }
+
+    fn persisted(&mut self, token: PersistToken, durable: bool) {
+        let Some(Waiting { request, result }) = self.waiting.remove(&token) else {
+            return;
+        };
+        let result = if durable {
+            result
+        } else {
+            self.notice(Notice::StoreFailed);
+            Err(ApiError {
+                error: "write targets to the store: see the log; they hold until the next start"
+                    .to_owned(),
+            })
+        };
+        self.outputs.push_back(Output::Answer { request, result });
+    }
+
+    fn reload(&mut self, secrets: Secrets, now: Instant) {
+        self.secrets = secrets;
+        let removed = |entry: &LinkEntry| {
+            entry
+                .link
+                .secret()
+                .is_some_and(|secret| !self.secrets.keys().contains(secret))
+        };
+        let ended = self
+            .links
+            .iter()
+            .filter(|(_, entry)| removed(entry))
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>();
+        for id in ended {
+            self.with_link(id, now, |link, _, actions| {
+                link.close(ByeReason::SecretRemoved, actions)
+            });
+        }
+        let secrets = self.secrets.clone();
+        for id in self.peers.ids() {
+            self.with_session(id, now, |session, context| {
+                session.secrets_changed(&secrets, context.now)
+            });
+        }
+        self.dialer.hurry_all(now);
+        self.wake(self.dialer.deadline());
+    }
+
+    fn say_goodbye(&mut self, now: Instant) {
+        self.dialer.clear();
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.with_link(id, now, |link, _, actions| {
+                link.close(ByeReason::Stopping, actions)
+            });
+        }
+    }
+
+    /// Frees the slots of peers that have been gone for long.
+    fn forget_lost_peers(&mut self, now: Instant) {
+        let mut lost = Vec::new();
+        let mut next = None;
+        for (id, peer) in self.peers.all() {
+            let Some(since) = peer.gone_since else {
+                continue;
+            };
+            if now.duration_since(since) < PEER_FORGOTTEN_AFTER {
+                next = [next, Some(since + PEER_FORGOTTEN_AFTER)]
+                    .into_iter()
+                    .flatten()
+                    .min();
+            } else if !peer.session.is_live() {
+                lost.push(id);
+            }
+        }
+        self.wake(next);
+        for id in &lost {
+            self.with_session(*id, now, |session, context| session.end(context));
+            if let Some(peer) = self.peers.remove(*id) {
+                self.engine(Command::RemovePeer { slot: peer.slot });
+            }
+        }
+        if !lost.is_empty() {
+            let fib = self.peers.fib_command();
+            self.engine(fib);
+        }
+    }
+}
+
+/// One line for each target that failed; `Ok` if none did.
+fn named_errors(results: Vec<(&String, Result<(), TargetError>)>) -> Result<(), ApiError> {
+    let lines: Vec<_> = results
+        .into_iter()
+        .filter_map(|(peer, result)| Some(format!("{peer}: {}", result.err()?)))
+        .collect();
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError {
+            error: lines.join("\n"),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,185 @@
+//! What goes into the node and what comes out of it.
+//!
+//! ```text
+//!  driver ── Input, now ──► Node::handle
+//!  driver ◄── Output ────── Node::poll_output (until None, before the next input)
+//! ```
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use weft_engine::command::{Command, Event};
+
+use crate::api::ApiError;
+use crate::link::dialer::TargetAddress;
+use crate::node::notice::Notice;
+use crate::secret::Secrets;
+
+/// One TCP connection; the driver numbers them and never uses a number twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// One attempt to connect; the node numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// One request of the local API; the driver numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One write that something waits for; the node numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistToken(pub u64);
+
+/// Why a connection is gone that we did not close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCause {
+    /// The peer closed it in order.
+    Ended,
+    /// It was reset, or a read or write failed.
+    Broken,
+    /// More than `config::LINK_QUEUE_MAX` bytes waited to be sent.
+    QueueFull,
+}
+
+/// Why a dial came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialFailure {
+    /// The name has no address, or the resolver failed.
+    Unresolved,
+    /// Nobody listens there.
+    Refused,
+    /// No answer within `config::DIAL_TIMEOUT`.
+    TimedOut,
+    /// No way there, or another error of the host.
+    Unreachable,
+}
+
+impl fmt::Display for DialFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unresolved => "name does not resolve",
+            Self::Refused => "connection refused",
+            Self::TimedOut => "no answer",
+            Self::Unreachable => "host unreachable",
+        })
+    }
+}
+
+/// Something that happened outside.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// `deadline()` has come.
+    Tick,
+    /// A TCP connection is open.
+    LinkOpened {
+        /// Its number from now on.
+        link: LinkId,
+        /// The dial that it answers; `None` if the peer dialled.
+        dial: Option<DialId>,
+        /// The other end.
+        remote: SocketAddr,
+        /// Our end.
+        local: SocketAddr,
+    },
+    /// Bytes came in, in order, cut anywhere.
+    LinkData {
+        /// The connection.
+        link: LinkId,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// A connection that we did not close is gone.
+    LinkClosed {
+        /// The connection.
+        link: LinkId,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// A dial came to nothing.
+    DialFailed {
+        /// The attempt.
+        dial: DialId,
+        /// Why.
+        failure: DialFailure,
+    },
+    /// The engine reports.
+    Engine(Event),
+    /// Add targets and dial them at once.
+    Connect {
+        /// Answered with [`Output::Answer`].
+        request: RequestId,
+        /// The targets as typed.
+        peers: Vec<String>,
+        /// Empty the list first.
+        replace: bool,
+    },
+    /// Remove targets.
+    Forget {
+        /// Answered with [`Output::Answer`].
+        request: RequestId,
+        /// The targets as they were given.
+        peers: Vec<String>,
+    },
+    /// These secrets are valid from now on.
+    Reload(Secrets),
+    /// A write is durable, or failed.
+    Persisted {
+        /// The write.
+        token: PersistToken,
+        /// False if it failed.
+        durable: bool,
+    },
+    /// Say goodbye to everybody.
+    Stop,
+}
+
+/// What the store is to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The targets, as typed.
+    Targets(Vec<String>),
+}
+
+/// Something that the driver is to do.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Connect to a target, its name looked up anew.
+    Dial {
+        /// Comes back with the outcome.
+        dial: DialId,
+        /// Where to.
+        address: TargetAddress,
+    },
+    /// Send bytes on a connection.
+    Send {
+        /// The connection.
+        link: LinkId,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Send what waits, then close; no [`Input::LinkClosed`] follows.
+    Close {
+        /// The connection.
+        link: LinkId,
+    },
+    /// Hand this to the engine.
+    Engine(Command),
+    /// Write this and say when it is durable.
+    Persist {
+        /// Comes back with [`Input::Persisted`].
+        token: PersistToken,
+        /// What to write.
+        record: Record,
+    },
+    /// A request is done.
+    Answer {
+        /// The request.
+        request: RequestId,
+        /// Its result.
+        result: Result<(), ApiError>,
+    },
+    /// Something for the log.
+    Notice(Notice),
+}

@@ -1,0 +1,79 @@
+//! What the node says to the log, typed; the driver writes it down.
+
+use std::net::SocketAddr;
+
+use crate::peer::{Nickname, PeerId, PeerName};
+
+/// One line for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A peer has its first link.
+    LinkUp {
+        /// Its shown name.
+        name: PeerName,
+        /// Its nickname.
+        nickname: Nickname,
+        /// Where it is.
+        address: SocketAddr,
+        /// True if we dialled.
+        outbound: bool,
+    },
+    /// A peer has lost its last link.
+    LinkDown {
+        /// Its shown name.
+        name: PeerName,
+        /// Its nickname.
+        nickname: Nickname,
+        /// Why.
+        reason: String,
+    },
+    /// A connection did not become a link.
+    LinkFailed {
+        /// Where to or from.
+        address: SocketAddr,
+        /// True if we dialled.
+        outbound: bool,
+        /// Why.
+        reason: String,
+    },
+    /// A target is this host.
+    SelfConnection {
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// Two hosts run with one identity key.
+    ClonedIdentity {
+        /// The identity.
+        peer_id: PeerId,
+        /// Where the second one is.
+        address: SocketAddr,
+        /// True if it is ours.
+        ours: bool,
+    },
+    /// A peer's session is active for the first time.
+    SessionUp {
+        /// The peer's shown name.
+        name: PeerName,
+        /// Its data cipher.
+        cipher: &'static str,
+    },
+    /// A peer's last epoch is gone.
+    SessionDown {
+        /// The peer's shown name.
+        name: PeerName,
+    },
+    /// A peer came back as a new process.
+    PeerRestarted {
+        /// The peer's shown name.
+        name: PeerName,
+    },
+    /// A target at start is none.
+    BadTarget {
+        /// As given.
+        target: String,
+        /// What is accepted.
+        reason: String,
+    },
+    /// The list of targets could not be written.
+    StoreFailed,
+}

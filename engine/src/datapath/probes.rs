@@ -1,0 +1,272 @@
+//! Path machines, live: worker 0 owns them, seals their probes on lane 0 and follows their verdicts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::command::{Event, PeerSlot};
+use crate::config::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
+use crate::datapath::{Datapath, Sink, TrainBuilder, counters, peer_mut};
+use crate::io::SendError;
+use crate::path::{PathConfig, PathOutput, PathStatus, Paths, SendFailure};
+use crate::shared::Endpoint;
+use crate::verdict::DropReason;
+use crate::wire::{ControlClass, Kind};
+
+impl Datapath {
+    /// When [`Datapath::tick`] or [`Datapath::bench_turn`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.probes_due.into_iter().chain(self.bench_due()).min()
+    }
+
+    /// Runs the path machines that are due, and asks after strangers.
+    pub fn tick(&mut self, now: Instant) {
+        if self.worker != 0 {
+            return;
+        }
+        while let Some((slot, from)) = self.shared.strangers.pop() {
+            self.with_paths(slot, now, |paths| paths.heard(from, now));
+        }
+        if self.probes_due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.probes_due = None;
+        for slot in 0..self.peers.len() {
+            let Ok(slot) = u16::try_from(slot) else { break };
+            let Some(peer) = peer_mut(&mut self.peers, PeerSlot(slot)) else {
+                continue;
+            };
+            let traffic = &peer.shared;
+            let bytes = traffic
+                .tx_bytes
+                .load(Ordering::Relaxed)
+                .wrapping_add(traffic.rx_bytes.load(Ordering::Relaxed));
+            let carried = std::mem::replace(&mut peer.traffic_seen, bytes) != bytes;
+            self.with_paths(PeerSlot(slot), now, |paths| {
+                if carried {
+                    paths.carried(now);
+                }
+                if paths.deadline().is_some_and(|due| due <= now) {
+                    paths.tick(now);
+                }
+            });
+        }
+    }
+
+    pub(super) fn set_candidates(
+        &mut self,
+        slot: PeerSlot,
+        addresses: &[SocketAddr],
+        now: Instant,
+    ) {
+        if self.worker != 0 {
+            return;
+        }
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        if peer.paths.is_none() {
+            let config = PathConfig {
+                underlay_mtu: self.shared.underlay_mtu,
+                ..PathConfig::default()
+            };
+            peer.paths = Some(Box::new(Paths::new(config, rand::random(), now)));
+            if peer.active.is_some() {
+                self.session_ready(slot, now);
+            }
+        }
+        self.with_paths(slot, now, |paths| paths.set_candidates(addresses, now));
+    }
+
+    pub(super) fn session_ready(&mut self, slot: PeerSlot, now: Instant) {
+        self.with_paths(slot, now, |paths| paths.session_ready(now));
+    }
+
+    /// A peer's datagram opened, from this address.
+    pub(super) fn heard(&mut self, slot: PeerSlot, from: SocketAddr, now: Instant) {
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        if peer
+            .shared
+            .endpoint
+            .load()
+            .as_deref()
+            .is_some_and(|endpoint| endpoint.address == from)
+        {
+            return;
+        }
+        if self.worker == 0 {
+            self.with_paths(slot, now, |paths| paths.heard(from, now));
+        } else if self.shared.strangers.push((slot, from)).is_ok() {
+            self.shared.wake(0);
+        }
+    }
+
+    /// A path message of the peer's; `len` is its datagram's.
+    pub(super) fn probe(
+        &mut self,
+        slot: PeerSlot,
+        from: SocketAddr,
+        len: usize,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let mut verdict = Ok(());
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        self.with_paths(slot, now, |paths| {
+            verdict = paths.handle_message(from, len, body, now)
+        });
+        verdict.map_err(|_| DropReason::BadPayload)
+    }
+
+    /// What the kernel said of a train: a hint for the path machine.
+    pub fn send_failed(&mut self, to: SocketAddr, len: usize, error: SendError, now: Instant) {
+        let failure = match error {
+            SendError::TooBig => SendFailure::TooBig,
+            SendError::Unreachable => SendFailure::Unreachable,
+            SendError::Busy | SendError::Refused => return,
+        };
+        if self.worker != 0 {
+            return;
+        }
+        for slot in 0..self.peers.len() {
+            let Ok(slot) = u16::try_from(slot) else { break };
+            if self
+                .peers
+                .get(usize::from(slot))
+                .is_some_and(Option::is_some)
+            {
+                let len = u16::try_from(len).unwrap_or(u16::MAX);
+                self.with_paths(PeerSlot(slot), now, |paths| {
+                    paths.sent_failed(to, len, failure, now)
+                });
+            }
+        }
+    }
+
+    /// Carries a message of control's to the peer, on the path in use.
+    pub(super) fn send_message(&mut self, slot: PeerSlot, message: &[u8], now: Instant) {
+        if self.worker != 0 || message.len() > MESSAGE_LEN_MAX {
+            return;
+        }
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        let Some(endpoint) = peer.shared.endpoint.load_full() else {
+            return self.count_drop(DropReason::PathDown);
+        };
+        self.send_control(
+            slot,
+            ControlClass::Message,
+            endpoint.address,
+            message,
+            0,
+            DATAGRAM_LEN_BASE,
+        );
+        self.schedule(slot, now);
+    }
+
+    /// Lets `act` move a peer's machine, then carries out what it wants.
+    fn with_paths(&mut self, slot: PeerSlot, now: Instant, act: impl FnOnce(&mut Paths)) {
+        let Some(mut paths) = peer_mut(&mut self.peers, slot).and_then(|peer| peer.paths.take())
+        else {
+            return;
+        };
+        act(&mut paths);
+        while let Some(output) = paths.poll_output() {
+            self.path_output(slot, output, now);
+        }
+        if let Some(peer) = peer_mut(&mut self.peers, slot) {
+            peer.paths = Some(paths);
+        }
+        self.schedule(slot, now);
+    }
+
+    fn schedule(&mut self, slot: PeerSlot, now: Instant) {
+        let due = peer_mut(&mut self.peers, slot).and_then(|peer| peer.paths.as_ref()?.deadline());
+        if let Some(due) = due {
+            self.probes_due = Some(self.probes_due.map_or(due, |at| at.min(due)).max(now));
+        }
+    }
+
+    fn path_output(&mut self, slot: PeerSlot, output: PathOutput, now: Instant) {
+        match output {
+            PathOutput::Send {
+                to,
+                message,
+                datagram_len,
+            } => {
+                let len = datagram_len.map_or(0, usize::from);
+                self.send_control(
+                    slot,
+                    ControlClass::Path,
+                    to,
+                    message.as_bytes(),
+                    len,
+                    DATAGRAM_LEN_MAX,
+                );
+            }
+            PathOutput::Up(path) | PathOutput::Changed(path) => {
+                self.use_path(slot, Some(path), now)
+            }
+            PathOutput::Down => self.use_path(slot, None, now),
+            PathOutput::Observed(_) => {}
+        }
+    }
+
+    fn use_path(&mut self, slot: PeerSlot, path: Option<PathStatus>, now: Instant) {
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        let endpoint = path.map(|path| Endpoint {
+            address: path.address,
+            datagram_max: path.datagram_max.into(),
+        });
+        let known = peer.shared.endpoint.load();
+        if known.as_deref() != endpoint.as_ref() {
+            drop(known);
+            // What was cut to the old path's size leaves by it.
+            self.flush_peer(slot);
+            let Some(peer) = peer_mut(&mut self.peers, slot) else {
+                return;
+            };
+            peer.shared.endpoint.store(endpoint.map(Arc::new));
+        }
+        let event = match path {
+            Some(path) => Event::PathUp { slot, path },
+            None => Event::PathDown { slot },
+        };
+        self.shared
+            .report(event, counters(&self.shared, self.worker));
+        self.drain(slot, now);
+    }
+
+    /// Seals one CONTROL datagram; it leaves as a train of its own.
+    fn send_control(
+        &mut self,
+        slot: PeerSlot,
+        class: ControlClass,
+        to: SocketAddr,
+        body: &[u8],
+        len: usize,
+        max: usize,
+    ) {
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        let Some(lane) = &mut peer.active else { return };
+        let mut sink = Sink {
+            pool: &mut self.pool,
+            trains: &mut self.trains,
+            lane,
+            counters: counters(&self.shared, self.worker),
+            to,
+            datagram_max: max,
+        };
+        let mut builder = TrainBuilder::default();
+        builder.append_body(Kind::Control, class as u8, body, len, &mut sink);
+        builder.flush(&mut sink);
+    }
+}

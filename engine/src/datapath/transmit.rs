@@ -1,0 +1,181 @@
+//! From the TAP to sealed trains: `tap_rx`, `bridge`, `stage`, `seal`.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::bridge::{NextHop, Port};
+use crate::command::{Event, PeerSlot};
+use crate::datapath::{Datapath, Peer, Sink, counters, peer_mut};
+use crate::io::offload::{Splitter, VnetHeader};
+use crate::shared::Staged;
+use crate::verdict::{DropReason, Station};
+use crate::wire::ethernet::{EthernetView, MacAddr};
+
+/// A frame that waited longer for its session has been sent again by its owner.
+const STAGED_AGE_MAX: Duration = Duration::from_secs(3);
+/// A session is asked for once in this time and peer.
+const WANTED_INTERVAL_MS: u64 = 1000;
+
+/// Group addresses that stay on their link (IEEE 802.1D §7.12.6): STP, pause, LLDP, 802.1X.
+const LINK_LOCAL_PREFIX: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
+
+impl Datapath {
+    /// Takes one frame from the TAP, virtio header first, as far as its peers' trains.
+    pub fn transmit(&mut self, bytes: &[u8], now: Instant) {
+        self.count(Station::TapRx, 1);
+        self.count(
+            Station::TapRxBytes,
+            bytes.len().saturating_sub(VnetHeader::LEN) as u64,
+        );
+        let Some((_, frame)) = VnetHeader::parse(bytes) else {
+            return self.count_drop(DropReason::BadFrame);
+        };
+        let Some(view) = EthernetView::parse(frame) else {
+            return self.count_drop(DropReason::BadFrame);
+        };
+        self.learn(view.source(), Port::Local, now);
+        let destination = view.destination();
+        if destination.0[..5] == LINK_LOCAL_PREFIX && destination.0[5] < 0x10 {
+            return self.count_drop(DropReason::LinkLocal);
+        }
+        let port = if destination.is_multicast() {
+            None
+        } else {
+            self.shared.fdb.lookup(destination, self.since_start(now))
+        };
+        match port {
+            Some(Port::Peer(slot)) => self.stage(slot, bytes, &mut None, now),
+            Some(Port::Local) => self.count_drop(DropReason::SamePort),
+            None => self.flood(bytes, now),
+        }
+    }
+
+    /// One copy to each peer of the flood set; those that must wait share one buffer.
+    fn flood(&mut self, bytes: &[u8], now: Instant) {
+        self.count(Station::Bridge, 1);
+        let fib = std::sync::Arc::clone(&self.fib);
+        let mut copy = None;
+        for slot in &fib.flood {
+            self.stage(*slot, bytes, &mut copy, now);
+        }
+    }
+
+    /// Puts the frame in the peer's train, or aside while there is no session or path.
+    fn stage(&mut self, slot: PeerSlot, bytes: &[u8], copy: &mut Option<Bytes>, now: Instant) {
+        match self.fib.routes.get(&slot) {
+            Some(NextHop::Direct) => {}
+            Some(NextHop::Via(_)) | None => return self.count_drop(DropReason::NoRoute),
+        }
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return self.count_drop(DropReason::NoRoute);
+        };
+        if peer.active.is_none() || peer.shared.endpoint.load().is_none() {
+            let bytes = copy
+                .get_or_insert_with(|| Bytes::copy_from_slice(bytes))
+                .clone();
+            return self.put_aside(slot, Staged { bytes, at: now }, now);
+        }
+        if !peer.shared.queue.is_empty() {
+            self.drain(slot, now);
+        }
+        self.seal(slot, bytes);
+    }
+
+    fn put_aside(&mut self, slot: PeerSlot, staged: Staged, now: Instant) {
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        let counters = counters(&self.shared, self.worker);
+        counters.pass(Station::Stage, 1);
+        let path_down = peer.active.is_some();
+        let now_ms = u64::try_from(now.saturating_duration_since(self.shared.start).as_millis())
+            .unwrap_or(u64::MAX);
+        if !self.shared.stage(&peer.shared, staged) {
+            counters.drop(if path_down {
+                DropReason::PathDown
+            } else {
+                DropReason::QueueFull
+            });
+        }
+        let wanted = peer.shared.wanted_ms.load(Ordering::Relaxed);
+        if !path_down && (wanted == 0 || now_ms.saturating_sub(wanted) >= WANTED_INTERVAL_MS) {
+            peer.shared
+                .wanted_ms
+                .store(now_ms.max(1), Ordering::Relaxed);
+            self.shared.report(Event::SessionWanted { slot }, counters);
+        }
+    }
+
+    /// Seals what waited for this peer, oldest first; what is too old goes.
+    pub(super) fn drain(&mut self, slot: PeerSlot, now: Instant) {
+        loop {
+            let Some(peer) = peer_mut(&mut self.peers, slot) else {
+                return;
+            };
+            if peer.active.is_none() || peer.shared.endpoint.load().is_none() {
+                return;
+            }
+            let Some(staged) = self.shared.unstage(&peer.shared) else {
+                return;
+            };
+            if now.saturating_duration_since(staged.at) > STAGED_AGE_MAX {
+                self.count_drop(DropReason::PathDown);
+            } else {
+                self.seal(slot, &staged.bytes);
+            }
+        }
+    }
+
+    fn seal(&mut self, slot: PeerSlot, bytes: &[u8]) {
+        let Some((vnet, frame)) = VnetHeader::parse(bytes) else {
+            return;
+        };
+        let Ok(mut splitter) = Splitter::new(&vnet, frame) else {
+            return self.count_drop(DropReason::BadFrame);
+        };
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        let Peer {
+            shared,
+            active: Some(lane),
+            builder,
+            ..
+        } = peer
+        else {
+            return;
+        };
+        let endpoint = shared.endpoint.load();
+        let Some(endpoint) = endpoint.as_deref() else {
+            return;
+        };
+        if builder.is_empty() {
+            self.dirty.push(slot);
+        }
+        shared
+            .tx_bytes
+            .fetch_add(frame.len() as u64, Ordering::Relaxed);
+        let mut sink = Sink {
+            pool: &mut self.pool,
+            trains: &mut self.trains,
+            lane,
+            counters: counters(&self.shared, self.worker),
+            to: endpoint.address,
+            datagram_max: endpoint.datagram_max,
+        };
+        builder.append(&mut splitter, &mut sink);
+    }
+
+    /// Remembers where a MAC was heard; a repetition within the second costs a comparison.
+    pub(super) fn learn(&mut self, mac: MacAddr, port: Port, now: Instant) {
+        let since = self.since_start(now);
+        if mac.is_multicast() || mac.is_zero() || self.learned == Some((mac, port, since.as_secs()))
+        {
+            return;
+        }
+        self.shared.fdb.learn(mac, port, since);
+        self.learned = Some((mac, port, since.as_secs()));
+    }
+}

@@ -1,0 +1,178 @@
+//! TAP queues: open, and ask for every offload that the kernel has.
+#![expect(
+    unsafe_code,
+    reason = "four ioctls that no library wraps together with multiple queues"
+)]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use tun::AbstractDevice;
+
+use crate::error::EngineError;
+
+/// Bytes of the virtio header before each frame.
+pub const VNET_LEN: usize = 10;
+
+/// `TUN_F_*` of the kernel's `if_tun.h`.
+const OFFLOAD_CHECKSUM: u32 = 0x01;
+const OFFLOAD_TSO: u32 = 0x02 | 0x04 | 0x08;
+const OFFLOAD_USO: u32 = 0x20 | 0x40;
+
+mod ioctl {
+    nix::ioctl_write_int!(tun_set_iff, b'T', 202);
+    nix::ioctl_write_int!(tun_set_persist, b'T', 203);
+    nix::ioctl_write_int!(tun_set_offload, b'T', 208);
+    nix::ioctl_write_ptr!(tun_set_vnet_header_size, b'T', 216, libc::c_int);
+    nix::ioctl_write_ptr!(tun_set_vnet_little_endian, b'T', 220, libc::c_int);
+}
+
+/// What the kernel hands over in one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TapOffloads {
+    /// Unfinished transport checksums.
+    pub checksum: bool,
+    /// TCP super-frames.
+    pub tcp: bool,
+    /// UDP super-frames (Linux 6.2); writing them needs it too.
+    pub udp: bool,
+}
+
+/// The queues of one TAP device, one a worker.
+#[derive(Debug)]
+pub struct Tap {
+    /// The queues; non-blocking.
+    pub queues: Vec<OwnedFd>,
+    /// What the kernel agreed to.
+    pub offloads: TapOffloads,
+}
+
+/// Opens `count` queues of the persistent device `name`, making it if it is not there.
+///
+/// The device outlives us: containers keep their bridge while the daemon is away.
+pub fn open(name: &str, count: u16, mtu: u16) -> Result<Tap, EngineError> {
+    let mut request = interface_request(name)?;
+    let mut queues = Vec::new();
+    for queue in 0..count {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")
+            .map_err(|source| EngineError::OpenTun { source })?;
+        // SAFETY: the kernel reads and writes one `ifreq`, which lives on this frame and is exclusively borrowed.
+        unsafe { ioctl::tun_set_iff(file.as_raw_fd(), std::ptr::from_mut(&mut request) as u64) }
+            .map_err(|errno| EngineError::AttachTap {
+                name: name.into(),
+                queue,
+                source: errno.into(),
+            })?;
+        set_header(&file, name)?;
+        queues.push(file);
+    }
+    let offloads = queues.first().map(set_offloads).unwrap_or_default();
+    if let Some(first) = queues.first() {
+        // SAFETY: takes a plain number.
+        unsafe { ioctl::tun_set_persist(first.as_raw_fd(), 1) }
+            .map_err(|errno| option_error(name, "TUNSETPERSIST", errno.into()))?;
+    }
+    let queues = queues.into_iter().map(OwnedFd::from).collect::<Vec<_>>();
+    set_up(name, mtu, queues.first())?;
+    Ok(Tap { queues, offloads })
+}
+
+fn interface_request(name: &str) -> Result<libc::ifreq, EngineError> {
+    // SAFETY: `ifreq` is a C struct of numbers and a union of such, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.is_empty() || name.len() >= request.ifr_name.len() {
+        return Err(EngineError::InterfaceName { name: name.into() });
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    request.ifr_ifru.ifru_flags = i16::try_from(flags).unwrap_or(i16::MAX);
+    Ok(request)
+}
+
+fn set_header(file: &File, name: &str) -> Result<(), EngineError> {
+    let size = libc::c_int::try_from(VNET_LEN).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the kernel reads one int, borrowed for the call.
+    unsafe { ioctl::tun_set_vnet_header_size(file.as_raw_fd(), &raw const size) }
+        .map_err(|errno| option_error(name, "TUNSETVNETHDRSZ", errno.into()))?;
+    let yes = 1;
+    // SAFETY: as above.
+    unsafe { ioctl::tun_set_vnet_little_endian(file.as_raw_fd(), &raw const yes) }
+        .map_err(|errno| option_error(name, "TUNSETVNETLE", errno.into()))?;
+    Ok(())
+}
+
+/// Asks for everything, then for less and less. The mask belongs to the device and outlives its user.
+fn set_offloads(file: &File) -> TapOffloads {
+    let steps = [
+        (
+            OFFLOAD_CHECKSUM | OFFLOAD_TSO | OFFLOAD_USO,
+            TapOffloads {
+                checksum: true,
+                tcp: true,
+                udp: true,
+            },
+        ),
+        (
+            OFFLOAD_CHECKSUM | OFFLOAD_TSO,
+            TapOffloads {
+                checksum: true,
+                tcp: true,
+                udp: false,
+            },
+        ),
+        (
+            OFFLOAD_CHECKSUM,
+            TapOffloads {
+                checksum: true,
+                tcp: false,
+                udp: false,
+            },
+        ),
+        (0, TapOffloads::default()),
+    ];
+    for (mask, offloads) in steps {
+        // SAFETY: takes a plain number.
+        if unsafe { ioctl::tun_set_offload(file.as_raw_fd(), mask.into()) }.is_ok() {
+            return offloads;
+        }
+    }
+    TapOffloads::default()
+}
+
+/// Sets the MTU and brings the device up, through the `tun` crate on a duplicate of the first queue.
+fn set_up(name: &str, mtu: u16, queue: Option<&OwnedFd>) -> Result<(), EngineError> {
+    let Some(queue) = queue else { return Ok(()) };
+    let fd = queue
+        .try_clone()
+        .map_err(|source| option_error(name, "a second descriptor", source))?;
+    let mut config = tun::Configuration::default();
+    config
+        .raw_fd(fd.into_raw_fd())
+        .close_fd_on_drop(true)
+        .tun_name(name)
+        .layer(tun::Layer::L2);
+    let mut device =
+        tun::create(&config).map_err(|error| option_error(name, "the interface", error.into()))?;
+    device
+        .set_mtu(mtu)
+        .map_err(|error| option_error(name, "the MTU", error.into()))?;
+    device
+        .enabled(true)
+        .map_err(|error| option_error(name, "the interface up", error.into()))
+}
+
+fn option_error(name: &str, option: &'static str, source: io::Error) -> EngineError {
+    EngineError::SetTapOption {
+        name: name.into(),
+        option,
+        source,
+    }
+}

@@ -1,0 +1,556 @@
+//! UDP sockets of one port: options, and trains out and in.
+#![expect(
+    unsafe_code,
+    reason = "sendmsg and recvmmsg with control data, without an allocation per call"
+)]
+
+use std::io;
+use std::mem::{offset_of, size_of};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::config::{LANES_MAX, RECEIVE_BATCH_MAX, SOCKET_BUFFER_LEN};
+use crate::error::EngineError;
+use crate::io::{Received, SendError, Train, send_error};
+use crate::packet::{Packet, Pool};
+
+/// Room for the control data of one receive: a segment size.
+pub(crate) const CONTROL_LEN: usize = 64;
+
+/// What the kernel agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UdpOffloads {
+    /// Trains leave in one call.
+    pub segment: bool,
+    /// Trains arrive in one call.
+    pub receive: bool,
+    /// A datagram reaches the worker that owns its lane.
+    pub steering: bool,
+}
+
+/// One worker's socket.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    v6: bool,
+    segment: bool,
+}
+
+/// Opens one socket a worker on a shared port; the kernel picks by the lane byte.
+pub fn open(
+    host: Option<IpAddr>,
+    port: u16,
+    count: u16,
+) -> Result<(Vec<Socket>, UdpOffloads), EngineError> {
+    let mut sockets = Vec::new();
+    let mut offloads = UdpOffloads {
+        segment: true,
+        receive: true,
+        steering: true,
+    };
+    for _ in 0..count.min(u16::try_from(LANES_MAX).unwrap_or(u16::MAX)) {
+        let socket = open_one(host, port)?;
+        offloads.segment &= socket.segment;
+        offloads.receive &= set_option(&socket.fd, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        sockets.push(socket);
+    }
+    // The program belongs to the group of sockets, and counts them in the order of their bind.
+    if let Some(last) = sockets.last() {
+        offloads.steering = count == 1 || steer_by_lane(&last.fd, count).is_ok();
+    }
+    Ok((sockets, offloads))
+}
+
+fn open_one(host: Option<IpAddr>, port: u16) -> Result<Socket, EngineError> {
+    let (address, v6) = match host {
+        Some(IpAddr::V4(host)) => (SocketAddr::from((host, port)), false),
+        Some(IpAddr::V6(host)) => (SocketAddr::from((host, port)), true),
+        None => (SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), true),
+    };
+    let opened = open_at(address, v6);
+    // A host without IPv6 still has IPv4.
+    let opened = match (opened, host) {
+        (Err(_), None) => {
+            open_at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), false).map(|fd| (fd, false))
+        }
+        (opened, _) => opened.map(|fd| (fd, v6)),
+    };
+    let (fd, v6) = opened.map_err(|source| EngineError::OpenUdp { port, source })?;
+    let segment = set_option(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+    Ok(Socket { fd, v6, segment })
+}
+
+fn open_at(address: SocketAddr, v6: bool) -> io::Result<OwnedFd> {
+    let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: takes plain numbers.
+    let fd = unsafe {
+        libc::socket(
+            family,
+            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    if v6 {
+        set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+        set_option(
+            &fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        )?;
+    }
+    // Don't fragment, and don't believe what ICMP says of the path: probes find out (RFC 8899).
+    set_option(
+        &fd,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_PROBE,
+    )?;
+    let length = libc::c_int::try_from(SOCKET_BUFFER_LEN).unwrap_or(libc::c_int::MAX);
+    for (force, plain) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    ] {
+        // Forcing needs CAP_NET_ADMIN in the first user namespace; without, the system's limit holds.
+        if set_option(&fd, libc::SOL_SOCKET, force, length).is_err() {
+            set_option(&fd, libc::SOL_SOCKET, plain, length)?;
+        }
+    }
+    let name = Name::new(address, v6);
+    // SAFETY: the kernel reads `name.len` bytes of a name that lives for the call.
+    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const name.bytes).cast(), name.len) };
+    if bound < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(fd)
+    }
+}
+
+fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let len = socklen(size_of::<i32>());
+    // SAFETY: the kernel reads one int, borrowed for the call.
+    let done = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            len,
+        )
+    };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Classic BPF over the UDP payload: the lane byte, modulo the number of sockets.
+fn steer_by_lane(fd: &OwnedFd, count: u16) -> io::Result<()> {
+    let op = |code: u32, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap_or(0),
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let mut program = [
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 1),
+        op(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, count.into()),
+        op(libc::BPF_RET | libc::BPF_A, 0),
+    ];
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or(0),
+        filter: program.as_mut_ptr(),
+    };
+    let len = socklen(size_of::<libc::sock_fprog>());
+    // SAFETY: the kernel copies `filter.len` instructions from `program`, which lives for the call.
+    let done = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const filter).cast(),
+            len,
+        )
+    };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "sizes of small structs")]
+const fn socklen(len: usize) -> libc::socklen_t {
+    len as libc::socklen_t
+}
+
+/// A socket address as the kernel wants it: IPv4, IPv6, or IPv4 mapped into IPv6.
+pub(crate) struct Name {
+    /// Large enough for either family.
+    pub(crate) bytes: libc::sockaddr_in6,
+    /// How many of the bytes count.
+    pub(crate) len: libc::socklen_t,
+}
+
+impl Name {
+    pub(crate) const EMPTY: Self = Self {
+        bytes: libc::sockaddr_in6 {
+            sin6_family: 0,
+            sin6_port: 0,
+            sin6_flowinfo: 0,
+            sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
+            sin6_scope_id: 0,
+        },
+        len: socklen(size_of::<libc::sockaddr_in6>()),
+    };
+
+    pub(crate) fn new(address: SocketAddr, v6: bool) -> Self {
+        let mut name = Self::EMPTY;
+        name.bytes.sin6_port = address.port().to_be();
+        match (address, v6) {
+            (SocketAddr::V4(address), false) => {
+                // `sockaddr_in` has its address where `sockaddr_in6` has the flow label.
+                name.bytes.sin6_family = family(libc::AF_INET);
+                name.bytes.sin6_flowinfo = u32::from_ne_bytes(address.ip().octets());
+                name.len = socklen(size_of::<libc::sockaddr_in>());
+            }
+            (SocketAddr::V4(address), true) => {
+                name.bytes.sin6_family = family(libc::AF_INET6);
+                name.bytes.sin6_addr.s6_addr = address.ip().to_ipv6_mapped().octets();
+            }
+            (SocketAddr::V6(address), _) => {
+                name.bytes.sin6_family = family(libc::AF_INET6);
+                name.bytes.sin6_addr.s6_addr = address.ip().octets();
+                name.bytes.sin6_scope_id = address.scope_id();
+            }
+        }
+        name
+    }
+
+    /// A name as the kernel wrote it, perhaps shorter than the longest.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut whole = [0_u8; size_of::<libc::sockaddr_in6>()];
+        for (to, from) in whole.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let [f0, f1, p0, p1, a0, a1, a2, a3, address @ .., s0, s1, s2, s3] = whole;
+        let mut name = Self::EMPTY;
+        name.bytes.sin6_family = u16::from_ne_bytes([f0, f1]);
+        name.bytes.sin6_port = u16::from_ne_bytes([p0, p1]);
+        name.bytes.sin6_flowinfo = u32::from_ne_bytes([a0, a1, a2, a3]);
+        name.bytes.sin6_addr.s6_addr = address;
+        name.bytes.sin6_scope_id = u32::from_ne_bytes([s0, s1, s2, s3]);
+        name
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let port = u16::from_be(self.bytes.sin6_port);
+        if self.bytes.sin6_family == family(libc::AF_INET) {
+            let octets = self.bytes.sin6_flowinfo.to_ne_bytes();
+            return Some((Ipv4Addr::from(octets), port).into());
+        }
+        if self.bytes.sin6_family != family(libc::AF_INET6) {
+            return None;
+        }
+        let address = Ipv6Addr::from(self.bytes.sin6_addr.s6_addr);
+        Some(match address.to_ipv4_mapped() {
+            Some(address) => (address, port).into(),
+            None => SocketAddrV6::new(address, port, 0, self.bytes.sin6_scope_id).into(),
+        })
+    }
+}
+
+const _: () = assert!(
+    offset_of!(libc::sockaddr_in, sin_addr) == offset_of!(libc::sockaddr_in6, sin6_flowinfo)
+);
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "address families are small"
+)]
+const fn family(family: i32) -> libc::sa_family_t {
+    family as libc::sa_family_t
+}
+
+/// A control message, `cmsghdr` and data, laid out by hand: 8-aligned length, level, type, value.
+#[repr(C, align(8))]
+struct SegmentControl {
+    len: usize,
+    level: i32,
+    kind: i32,
+    segment: u16,
+    padding: [u8; 6],
+}
+
+impl Socket {
+    /// The descriptor, for whoever waits on it.
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// The descriptor, for whoever adds it to a set.
+    pub fn borrowed_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Sends one train, in one call where the kernel can.
+    pub fn send(&self, train: &Train) -> Result<(), SendError> {
+        let bytes = train.packet.bytes().get(..train.len).unwrap_or_default();
+        if self.segment || train.len <= train.segment {
+            return self.send_bytes(bytes, train.segment, train.to);
+        }
+        // Without UDP_SEGMENT the datagrams leave one by one.
+        bytes
+            .chunks(train.segment.max(1))
+            .try_for_each(|datagram| self.send_bytes(datagram, datagram.len(), train.to))
+    }
+
+    fn send_bytes(&self, bytes: &[u8], segment: usize, to: SocketAddr) -> Result<(), SendError> {
+        let mut name = Name::new(to, self.v6);
+        let mut part = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let mut control = SegmentControl {
+            len: offset_of!(SegmentControl, segment) + size_of::<u16>(),
+            level: libc::SOL_UDP,
+            kind: libc::UDP_SEGMENT,
+            segment: u16::try_from(segment).map_err(|_| SendError::TooBig)?,
+            padding: [0; 6],
+        };
+        // SAFETY: `msghdr` is a C struct of numbers and pointers, for which all zeroes is a value.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_name = (&raw mut name.bytes).cast();
+        message.msg_namelen = name.len;
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if bytes.len() > segment {
+            message.msg_control = (&raw mut control).cast();
+            message.msg_controllen = size_of::<SegmentControl>();
+        }
+        // SAFETY: every pointer in `message` is to a local or to `bytes`, all alive for the call; the kernel only reads them.
+        let sent =
+            unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+        if sent < 0 {
+            Err(send_error(&io::Error::last_os_error()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Finds the size of the datagrams of a train in the control data of its receive.
+pub(crate) fn segment_size(control: &[u8]) -> Option<usize> {
+    let mut rest = control;
+    while let Some((len, body)) = rest.split_first_chunk::<8>() {
+        let len = usize::from_ne_bytes(*len);
+        let (level, body) = body.split_first_chunk::<4>()?;
+        let (kind, body) = body.split_first_chunk::<4>()?;
+        if i32::from_ne_bytes(*level) == libc::SOL_UDP && i32::from_ne_bytes(*kind) == libc::UDP_GRO
+        {
+            return usize::try_from(i32::from_ne_bytes(*body.first_chunk()?))
+                .ok()
+                .filter(|size| *size > 0);
+        }
+        rest = rest.get(len.next_multiple_of(8).max(16)..)?;
+    }
+    None
+}
+
+/// The receive side of one socket without io_uring: a batch of buffers that `recvmmsg` fills.
+pub struct Receiver {
+    messages: Box<[libc::mmsghdr]>,
+    parts: Box<[libc::iovec]>,
+    names: Box<[Name]>,
+    controls: Box<[Control]>,
+    packets: Vec<Packet>,
+}
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_LEN]);
+
+// SAFETY: the raw pointers inside `messages` and `parts` are to the heap blocks that the other fields own, so they move along.
+unsafe impl Send for Receiver {}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver")
+            .field("packets", &self.packets.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        // SAFETY: `mmsghdr` is a C struct of numbers and pointers, for which all zeroes is a value.
+        let empty: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let part = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        Self {
+            messages: vec![empty; RECEIVE_BATCH_MAX].into_boxed_slice(),
+            parts: vec![part; RECEIVE_BATCH_MAX].into_boxed_slice(),
+            names: (0..RECEIVE_BATCH_MAX).map(|_| Name::EMPTY).collect(),
+            controls: vec![Control([0; CONTROL_LEN]); RECEIVE_BATCH_MAX].into_boxed_slice(),
+            packets: Vec::with_capacity(RECEIVE_BATCH_MAX),
+        }
+    }
+}
+
+impl Receiver {
+    /// Takes at most `count_max` trains; true if the batch came back full, so that more may wait.
+    pub fn receive(
+        &mut self,
+        socket: &Socket,
+        count_max: usize,
+        pool: &mut Pool,
+        received: &mut Vec<Received>,
+    ) -> bool {
+        let count = count_max.min(RECEIVE_BATCH_MAX);
+        while self.packets.len() < count {
+            let Some(packet) = pool.take() else { break };
+            self.packets.push(packet);
+        }
+        let count = count.min(self.packets.len());
+        if count == 0 {
+            return false;
+        }
+        self.point(count);
+        // SAFETY: the first `count` messages point to names, parts, controls and packets that `self` owns and
+        // nobody touches during the call, each with its true length.
+        let filled = unsafe {
+            libc::recvmmsg(
+                socket.raw_fd(),
+                self.messages.as_mut_ptr(),
+                u32::try_from(count).unwrap_or(u32::MAX),
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let filled = usize::try_from(filled).unwrap_or(0).min(count);
+        let filled_packets = self.packets.drain(..filled);
+        for (((packet, message), name), control) in filled_packets
+            .zip(&self.messages)
+            .zip(&mut self.names)
+            .zip(&self.controls)
+        {
+            let len = (message.msg_len as usize).min(packet.bytes().len());
+            let control = control
+                .0
+                .get(..message.msg_hdr.msg_controllen)
+                .unwrap_or_default();
+            let segment = segment_size(control).unwrap_or(len);
+            match name.address() {
+                Some(from) if len > 0 => received.push(Received {
+                    packet,
+                    start: 0,
+                    len,
+                    segment,
+                    from,
+                }),
+                _ => pool.put(packet),
+            }
+        }
+        filled == count
+    }
+
+    fn point(&mut self, count: usize) {
+        let packets = self.packets.iter_mut().take(count);
+        let places = self
+            .messages
+            .iter_mut()
+            .zip(&mut self.parts)
+            .zip(&mut self.names)
+            .zip(&mut self.controls);
+        for (packet, (((message, part), name), control)) in packets.zip(places) {
+            part.iov_base = packet.bytes_mut().as_mut_ptr().cast();
+            part.iov_len = packet.bytes().len();
+            message.msg_hdr.msg_name = (&raw mut name.bytes).cast();
+            message.msg_hdr.msg_namelen = socklen(size_of::<libc::sockaddr_in6>());
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = CONTROL_LEN;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_kernels_form() {
+        for address in ["192.0.2.1:6783", "[2001:db8::1]:6783", "[fe80::1%3]:1"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(Name::new(address, true).address(), Some(address));
+        }
+        let v4: SocketAddr = "192.0.2.1:6783".parse().unwrap();
+        assert_eq!(Name::new(v4, false).address(), Some(v4));
+        assert_eq!(Name::EMPTY.address(), None);
+    }
+
+    #[test]
+    fn the_segment_size_is_found_behind_other_control_data() {
+        let mut control = Vec::new();
+        for (level, kind, value) in [
+            (libc::SOL_SOCKET, 29, 7),
+            (libc::SOL_UDP, libc::UDP_GRO, 1400),
+        ] {
+            control.extend(20_usize.to_ne_bytes());
+            control.extend(level.to_ne_bytes());
+            control.extend(kind.to_ne_bytes());
+            control.extend(i32::to_ne_bytes(value));
+            control.extend([0; 4]);
+        }
+        assert_eq!(segment_size(&control), Some(1400));
+        assert_eq!(segment_size(&control[..24]), None);
+        assert_eq!(segment_size(&control[..30]), None);
+        assert_eq!(segment_size(&[0; 64]), None, "a length of zero ends");
+    }
+
+    #[test]
+    fn a_train_sent_over_loopback_arrives_with_its_size() {
+        let (sockets, offloads) = open(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut pool = Pool::new(RECEIVE_BATCH_MAX + 1);
+        let packet = pool.take().unwrap();
+        let to = peer.local_addr().unwrap();
+        sockets[0]
+            .send(&Train {
+                packet,
+                len: 3000,
+                segment: 1400,
+                to,
+            })
+            .unwrap();
+        let mut bytes = [0; 2000];
+        let mut lens = Vec::new();
+        let mut from = None;
+        for _ in 0..3 {
+            let (len, address) = peer.recv_from(&mut bytes).unwrap();
+            lens.push(len);
+            from = Some(address);
+        }
+        assert_eq!(lens, [1400, 1400, 200]);
+        assert!(offloads.segment && offloads.receive);
+        peer.send_to(&[9; 77], from.unwrap()).unwrap();
+        let mut received = Vec::new();
+        while received.is_empty() {
+            Receiver::default().receive(&sockets[0], 4, &mut pool, &mut received);
+        }
+        assert_eq!(
+            (received[0].len, received[0].segment, received[0].from),
+            (77, 77, to)
+        );
+    }
+}
