@@ -102,7 +102,8 @@ fn now() -> Instant {
 }
 
 impl<E: EngineHandle> Driver<E> {
-    /// Takes up identity and store, stretches the passwords, and listens. The incarnation is on disk when this
+    /// Takes up identity and store, stretches the passwords, and listens; `attacher` is made once the peer's name is
+    /// known. The incarnation is on disk when this
     /// returns, and nothing has been sent.
     ///
     /// # Errors
@@ -110,7 +111,7 @@ impl<E: EngineHandle> Driver<E> {
     pub async fn new(
         config: DriverConfig,
         engine: Arc<E>,
-        attacher: Arc<dyn Attacher>,
+        attacher: impl FnOnce(PeerName) -> Arc<dyn Attacher>,
     ) -> Result<Self, ControlError> {
         let network = NetworkId::of(&config.network);
         let credentials = config.credentials.clone();
@@ -156,7 +157,7 @@ impl<E: EngineHandle> Driver<E> {
         Ok(Self {
             node: Node::new(node_config, loaded.identity, random, now()),
             engine,
-            attacher,
+            attacher: attacher(name),
             sockets,
             net,
             store: Arc::new(loaded.store),
@@ -193,6 +194,10 @@ impl<E: EngineHandle> Driver<E> {
         mut requests: mpsc::Receiver<Request>,
     ) -> Result<Ended, ControlError> {
         let engine = Arc::clone(&self.engine);
+        #[expect(
+            deprecated,
+            reason = "the newer call is unsafe for all; a borrowed eventfd keeps to I/O safety"
+        )]
         let events = AsyncFd::with_interest(engine.event_fd(), Interest::READABLE)
             .map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
@@ -246,7 +251,7 @@ impl<E: EngineHandle> Driver<E> {
             () = std::future::ready(()), if self.events_left => Turn::Engine,
             ready = events.readable() => {
                 // Cleared before the events are taken: one that comes meanwhile is a new edge.
-                ready.map_err(|source| ControlError::EngineEvents { source })?.clear_ready();
+                ready.map_err(|error| ControlError::EngineEvents { source: error.into() })?.clear_ready();
                 Turn::Engine
             }
             request = requests.recv() => request.map_or(Turn::Abandoned, Turn::Request),
