@@ -187,13 +187,7 @@ impl Datapath {
             Command::RemovePeer { slot } => self.remove_peer(slot),
             Command::ActivateSession { slot, local_index } => self.activate(slot, local_index, now),
             Command::RemoveSession { slot, local_index } => {
-                self.epochs.remove(&local_index);
-                if let Some(peer) = peer_mut(&mut self.peers, slot) {
-                    peer.standby
-                        .retain(|lane| lane.local_index() != local_index);
-                    peer.active
-                        .take_if(|lane| lane.local_index() == local_index);
-                }
+                self.remove_session(slot, local_index, now)
             }
             Command::SetCandidates { slot, addresses } => {
                 self.set_candidates(slot, &addresses, now)
@@ -286,6 +280,23 @@ impl Datapath {
         peer.worn_reported = false;
         self.session_ready(slot, now);
         self.drain(slot, now);
+    }
+
+    fn remove_session(&mut self, slot: PeerSlot, local_index: u32, now: Instant) {
+        self.epochs.remove(&local_index);
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
+        };
+        peer.standby
+            .retain(|lane| lane.local_index() != local_index);
+        if peer
+            .active
+            .take_if(|lane| lane.local_index() == local_index)
+            .is_some()
+        {
+            peer.builder.clear(&mut self.pool);
+            self.session_lost(slot, now);
+        }
     }
 
     /// The end of a batch: every train that is being filled leaves.

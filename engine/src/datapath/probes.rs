@@ -83,7 +83,12 @@ impl Datapath {
         self.with_paths(slot, now, |paths| paths.session_ready(now));
     }
 
-    /// A peer's datagram opened, from this address.
+    /// There are no keys to send with any more.
+    pub(super) fn session_lost(&mut self, slot: PeerSlot, now: Instant) {
+        self.with_paths(slot, now, Paths::session_lost);
+    }
+
+    /// A peer's datagram with frames opened, from this address.
     pub(super) fn heard(&mut self, slot: PeerSlot, from: SocketAddr, now: Instant) {
         let Some(peer) = peer_mut(&mut self.peers, slot) else {
             return;

@@ -157,7 +157,11 @@ impl Datapath {
             Kind::Frame => self.frame(slot, meta, body, place, now)?,
             Kind::Frames => self.frames(slot, meta, body, place, now)?,
             Kind::Piece => self.piece(slot, &header, meta, body, now)?,
-            Kind::Control => self.control(slot, meta, body, (from, len), now)?,
+            Kind::Control => {
+                // The path machine judges by its own messages where they came from.
+                self.control(slot, meta, body, (from, len), now)?;
+                return Ok(None);
+            }
             Kind::Bench => self.bench_datagram(slot, meta, body, len, now)?,
         }
         Ok(Some(slot))
