@@ -156,7 +156,10 @@ pub struct RekeyConfig {
 
 impl Default for RekeyConfig {
     fn default() -> Self {
-        Self { after: REKEY_AFTER, starts_per_second_max: SESSION_STARTS_PER_SECOND_MAX }
+        Self {
+            after: REKEY_AFTER,
+            starts_per_second_max: SESSION_STARTS_PER_SECOND_MAX,
+        }
     }
 }
 
@@ -164,6 +167,9 @@ impl RekeyConfig {
     /// Replaces epochs every `interval`, for tests that want years of rekeys in a minute.
     #[must_use]
     pub fn accelerated(interval: Duration) -> Self {
-        Self { after: interval, starts_per_second_max: u32::MAX }
+        Self {
+            after: interval,
+            starts_per_second_max: u32::MAX,
+        }
     }
 }

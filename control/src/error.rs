@@ -36,7 +36,11 @@ pub enum ControlError {
         "identity key {} is damaged ({len} bytes, a key has {wanted}); restore it, or run `weft reset` to get a new identity",
         path.display()
     )]
-    DamagedIdentity { path: PathBuf, len: usize, wanted: usize },
+    DamagedIdentity {
+        path: PathBuf,
+        len: usize,
+        wanted: usize,
+    },
     #[error("write identity key {}", path.display())]
     WriteIdentity {
         path: PathBuf,
@@ -52,7 +56,11 @@ pub enum ControlError {
     #[error("store {} is in use by another weft", path.display())]
     StoreInUse { path: PathBuf },
     #[error("store {} has schema {found}, this weft knows up to {known}; use a newer weft", path.display())]
-    NewerStore { path: PathBuf, found: u64, known: u64 },
+    NewerStore {
+        path: PathBuf,
+        found: u64,
+        known: u64,
+    },
     #[error("store {} is damaged: {what}", path.display())]
     DamagedStore { path: PathBuf, what: &'static str },
     #[error("write store {}", path.display())]

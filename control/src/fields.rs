@@ -61,12 +61,16 @@ impl<'a> Fields<'a> {
 
     /// A field that must be there and have exactly this length.
     pub(crate) fn array<const N: usize>(self, kind: u8) -> Result<[u8; N], FieldError> {
-        self.find(kind).and_then(|value| value.try_into().ok()).ok_or(FieldError)
+        self.find(kind)
+            .and_then(|value| value.try_into().ok())
+            .ok_or(FieldError)
     }
 
     /// A field that must be there and be UTF-8.
     pub(crate) fn text(self, kind: u8) -> Result<&'a str, FieldError> {
-        self.find(kind).and_then(|value| std::str::from_utf8(value).ok()).ok_or(FieldError)
+        self.find(kind)
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .ok_or(FieldError)
     }
 }
 
@@ -84,7 +88,12 @@ mod tests {
 
     #[test]
     fn fields_are_found_whatever_stands_around_them() {
-        let bytes = FieldWriter::default().put(9, b"new").put(1, b"one").put(1, b"two").put(2, &[]).finish();
+        let bytes = FieldWriter::default()
+            .put(9, b"new")
+            .put(1, b"one")
+            .put(1, b"two")
+            .put(2, &[])
+            .finish();
         let fields = Fields::parse(&bytes).unwrap();
 
         assert_eq!(fields.text(1), Ok("one"));

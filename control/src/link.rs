@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use weft_engine::command::SecretKey;
 
 use crate::config::{
-    HANDSHAKE_TIMEOUT, LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_RECORDS_MAX, LINK_SUSPECT_AFTER, MESSAGE_LEN_MAX,
-    PREAMBLE_TIMEOUT,
+    HANDSHAKE_TIMEOUT, LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_RECORDS_MAX, LINK_SUSPECT_AFTER,
+    MESSAGE_LEN_MAX, PREAMBLE_TIMEOUT,
 };
 use crate::link::handshake::{Hello, HelloError};
 use crate::link::message::{
@@ -121,9 +121,13 @@ fn bye_words(reason: ByeReason) -> &'static str {
         ByeReason::Stopping => "peer stopped",
         ByeReason::Duplicate => "another link to the same peer is kept",
         ByeReason::SelfConnection => "cannot connect to ourself",
-        ByeReason::ClonedIdentity => "two hosts run with this identity key; run `weft reset` on the copy",
+        ByeReason::ClonedIdentity => {
+            "two hosts run with this identity key; run `weft reset` on the copy"
+        }
         ByeReason::PeersMax => "too many peers",
-        ByeReason::LabelCollision => "another peer has the same label; run `weft reset` on one of them",
+        ByeReason::LabelCollision => {
+            "another peer has the same label; run `weft reset` on one of them"
+        }
         ByeReason::SecretRemoved => "the password of this link is no longer valid",
         ByeReason::Unknown(_) => "closed by peer",
     }
@@ -136,7 +140,10 @@ impl LinkError {
             Self::Preamble(_) | Self::Hello(_) | Self::Handshake => true,
             Self::RefusedByPeer(refusal) | Self::RefusedByUs(refusal) => refusal != Refusal::Busy,
             Self::ByPeer(reason) | Self::ByUs(reason) => {
-                matches!(reason, ByeReason::ClonedIdentity | ByeReason::PeersMax | ByeReason::LabelCollision)
+                matches!(
+                    reason,
+                    ByeReason::ClonedIdentity | ByeReason::PeersMax | ByeReason::LabelCollision
+                )
             }
             Self::Frame
             | Self::Record
@@ -158,7 +165,9 @@ impl LinkError {
     /// True for what is counted against who dialled us, and shown in status.
     pub(crate) fn counts_against_source(self) -> bool {
         match self {
-            Self::RefusedByUs(refusal) => matches!(refusal, Refusal::WrongSecret | Refusal::OtherNetwork),
+            Self::RefusedByUs(refusal) => {
+                matches!(refusal, Refusal::WrongSecret | Refusal::OtherNetwork)
+            }
             Self::Preamble(error) => error != PreambleError::NotWeft,
             Self::Hello(_) | Self::Frame | Self::Record | Self::Handshake => true,
             Self::RefusedByPeer(_)
@@ -276,7 +285,8 @@ impl Link {
 
     /// True if a ping has waited too long for its answer.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        self.ping.is_some_and(|(_, sent_at)| now.duration_since(sent_at) >= LINK_SUSPECT_AFTER)
+        self.ping
+            .is_some_and(|(_, sent_at)| now.duration_since(sent_at) >= LINK_SUSPECT_AFTER)
     }
 
     /// Takes bytes in, cut anywhere.
@@ -312,12 +322,18 @@ impl Link {
             return Ok(0);
         }
         if self.awaits_preamble() {
-            let Some(theirs) = Preamble::parse(bytes).map_err(LinkError::Preamble)? else { return Ok(0) };
+            let Some(theirs) = Preamble::parse(bytes).map_err(LinkError::Preamble)? else {
+                return Ok(0);
+            };
             self.take_preamble(&theirs, context, actions)?;
             return Ok(PREAMBLE_LEN);
         }
-        let Some(header) = FrameHeader::parse(bytes).map_err(|FrameError| LinkError::Frame)? else { return Ok(0) };
-        let Some(body) = bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN + header.len) else { return Ok(0) };
+        let Some(header) = FrameHeader::parse(bytes).map_err(|FrameError| LinkError::Frame)? else {
+            return Ok(0);
+        };
+        let Some(body) = bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN + header.len) else {
+            return Ok(0);
+        };
         match header.kind {
             FrameKind::Handshake => self.take_handshake(body, context, actions)?,
             FrameKind::Record => self.take_record(header, body, context, actions)?,
@@ -341,11 +357,18 @@ impl Link {
         self.stage = if let Some(secret) = &self.offered {
             let prologue = Preamble::prologue(&self.preamble, theirs, context.network);
             let mut noise = NoiseHandshake::initiator(exchange, secret, &prologue, context.random)?;
-            actions.push(LinkAction::Send(frame(FrameKind::Handshake, &noise.write(&[])?)));
+            actions.push(LinkAction::Send(frame(
+                FrameKind::Handshake,
+                &noise.write(&[])?,
+            )));
             Stage::AwaitSecond(noise)
         } else {
             let prologue = Preamble::prologue(theirs, &self.preamble, context.network);
-            Stage::AwaitFirst(NoiseHandshake::responder(exchange, &prologue, context.random)?)
+            Stage::AwaitFirst(NoiseHandshake::responder(
+                exchange,
+                &prologue,
+                context.random,
+            )?)
         };
         Ok(())
     }
@@ -358,21 +381,34 @@ impl Link {
     ) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::AwaitFirst(mut noise) => {
-                noise.read(body).map_err(|NoiseError| LinkError::RefusedByUs(Refusal::OtherNetwork))?;
-                actions.push(LinkAction::Send(frame(FrameKind::Handshake, &noise.write(&[])?)));
+                noise
+                    .read(body)
+                    .map_err(|NoiseError| LinkError::RefusedByUs(Refusal::OtherNetwork))?;
+                actions.push(LinkAction::Send(frame(
+                    FrameKind::Handshake,
+                    &noise.write(&[])?,
+                )));
                 self.stage = Stage::AwaitThird(noise);
             }
             Stage::AwaitSecond(mut noise) => {
                 noise.read(body)?;
                 let secret = self.offered.clone().ok_or(LinkError::Frame)?;
-                actions.push(LinkAction::Send(frame(FrameKind::Handshake, &noise.write(context.hello)?)));
+                actions.push(LinkAction::Send(frame(
+                    FrameKind::Handshake,
+                    &noise.write(context.hello)?,
+                )));
                 self.stage = Stage::AwaitHello(secure(noise, secret, true)?);
             }
             Stage::AwaitThird(mut noise) => {
                 let (payload, which) = noise
                     .read_last(body, context.secrets.keys())
                     .map_err(|NoiseError| LinkError::RefusedByUs(Refusal::WrongSecret))?;
-                let secret = context.secrets.keys().get(which).cloned().ok_or(LinkError::Handshake)?;
+                let secret = context
+                    .secrets
+                    .keys()
+                    .get(which)
+                    .cloned()
+                    .ok_or(LinkError::Handshake)?;
                 self.stage = Stage::Up(secure(noise, secret, false)?);
                 self.send(&Message::Hello(context.hello.to_vec()), actions);
                 self.come_up(&payload, context, actions)?;
@@ -405,9 +441,14 @@ impl Link {
         context: &LinkContext<'_>,
         actions: &mut Vec<LinkAction>,
     ) -> Result<(), LinkError> {
-        let (Stage::AwaitHello(secured) | Stage::Up(secured)) = &mut self.stage else { return Err(LinkError::Frame) };
+        let (Stage::AwaitHello(secured) | Stage::Up(secured)) = &mut self.stage else {
+            return Err(LinkError::Frame);
+        };
         let mut message = body.to_vec();
-        secured.cipher.open(&header.encode(), &mut message).map_err(|NoiseError| LinkError::Record)?;
+        secured
+            .cipher
+            .open(&header.encode(), &mut message)
+            .map_err(|NoiseError| LinkError::Record)?;
         self.heard_at = context.now;
         let message = match Message::decode(&message) {
             Ok(message) => message,
@@ -417,7 +458,9 @@ impl Link {
             }
         };
         if matches!(self.stage, Stage::AwaitHello(_)) {
-            let Message::Hello(hello) = message else { return Err(LinkError::Frame) };
+            let Message::Hello(hello) = message else {
+                return Err(LinkError::Frame);
+            };
             if let Stage::AwaitHello(secured) = std::mem::replace(&mut self.stage, Stage::Closed) {
                 self.stage = Stage::Up(secured);
             }
@@ -452,14 +495,24 @@ impl Link {
 
     /// Sends a message; nothing while the link is not up.
     pub(crate) fn send(&mut self, message: &Message, actions: &mut Vec<LinkAction>) {
-        let Stage::Up(secured) = &mut self.stage else { return };
+        let Stage::Up(secured) = &mut self.stage else {
+            return;
+        };
         let message = message.encode();
         debug_assert!(message.len() <= MESSAGE_LEN_MAX, "no message is that long");
-        let header = FrameHeader { kind: FrameKind::Record, len: message.len() + TAG_LEN }.encode();
+        let header = FrameHeader {
+            kind: FrameKind::Record,
+            len: message.len() + TAG_LEN,
+        }
+        .encode();
         let mut bytes = Vec::with_capacity(FRAME_HEADER_LEN + message.len() + TAG_LEN);
         bytes.extend_from_slice(&header);
         bytes.extend_from_slice(&message);
-        if secured.cipher.seal(&header, &mut bytes, FRAME_HEADER_LEN).is_ok() {
+        if secured
+            .cipher
+            .seal(&header, &mut bytes, FRAME_HEADER_LEN)
+            .is_ok()
+        {
             actions.push(LinkAction::Send(bytes));
         }
     }
@@ -478,7 +531,10 @@ impl Link {
         match error {
             LinkError::ByUs(reason) => self.send(&Message::Bye(reason), actions),
             LinkError::RefusedByUs(refusal) if !self.awaits_preamble() => {
-                actions.push(LinkAction::Send(frame(FrameKind::Refusal, &[refusal.byte()])));
+                actions.push(LinkAction::Send(frame(
+                    FrameKind::Refusal,
+                    &[refusal.byte()],
+                )));
             }
             _ => {}
         }
@@ -489,13 +545,19 @@ impl Link {
 
     /// Does what is due: asks for a sign of life, or gives up.
     pub(crate) fn tick(&mut self, context: &mut LinkContext<'_>, actions: &mut Vec<LinkAction>) {
-        if self.deadline().is_none_or(|deadline| context.now < deadline) {
+        if self
+            .deadline()
+            .is_none_or(|deadline| context.now < deadline)
+        {
             return;
         }
         if !matches!(self.stage, Stage::Up(_)) {
             return self.fail(LinkError::HandshakeTimeout, actions);
         }
-        if self.secured().is_some_and(|secured| secured.cipher.sealed() >= LINK_RECORDS_MAX) {
+        if self
+            .secured()
+            .is_some_and(|secured| secured.cipher.sealed() >= LINK_RECORDS_MAX)
+        {
             return self.fail(LinkError::Worn, actions);
         }
         if self.ping.is_some() {
@@ -519,9 +581,10 @@ impl Link {
         match &self.stage {
             Stage::Closed => None,
             Stage::AwaitPreamble => Some(self.opened_at + PREAMBLE_TIMEOUT),
-            Stage::AwaitFirst(_) | Stage::AwaitSecond(_) | Stage::AwaitThird(_) | Stage::AwaitHello(_) => {
-                Some(self.opened_at + HANDSHAKE_TIMEOUT)
-            }
+            Stage::AwaitFirst(_)
+            | Stage::AwaitSecond(_)
+            | Stage::AwaitThird(_)
+            | Stage::AwaitHello(_) => Some(self.opened_at + HANDSHAKE_TIMEOUT),
             Stage::Up(_) => Some(match self.ping {
                 Some((_, sent_at)) => sent_at + (LINK_DEAD_AFTER - LINK_PING_AFTER),
                 None => self.heard_at + LINK_PING_AFTER,
@@ -543,10 +606,22 @@ impl From<NoiseError> for LinkError {
 
 fn secure(noise: NoiseHandshake, secret: SecretKey, outbound: bool) -> Result<Secured, LinkError> {
     let exchange = noise.remote_exchange().ok_or(LinkError::Handshake)?;
-    let Split { initiator, responder, hash } = noise.split()?;
-    let cipher =
-        if outbound { LinkCipher::new(&initiator, &responder) } else { LinkCipher::new(&responder, &initiator) };
-    Ok(Secured { cipher, exchange, hash, secret })
+    let Split {
+        initiator,
+        responder,
+        hash,
+    } = noise.split()?;
+    let cipher = if outbound {
+        LinkCipher::new(&initiator, &responder)
+    } else {
+        LinkCipher::new(&responder, &initiator)
+    };
+    Ok(Secured {
+        cipher,
+        exchange,
+        hash,
+        secret,
+    })
 }
 
 #[cfg(test)]

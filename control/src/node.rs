@@ -27,10 +27,10 @@ use weft_engine::command::Command;
 
 use crate::api::ApiError;
 use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
-use crate::link::Link;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
@@ -113,7 +113,10 @@ impl Node {
         };
         for target in node.config.targets.clone() {
             if let Err(error) = node.dialer.add(&target, now) {
-                node.notice(Notice::BadTarget { target, reason: error.to_string() });
+                node.notice(Notice::BadTarget {
+                    target,
+                    reason: error.to_string(),
+                });
             }
         }
         node
@@ -123,15 +126,25 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Tick => {}
-            Input::LinkOpened { link, dial, remote, local: _ } => self.link_opened(link, dial, remote, now),
+            Input::LinkOpened {
+                link,
+                dial,
+                remote,
+                local: _,
+            } => self.link_opened(link, dial, remote, now),
             Input::LinkData { link, data } => self.link_data(link, &data, now),
             Input::LinkClosed { link, cause } => self.link_closed(link, cause, now),
             Input::DialFailed { dial, failure } => {
-                self.dialer.dial_failed(dial, failure, &mut self.random, now);
+                self.dialer
+                    .dial_failed(dial, failure, &mut self.random, now);
                 self.wake(self.dialer.deadline());
             }
             Input::Engine(event) => self.engine_event(event, now),
-            Input::Connect { request, peers, replace } => self.connect(request, &peers, replace, now),
+            Input::Connect {
+                request,
+                peers,
+                replace,
+            } => self.connect(request, &peers, replace, now),
             Input::Forget { request, peers } => self.forget(request, &peers),
             Input::Reload(secrets) => self.reload(secrets, now),
             Input::Persisted { token, durable } => self.persisted(token, durable),
@@ -169,7 +182,9 @@ impl Node {
         }
         self.wake_at = None;
         for id in self.links.keys().copied().collect::<Vec<_>>() {
-            self.with_link(id, now, |link, context, actions| link.tick(context, actions));
+            self.with_link(id, now, |link, context, actions| {
+                link.tick(context, actions)
+            });
         }
         self.suspect_links(now);
         self.end_handovers(now);
@@ -187,7 +202,10 @@ impl Node {
         if replace {
             self.dialer.clear();
         }
-        let added = peers.iter().map(|peer| (peer, self.dialer.add(peer, now))).collect::<Vec<_>>();
+        let added = peers
+            .iter()
+            .map(|peer| (peer, self.dialer.add(peer, now)))
+            .collect::<Vec<_>>();
         for peer in self.peers.ids() {
             if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
                 self.dialer.connected(link, peer, now);
@@ -198,7 +216,10 @@ impl Node {
     }
 
     fn forget(&mut self, request: RequestId, peers: &[String]) {
-        let removed = peers.iter().map(|peer| (peer, self.dialer.remove(peer))).collect::<Vec<_>>();
+        let removed = peers
+            .iter()
+            .map(|peer| (peer, self.dialer.remove(peer)))
+            .collect::<Vec<_>>();
         self.persist_targets(request, named_errors(removed));
     }
 
@@ -211,12 +232,17 @@ impl Node {
     }
 
     fn persisted(&mut self, token: PersistToken, durable: bool) {
-        let Some(Waiting { request, result }) = self.waiting.remove(&token) else { return };
+        let Some(Waiting { request, result }) = self.waiting.remove(&token) else {
+            return;
+        };
         let result = if durable {
             result
         } else {
             self.notice(Notice::StoreFailed);
-            Err(ApiError { error: "write targets to the store: see the log; they hold until the next start".to_owned() })
+            Err(ApiError {
+                error: "write targets to the store: see the log; they hold until the next start"
+                    .to_owned(),
+            })
         };
         self.outputs.push_back(Output::Answer { request, result });
     }
@@ -224,15 +250,27 @@ impl Node {
     fn reload(&mut self, secrets: Secrets, now: Instant) {
         self.secrets = secrets;
         let removed = |entry: &LinkEntry| {
-            entry.link.secret().is_some_and(|secret| !self.secrets.keys().contains(secret))
+            entry
+                .link
+                .secret()
+                .is_some_and(|secret| !self.secrets.keys().contains(secret))
         };
-        let ended = self.links.iter().filter(|(_, entry)| removed(entry)).map(|(id, _)| *id).collect::<Vec<_>>();
+        let ended = self
+            .links
+            .iter()
+            .filter(|(_, entry)| removed(entry))
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>();
         for id in ended {
-            self.with_link(id, now, |link, _, actions| link.close(ByeReason::SecretRemoved, actions));
+            self.with_link(id, now, |link, _, actions| {
+                link.close(ByeReason::SecretRemoved, actions)
+            });
         }
         let secrets = self.secrets.clone();
         for id in self.peers.ids() {
-            self.with_session(id, now, |session, context| session.secrets_changed(&secrets, context.now));
+            self.with_session(id, now, |session, context| {
+                session.secrets_changed(&secrets, context.now)
+            });
         }
         self.dialer.hurry_all(now);
         self.wake(self.dialer.deadline());
@@ -241,7 +279,9 @@ impl Node {
     fn say_goodbye(&mut self, now: Instant) {
         self.dialer.clear();
         for id in self.links.keys().copied().collect::<Vec<_>>() {
-            self.with_link(id, now, |link, _, actions| link.close(ByeReason::Stopping, actions));
+            self.with_link(id, now, |link, _, actions| {
+                link.close(ByeReason::Stopping, actions)
+            });
         }
     }
 
@@ -250,9 +290,14 @@ impl Node {
         let mut lost = Vec::new();
         let mut next = None;
         for (id, peer) in self.peers.all() {
-            let Some(since) = peer.gone_since else { continue };
+            let Some(since) = peer.gone_since else {
+                continue;
+            };
             if now.duration_since(since) < PEER_FORGOTTEN_AFTER {
-                next = [next, Some(since + PEER_FORGOTTEN_AFTER)].into_iter().flatten().min();
+                next = [next, Some(since + PEER_FORGOTTEN_AFTER)]
+                    .into_iter()
+                    .flatten()
+                    .min();
             } else if !peer.session.is_live() {
                 lost.push(id);
             }
@@ -273,9 +318,17 @@ impl Node {
 
 /// One line for each target that failed; `Ok` if none did.
 fn named_errors(results: Vec<(&String, Result<(), TargetError>)>) -> Result<(), ApiError> {
-    let lines: Vec<_> =
-        results.into_iter().filter_map(|(peer, result)| Some(format!("{peer}: {}", result.err()?))).collect();
-    if lines.is_empty() { Ok(()) } else { Err(ApiError { error: lines.join("\n") }) }
+    let lines: Vec<_> = results
+        .into_iter()
+        .filter_map(|(peer, result)| Some(format!("{peer}: {}", result.err()?)))
+        .collect();
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError {
+            error: lines.join("\n"),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -137,7 +137,11 @@ impl FromStr for PeerName {
         } else {
             bytes = groups(text)?.try_into().map_err(|_| PeerParseError::Name)?;
         }
-        if bytes == [0; 6] { Err(PeerParseError::ZeroName) } else { Ok(Self(bytes)) }
+        if bytes == [0; 6] {
+            Err(PeerParseError::ZeroName)
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -192,7 +196,11 @@ impl PublicKeys {
     #[must_use]
     pub fn is_bound_by(&self, network: &NetworkId, signature: &[u8; 64]) -> bool {
         VerifyingKey::from_bytes(&self.signing).is_ok_and(|key| {
-            key.verify_strict(&binding(network, &self.exchange), &Signature::from_bytes(signature)).is_ok()
+            key.verify_strict(
+                &binding(network, &self.exchange),
+                &Signature::from_bytes(signature),
+            )
+            .is_ok()
         })
     }
 }
@@ -212,7 +220,9 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("peer_id", &self.peer_id).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("peer_id", &self.peer_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,7 +245,12 @@ impl Identity {
             signing: signing.verifying_key().to_bytes(),
             exchange: PublicKey::from(&exchange).to_bytes(),
         };
-        Self { signing, exchange, keys, peer_id: PeerId::of(&keys) }
+        Self {
+            signing,
+            exchange,
+            keys,
+            peer_id: PeerId::of(&keys),
+        }
     }
 
     /// The secret bytes, for the store.
@@ -266,7 +281,9 @@ impl Identity {
 
     /// The signing key's word that the exchange key is its own, in this network.
     pub(crate) fn bind(&self, network: &NetworkId) -> [u8; 64] {
-        self.signing.sign(&binding(network, &self.keys.exchange)).to_bytes()
+        self.signing
+            .sign(&binding(network, &self.keys.exchange))
+            .to_bytes()
     }
 }
 
@@ -305,7 +322,10 @@ mod tests {
 
         assert!(a.keys().is_bound_by(&net, &signature));
         assert!(!a.keys().is_bound_by(&other, &signature));
-        let stolen = PublicKeys { signing: a.keys().signing, exchange: b.keys().exchange };
+        let stolen = PublicKeys {
+            signing: a.keys().signing,
+            exchange: b.keys().exchange,
+        };
         assert!(!stolen.is_bound_by(&net, &signature));
         let mut flipped = signature;
         flipped[7] ^= 1;
@@ -323,8 +343,24 @@ mod tests {
         ] {
             assert_eq!(text.parse::<PeerName>().unwrap().to_string(), shown);
         }
-        for text in ["", ":", ":::", "1:2:3:4:5", "1:2:3:4:5:6:7", "1:2:3:4:5::6", "::1::", "123::", "g::", "+1::", "1: 2::"] {
-            assert_eq!(text.parse::<PeerName>(), Err(PeerParseError::Name), "{text:?}");
+        for text in [
+            "",
+            ":",
+            ":::",
+            "1:2:3:4:5",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5::6",
+            "::1::",
+            "123::",
+            "g::",
+            "+1::",
+            "1: 2::",
+        ] {
+            assert_eq!(
+                text.parse::<PeerName>(),
+                Err(PeerParseError::Name),
+                "{text:?}"
+            );
         }
         assert_eq!("::".parse::<PeerName>(), Err(PeerParseError::ZeroName));
     }

@@ -44,7 +44,9 @@ impl Randomness {
     pub fn fill(&mut self, bytes: &mut [u8]) {
         match &mut self.0 {
             Source::System => {
-                SysRng.try_fill_bytes(bytes).expect("the kernel's random generator works once the host is up");
+                SysRng
+                    .try_fill_bytes(bytes)
+                    .expect("the kernel's random generator works once the host is up");
             }
             Source::Seeded(rng) => rng.fill_bytes(bytes),
         }

@@ -39,7 +39,9 @@ pub enum SecretError {
     #[error("password is longer than {PASSWORD_LEN_MAX} bytes")]
     TooLong,
     /// The prefix of a token, and then not 64 hexadecimal digits.
-    #[error("token is damaged; accepted is {TOKEN_PREFIX} and 64 hexadecimal digits, as `weft token` prints")]
+    #[error(
+        "token is damaged; accepted is {TOKEN_PREFIX} and 64 hexadecimal digits, as `weft token` prints"
+    )]
     DamagedToken,
     /// More than [`SECRETS_MAX`].
     #[error("at most {SECRETS_MAX} secrets may be valid at once")]
@@ -57,7 +59,13 @@ impl NetworkId {
     /// The id of the network of this name.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self(Blake2s256::new().chain_update(b"weft network 1").chain_update(name).finalize().into())
+        Self(
+            Blake2s256::new()
+                .chain_update(b"weft network 1")
+                .chain_update(name)
+                .finalize()
+                .into(),
+        )
     }
 
     /// The bytes.
@@ -70,7 +78,10 @@ impl NetworkId {
 impl fmt::Debug for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NetworkId(")?;
-        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        self.0
+            .iter()
+            .take(4)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str("..)")
     }
 }
@@ -113,7 +124,8 @@ impl Credential {
         }
         let mut token = Zeroizing::new([0; 32]);
         for (i, byte) in token.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| SecretError::DamagedToken)?;
+            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16)
+                .map_err(|_| SecretError::DamagedToken)?;
         }
         Ok(Self::Token(token))
     }
@@ -191,7 +203,10 @@ impl Secrets {
     /// A network without a secret.
     #[must_use]
     pub fn open() -> Self {
-        Self { keys: vec![SecretKey([0; 32])], membership: Membership::Open }
+        Self {
+            keys: vec![SecretKey([0; 32])],
+            membership: Membership::Open,
+        }
     }
 
     /// Stretches what was given; an empty list means an open network. Takes tens of milliseconds for each password.
@@ -205,9 +220,21 @@ impl Secrets {
         if credentials.is_empty() {
             return Ok(Self::open());
         }
-        let keys = credentials.iter().map(|c| c.stretch(network)).collect::<Result<_, _>>()?;
-        let password = credentials.iter().any(|c| matches!(c, Credential::Password(_)));
-        Ok(Self { keys, membership: if password { Membership::Password } else { Membership::Token } })
+        let keys = credentials
+            .iter()
+            .map(|c| c.stretch(network))
+            .collect::<Result<_, _>>()?;
+        let password = credentials
+            .iter()
+            .any(|c| matches!(c, Credential::Password(_)));
+        Ok(Self {
+            keys,
+            membership: if password {
+                Membership::Password
+            } else {
+                Membership::Token
+            },
+        })
     }
 
     /// How membership is proved.
@@ -238,7 +265,10 @@ mod tests {
     use super::*;
 
     fn key(text: &str, network: &str) -> SecretKey {
-        Credential::parse(text).unwrap().stretch(&NetworkId::of(network)).unwrap()
+        Credential::parse(text)
+            .unwrap()
+            .stretch(&NetworkId::of(network))
+            .unwrap()
     }
 
     #[test]
@@ -266,10 +296,21 @@ mod tests {
         assert_eq!(error(""), SecretError::Empty);
         assert_eq!(error(&"x".repeat(1025)), SecretError::TooLong);
         assert_eq!(error("weft-token-12"), SecretError::DamagedToken);
-        assert_eq!(error(&format!("{TOKEN_PREFIX}{}", "g".repeat(64))), SecretError::DamagedToken);
-        assert_eq!(error(&format!("{TOKEN_PREFIX}{}", "é".repeat(32))), SecretError::DamagedToken);
-        let five: Vec<_> = (0..5).map(|n| Credential::parse(&format!("p{n}")).unwrap()).collect();
-        assert_eq!(Secrets::stretch(&five, &NetworkId::of("n")).unwrap_err(), SecretError::TooMany);
+        assert_eq!(
+            error(&format!("{TOKEN_PREFIX}{}", "g".repeat(64))),
+            SecretError::DamagedToken
+        );
+        assert_eq!(
+            error(&format!("{TOKEN_PREFIX}{}", "é".repeat(32))),
+            SecretError::DamagedToken
+        );
+        let five: Vec<_> = (0..5)
+            .map(|n| Credential::parse(&format!("p{n}")).unwrap())
+            .collect();
+        assert_eq!(
+            Secrets::stretch(&five, &NetworkId::of("n")).unwrap_err(),
+            SecretError::TooMany
+        );
     }
 
     #[test]
@@ -277,8 +318,14 @@ mod tests {
         let network = NetworkId::of("weft");
         let token = Credential::parse(&Credential::new_token(&mut Randomness::seeded(3))).unwrap();
 
-        assert_eq!(Secrets::stretch(&[], &network).unwrap().membership(), Membership::Open);
-        assert_eq!(Secrets::stretch(&[token], &network).unwrap().membership(), Membership::Token);
+        assert_eq!(
+            Secrets::stretch(&[], &network).unwrap().membership(),
+            Membership::Open
+        );
+        assert_eq!(
+            Secrets::stretch(&[token], &network).unwrap().membership(),
+            Membership::Token
+        );
         assert!(!Secrets::open().is_closed());
     }
 

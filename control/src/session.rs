@@ -28,8 +28,8 @@ use weft_engine::command::{Command, PeerSlot, SecretKey, SessionKeys};
 use weft_engine::session::CipherSuite;
 
 use crate::config::{
-    BootId, CipherCost, EPOCH_LIFE_MAX, EPOCH_LINGER, EPOCHS_MAX, REKEY_OTHER_SIDE_AFTER, RekeyConfig,
-    SESSION_RETRY_MAX, SESSION_RETRY_MIN, SESSION_TIMEOUT, SESSIONS_PENDING_MAX,
+    BootId, CipherCost, EPOCH_LIFE_MAX, EPOCH_LINGER, EPOCHS_MAX, REKEY_OTHER_SIDE_AFTER,
+    RekeyConfig, SESSION_RETRY_MAX, SESSION_RETRY_MIN, SESSION_TIMEOUT, SESSIONS_PENDING_MAX,
 };
 use crate::link::message::{Refusal, SessionMessage, SessionStep};
 use crate::link::noise::{NoiseHandshake, Split};
@@ -77,11 +77,17 @@ impl SessionContext<'_> {
 
     fn send(&mut self, step: SessionStep, id: u64, body: Vec<u8>) {
         let message = SessionMessage { step, id, body };
-        self.actions.push(SessionAction::Send { message, repeated: false });
+        self.actions.push(SessionAction::Send {
+            message,
+            repeated: false,
+        });
     }
 
     fn send_again(&mut self, message: SessionMessage) {
-        self.actions.push(SessionAction::Send { message, repeated: true });
+        self.actions.push(SessionAction::Send {
+            message,
+            repeated: true,
+        });
     }
 }
 
@@ -89,7 +95,10 @@ impl SessionContext<'_> {
 #[derive(Debug)]
 pub(crate) enum SessionAction {
     /// Send a message; a repeated one on every way there is.
-    Send { message: SessionMessage, repeated: bool },
+    Send {
+        message: SessionMessage,
+        repeated: bool,
+    },
     Engine(Command),
     /// The first epoch is active.
     Up(CipherSuite),
@@ -158,9 +167,16 @@ struct Responding {
 }
 
 enum RespondingStage {
-    AwaitThird { noise: Box<NoiseHandshake>, second: Vec<u8> },
-    Installing { proof: Proof },
-    Done { proof: Proof },
+    AwaitThird {
+        noise: Box<NoiseHandshake>,
+        second: Vec<u8>,
+    },
+    Installing {
+        proof: Proof,
+    },
+    Done {
+        proof: Proof,
+    },
 }
 
 /// The sessions with one peer.
@@ -238,7 +254,9 @@ impl Session {
     }
 
     fn active(&self) -> Option<&Epoch> {
-        self.epochs.iter().find(|epoch| epoch.state == EpochState::Active)
+        self.epochs
+            .iter()
+            .find(|epoch| epoch.state == EpochState::Active)
     }
 
     fn we_lead(&self) -> bool {
@@ -248,7 +266,11 @@ impl Session {
     /// A link is up: there shall be a session.
     pub(crate) fn link_up(&mut self, now: Instant) {
         if self.active().is_none() && self.initiating.is_none() {
-            let pause = if self.we_lead() { Duration::ZERO } else { FIRST_SESSION_OTHER_SIDE_AFTER };
+            let pause = if self.we_lead() {
+                Duration::ZERO
+            } else {
+                FIRST_SESSION_OTHER_SIDE_AFTER
+            };
             self.hasten(now + pause);
         }
     }
@@ -270,7 +292,10 @@ impl Session {
     /// The valid secrets have changed: an epoch made with one that is gone is replaced now, or dies of age.
     pub(crate) fn secrets_changed(&mut self, secrets: &Secrets, now: Instant) {
         self.attempt = 0;
-        if self.active().is_some_and(|epoch| !secrets.keys().contains(&epoch.secret)) {
+        if self
+            .active()
+            .is_some_and(|epoch| !secrets.keys().contains(&epoch.secret))
+        {
             self.hasten(now);
         }
     }
@@ -319,8 +344,13 @@ impl Session {
         let secret = context.secrets.offered(self.attempt).clone();
         let prologue = prologue(context.network, &self.ours, &self.theirs, id);
         let exchange = context.identity.exchange_secret();
-        let mut noise = NoiseHandshake::initiator(exchange, &secret, &prologue, context.random).ok()?;
-        let first = SessionMessage { step: SessionStep::First, id, body: noise.write(&[]).ok()? };
+        let mut noise =
+            NoiseHandshake::initiator(exchange, &secret, &prologue, context.random).ok()?;
+        let first = SessionMessage {
+            step: SessionStep::First,
+            id,
+            body: noise.write(&[]).ok()?,
+        };
         context.send(first.step, id, first.body.clone());
         self.initiating = Some(Initiating {
             id,
@@ -334,15 +364,31 @@ impl Session {
         Some(())
     }
 
-    fn take_first(&mut self, message: &SessionMessage, context: &mut SessionContext<'_>) -> Option<()> {
-        if let Some(known) = self.responding.iter().find(|pending| pending.id == message.id) {
+    fn take_first(
+        &mut self,
+        message: &SessionMessage,
+        context: &mut SessionContext<'_>,
+    ) -> Option<()> {
+        if let Some(known) = self
+            .responding
+            .iter()
+            .find(|pending| pending.id == message.id)
+        {
             if let RespondingStage::AwaitThird { second, .. } = &known.stage {
                 let body = second.clone();
-                context.send_again(SessionMessage { step: SessionStep::Second, id: message.id, body });
+                context.send_again(SessionMessage {
+                    step: SessionStep::Second,
+                    id: message.id,
+                    body,
+                });
             }
             return Some(());
         }
-        if self.initiating.as_ref().is_some_and(|ours| matches!(ours.stage, InitiatingStage::AwaitSecond(_))) {
+        if self
+            .initiating
+            .as_ref()
+            .is_some_and(|ours| matches!(ours.stage, InitiatingStage::AwaitSecond(_)))
+        {
             // Both began at once: the handshake of the smaller PeerId goes on.
             if self.we_lead() {
                 return Some(());
@@ -359,9 +405,17 @@ impl Session {
         let facts = self.facts(context, index, None);
         let second = noise.write(&facts.encode()).ok()?;
         context.send(SessionStep::Second, message.id, second.clone());
-        let stage = RespondingStage::AwaitThird { noise: Box::new(noise), second };
+        let stage = RespondingStage::AwaitThird {
+            noise: Box::new(noise),
+            second,
+        };
         let deadline = context.now + SESSION_TIMEOUT;
-        self.responding.push(Responding { id: message.id, index, stage, deadline });
+        self.responding.push(Responding {
+            id: message.id,
+            index,
+            stage,
+            deadline,
+        });
         Some(())
     }
 
@@ -392,7 +446,12 @@ impl Session {
         }
     }
 
-    fn facts(&mut self, context: &SessionContext<'_>, index: u32, suite: Option<CipherSuite>) -> Facts {
+    fn facts(
+        &mut self,
+        context: &SessionContext<'_>,
+        index: u32,
+        suite: Option<CipherSuite>,
+    ) -> Facts {
         self.sequence += 1;
         Facts {
             boot_id: context.boot_id,
@@ -407,17 +466,29 @@ impl Session {
     /// Checks who sealed the facts, that it is the process we know, and that they are no older ones.
     fn check(&self, noise: &NoiseHandshake, facts: &[u8]) -> Option<Facts> {
         let facts = Facts::parse(facts).ok()?;
-        let same_process = noise.remote_exchange() == Some(self.exchange) && facts.boot_id == self.boot_id;
+        let same_process =
+            noise.remote_exchange() == Some(self.exchange) && facts.boot_id == self.boot_id;
         (same_process && facts.sequence > self.heard_sequence).then_some(facts)
     }
 
-    fn take_second(&mut self, message: &SessionMessage, context: &mut SessionContext<'_>) -> Option<()> {
-        let initiating = self.initiating.as_mut().filter(|pending| pending.id == message.id)?;
-        let InitiatingStage::AwaitSecond(noise) = &mut initiating.stage else { return None };
+    fn take_second(
+        &mut self,
+        message: &SessionMessage,
+        context: &mut SessionContext<'_>,
+    ) -> Option<()> {
+        let initiating = self
+            .initiating
+            .as_mut()
+            .filter(|pending| pending.id == message.id)?;
+        let InitiatingStage::AwaitSecond(noise) = &mut initiating.stage else {
+            return None;
+        };
         // A message that does not verify leaves the handshake as it was: the right one may still come.
         let payload = noise.read(&message.body).ok()?;
         let mut initiating = self.initiating.take()?;
-        let InitiatingStage::AwaitSecond(mut noise) = initiating.stage else { return None };
+        let InitiatingStage::AwaitSecond(mut noise) = initiating.stage else {
+            return None;
+        };
         self.due = Some(context.now + SESSION_PAUSE);
         let facts = self.check(&noise, &payload)?;
         let Some(suite) = choose_suite(context.ciphers, &facts.ciphers) else {
@@ -429,31 +500,62 @@ impl Session {
         let ours = self.facts(context, index, Some(suite));
         let body = noise.write(&ours.encode()).ok()?;
         let split = noise.split().ok()?;
-        let proof = self.install(index, &facts, suite, Keying { split, secret: initiating.secret.clone(), we_began: true }, context);
+        let proof = self.install(
+            index,
+            &facts,
+            suite,
+            Keying {
+                split,
+                secret: initiating.secret.clone(),
+                we_began: true,
+            },
+            context,
+        );
         self.due = None;
-        initiating.last = SessionMessage { step: SessionStep::Third, id: message.id, body };
+        initiating.last = SessionMessage {
+            step: SessionStep::Third,
+            id: message.id,
+            body,
+        };
         initiating.stage = InitiatingStage::Installing { index, proof };
         self.initiating = Some(initiating);
         Some(())
     }
 
-    fn take_third(&mut self, message: &SessionMessage, context: &mut SessionContext<'_>) -> Option<()> {
-        let at = self.responding.iter().position(|pending| pending.id == message.id)?;
+    fn take_third(
+        &mut self,
+        message: &SessionMessage,
+        context: &mut SessionContext<'_>,
+    ) -> Option<()> {
+        let at = self
+            .responding
+            .iter()
+            .position(|pending| pending.id == message.id)?;
         let noise = match &mut self.responding.get_mut(at)?.stage {
             RespondingStage::AwaitThird { noise, .. } => noise,
             RespondingStage::Installing { .. } => return Some(()),
             RespondingStage::Done { proof } => {
                 let body = proof.to_vec();
-                context.send_again(SessionMessage { step: SessionStep::Installed, id: message.id, body });
+                context.send_again(SessionMessage {
+                    step: SessionStep::Installed,
+                    id: message.id,
+                    body,
+                });
                 return Some(());
             }
         };
         let Ok((payload, which)) = noise.read_last(&message.body, context.secrets.keys()) else {
-            context.send(SessionStep::Refused, message.id, vec![Refusal::WrongSecret.byte()]);
+            context.send(
+                SessionStep::Refused,
+                message.id,
+                vec![Refusal::WrongSecret.byte()],
+            );
             return None;
         };
         let pending = self.responding.remove(at);
-        let RespondingStage::AwaitThird { noise, .. } = pending.stage else { return None };
+        let RespondingStage::AwaitThird { noise, .. } = pending.stage else {
+            return None;
+        };
         let secret = context.secrets.offered(which).clone();
         let agreed = self.check(&noise, &payload).and_then(|facts| {
             let suite = choose_suite(context.ciphers, &facts.ciphers)?;
@@ -463,7 +565,17 @@ impl Session {
             context.indices.remove(&pending.index);
             return None;
         };
-        let proof = self.install(pending.index, &facts, suite, Keying { split, secret, we_began: false }, context);
+        let proof = self.install(
+            pending.index,
+            &facts,
+            suite,
+            Keying {
+                split,
+                secret,
+                we_began: false,
+            },
+            context,
+        );
         let stage = RespondingStage::Installing { proof };
         self.responding.push(Responding { stage, ..pending });
         Some(())
@@ -480,8 +592,16 @@ impl Session {
     ) -> Proof {
         self.heard_sequence = facts.sequence;
         self.make_room_for_epoch(context);
-        let EpochKeys { initiator, responder, proof } = derive(&keying.split, suite);
-        let (send_key, recv_key) = if keying.we_began { (initiator, responder) } else { (responder, initiator) };
+        let EpochKeys {
+            initiator,
+            responder,
+            proof,
+        } = derive(&keying.split, suite);
+        let (send_key, recv_key) = if keying.we_began {
+            (initiator, responder)
+        } else {
+            (responder, initiator)
+        };
         self.epochs.push(Epoch {
             index,
             suite,
@@ -490,15 +610,19 @@ impl Session {
             confirmed: false,
             remove_at: context.now + EPOCH_LIFE_MAX,
         });
-        context.actions.push(SessionAction::Engine(Command::InstallSession(Arc::new(SessionKeys {
-            slot: self.slot,
-            local_index: index,
-            remote_index: facts.index,
-            suite,
-            send_key,
-            recv_key,
-            peer_lanes: facts.lanes,
-        }))));
+        context
+            .actions
+            .push(SessionAction::Engine(Command::InstallSession(Arc::new(
+                SessionKeys {
+                    slot: self.slot,
+                    local_index: index,
+                    remote_index: facts.index,
+                    suite,
+                    send_key,
+                    recv_key,
+                    peer_lanes: facts.lanes,
+                },
+            ))));
         proof
     }
 
@@ -508,7 +632,9 @@ impl Session {
             let oldest = of(EpochState::Superseded)
                 .or_else(|| of(EpochState::Installed))
                 .or_else(|| of(EpochState::Installing));
-            let Some(index) = oldest.map(|epoch| epoch.index) else { return };
+            let Some(index) = oldest.map(|epoch| epoch.index) else {
+                return;
+            };
             self.remove_epoch(index, context);
         }
     }
@@ -522,27 +648,42 @@ impl Session {
 
     fn retire(&self, epoch: &Epoch, context: &mut SessionContext<'_>) {
         context.indices.remove(&epoch.index);
-        let command = Command::RemoveSession { slot: self.slot, local_index: epoch.index };
+        let command = Command::RemoveSession {
+            slot: self.slot,
+            local_index: epoch.index,
+        };
         context.actions.push(SessionAction::Engine(command));
     }
 
     /// Every worker accepts datagrams of this epoch.
     pub(crate) fn installed(&mut self, index: u32, context: &mut SessionContext<'_>) {
-        let Some(epoch) = self.epochs.iter_mut().find(|epoch| epoch.index == index) else { return };
+        let Some(epoch) = self.epochs.iter_mut().find(|epoch| epoch.index == index) else {
+            return;
+        };
         if epoch.state != EpochState::Installing {
             return;
         }
         epoch.state = EpochState::Installed;
         if let Some(initiating) = &mut self.initiating
-            && let InitiatingStage::Installing { index: installing, proof } = initiating.stage
+            && let InitiatingStage::Installing {
+                index: installing,
+                proof,
+            } = initiating.stage
             && installing == index
         {
             initiating.stage = InitiatingStage::AwaitConfirmation { index, proof };
             initiating.retry_at = context.now + SESSION_RETRY_MIN;
             initiating.retry_pause = SESSION_RETRY_MIN;
             initiating.deadline = context.now + SESSION_TIMEOUT;
-            context.send(initiating.last.step, initiating.last.id, initiating.last.body.clone());
-        } else if let Some(responding) = self.responding.iter_mut().find(|pending| pending.index == index)
+            context.send(
+                initiating.last.step,
+                initiating.last.id,
+                initiating.last.body.clone(),
+            );
+        } else if let Some(responding) = self
+            .responding
+            .iter_mut()
+            .find(|pending| pending.index == index)
             && let RespondingStage::Installing { proof } = responding.stage
         {
             responding.stage = RespondingStage::Done { proof };
@@ -551,9 +692,18 @@ impl Session {
         }
     }
 
-    fn take_installed(&mut self, message: &SessionMessage, context: &mut SessionContext<'_>) -> Option<()> {
-        let initiating = self.initiating.as_ref().filter(|pending| pending.id == message.id)?;
-        let InitiatingStage::AwaitConfirmation { index, proof } = initiating.stage else { return None };
+    fn take_installed(
+        &mut self,
+        message: &SessionMessage,
+        context: &mut SessionContext<'_>,
+    ) -> Option<()> {
+        let initiating = self
+            .initiating
+            .as_ref()
+            .filter(|pending| pending.id == message.id)?;
+        let InitiatingStage::AwaitConfirmation { index, proof } = initiating.stage else {
+            return None;
+        };
         if !equal_in_constant_time(&proof, &message.body) {
             return None;
         }
@@ -563,11 +713,14 @@ impl Session {
 
     /// The peer has the keys of this epoch.
     pub(crate) fn confirmed(&mut self, index: u32, context: &mut SessionContext<'_>) {
-        let Some(epoch) = self.epochs.iter_mut().find(|epoch| epoch.index == index) else { return };
+        let Some(epoch) = self.epochs.iter_mut().find(|epoch| epoch.index == index) else {
+            return;
+        };
         epoch.confirmed = true;
         match epoch.state {
             EpochState::Installed => {
-                self.initiating.take_if(|pending| pending.awaits_confirmation_of(index));
+                self.initiating
+                    .take_if(|pending| pending.awaits_confirmation_of(index));
                 self.activate(index, context);
             }
             EpochState::Active => self.let_superseded_end(context.now),
@@ -586,7 +739,10 @@ impl Session {
         }
         let Some(epoch) = self.active() else { return };
         let (suite, confirmed) = (epoch.suite, epoch.confirmed);
-        let command = Command::ActivateSession { slot: self.slot, local_index: index };
+        let command = Command::ActivateSession {
+            slot: self.slot,
+            local_index: index,
+        };
         context.actions.push(SessionAction::Engine(command));
         if confirmed {
             self.let_superseded_end(context.now);
@@ -609,13 +765,23 @@ impl Session {
     }
 
     fn let_superseded_end(&mut self, now: Instant) {
-        for epoch in self.epochs.iter_mut().filter(|epoch| epoch.state == EpochState::Superseded) {
+        for epoch in self
+            .epochs
+            .iter_mut()
+            .filter(|epoch| epoch.state == EpochState::Superseded)
+        {
             epoch.remove_at = epoch.remove_at.min(now + EPOCH_LINGER);
         }
     }
 
-    fn take_refused(&mut self, message: &SessionMessage, context: &mut SessionContext<'_>) -> Option<()> {
-        let initiating = self.initiating.take_if(|pending| pending.id == message.id)?;
+    fn take_refused(
+        &mut self,
+        message: &SessionMessage,
+        context: &mut SessionContext<'_>,
+    ) -> Option<()> {
+        let initiating = self
+            .initiating
+            .take_if(|pending| pending.id == message.id)?;
         let InitiatingStage::AwaitConfirmation { index, .. } = initiating.stage else {
             self.initiating = Some(initiating);
             return None;
@@ -624,21 +790,36 @@ impl Session {
         self.failure = Some(SessionFailure::WrongSecret);
         self.attempt += 1;
         let all_tried = self.attempt.is_multiple_of(context.secrets.keys().len());
-        self.due = Some(context.now + if all_tried { SESSION_TIMEOUT } else { Duration::ZERO });
+        self.due = Some(
+            context.now
+                + if all_tried {
+                    SESSION_TIMEOUT
+                } else {
+                    Duration::ZERO
+                },
+        );
         Some(())
     }
 
     /// Does what is due: repeats, gives up, drops old epochs, starts the next handshake.
     pub(crate) fn tick(&mut self, context: &mut SessionContext<'_>) {
         self.tick_initiating(context);
-        for pending in self.responding.extract_if(.., |pending| pending.deadline <= context.now).collect::<Vec<_>>() {
+        for pending in self
+            .responding
+            .extract_if(.., |pending| pending.deadline <= context.now)
+            .collect::<Vec<_>>()
+        {
             self.drop_responding(&pending, context);
         }
         self.drop_old_epochs(context);
         if self.due.is_some_and(|due| due <= context.now) {
             self.due = None;
-            let responding = |pending: &Responding| !matches!(pending.stage, RespondingStage::Done { .. });
-            if self.initiating.is_some() || self.responding.iter().any(responding) || !context.reachable {
+            let responding =
+                |pending: &Responding| !matches!(pending.stage, RespondingStage::Done { .. });
+            if self.initiating.is_some()
+                || self.responding.iter().any(responding)
+                || !context.reachable
+            {
                 self.due = Some(context.now + SESSION_PAUSE);
             } else if self.begin(context).is_none() {
                 self.due = Some(context.now + SESSION_TIMEOUT);
@@ -669,7 +850,11 @@ impl Session {
 
     fn drop_old_epochs(&mut self, context: &mut SessionContext<'_>) {
         let was_active = self.active().is_some();
-        for epoch in self.epochs.extract_if(.., |epoch| epoch.remove_at <= context.now).collect::<Vec<_>>() {
+        for epoch in self
+            .epochs
+            .extract_if(.., |epoch| epoch.remove_at <= context.now)
+            .collect::<Vec<_>>()
+        {
             self.retire(&epoch, context);
         }
         if was_active && self.active().is_none() {
@@ -680,10 +865,17 @@ impl Session {
 
     /// When [`Session::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let initiating = self.initiating.as_ref().map(|pending| pending.retry_at.min(pending.deadline));
+        let initiating = self
+            .initiating
+            .as_ref()
+            .map(|pending| pending.retry_at.min(pending.deadline));
         let responding = self.responding.iter().map(|pending| pending.deadline);
         let epochs = self.epochs.iter().map(|epoch| epoch.remove_at);
-        responding.chain(epochs).chain(initiating).chain(self.due).min()
+        responding
+            .chain(epochs)
+            .chain(initiating)
+            .chain(self.due)
+            .min()
     }
 }
 
@@ -701,11 +893,23 @@ impl Initiating {
 }
 
 fn prologue(network: &NetworkId, initiator: &PeerId, responder: &PeerId, id: u64) -> Vec<u8> {
-    [b"weft session 1".as_slice(), network.as_bytes(), &initiator.0, &responder.0, &id.to_be_bytes()].concat()
+    [
+        b"weft session 1".as_slice(),
+        network.as_bytes(),
+        &initiator.0,
+        &responder.0,
+        &id.to_be_bytes(),
+    ]
+    .concat()
 }
 
 fn equal_in_constant_time(ours: &Proof, theirs: &[u8]) -> bool {
-    theirs.len() == ours.len() && ours.iter().zip(theirs).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    theirs.len() == ours.len()
+        && ours
+            .iter()
+            .zip(theirs)
+            .fold(0, |differs, (a, b)| differs | (a ^ b))
+            == 0
 }
 
 #[cfg(test)]

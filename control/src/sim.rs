@@ -39,17 +39,42 @@ const PATH_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) type HostId = usize;
 
 /// The first instant of a simulation.
-#[expect(clippy::disallowed_methods, reason = "a simulation needs one first instant, and std has no other")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a simulation needs one first instant, and std has no other"
+)]
 pub(crate) fn first_instant() -> Instant {
     Instant::now()
 }
 
 enum SimEvent {
-    Input { host: HostId, life: u64, input: Input },
-    Open { from: HostId, life: u64, dial: DialId, to: SocketAddr },
-    Arrive { wire: usize, forward: bool, data: Option<Bytes> },
-    Datagram { from: SocketAddr, to: SocketAddr, index: u32, keys: Arc<SessionKeys>, message: Option<Bytes> },
-    Probe { host: HostId, life: u64 },
+    Input {
+        host: HostId,
+        life: u64,
+        input: Input,
+    },
+    Open {
+        from: HostId,
+        life: u64,
+        dial: DialId,
+        to: SocketAddr,
+    },
+    Arrive {
+        wire: usize,
+        forward: bool,
+        data: Option<Bytes>,
+    },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        index: u32,
+        keys: Arc<SessionKeys>,
+        message: Option<Bytes>,
+    },
+    Probe {
+        host: HostId,
+        life: u64,
+    },
 }
 
 struct Wire {
@@ -116,13 +141,19 @@ impl HostSpec {
             secrets: Secrets::open(),
             targets: Vec::new(),
             network: "weft",
-            ciphers: vec![CipherCost { suite: CipherSuite::ChaCha20Poly1305, ns_per_kib: 700 }],
+            ciphers: vec![CipherCost {
+                suite: CipherSuite::ChaCha20Poly1305,
+                ns_per_kib: 700,
+            }],
             rekey: RekeyConfig::default(),
         }
     }
 
     pub(crate) fn dialling(self, targets: &[&str]) -> Self {
-        Self { targets: targets.iter().map(ToString::to_string).collect(), ..self }
+        Self {
+            targets: targets.iter().map(ToString::to_string).collect(),
+            ..self
+        }
     }
 
     pub(crate) fn with_secrets(self, secrets: Secrets) -> Self {
@@ -132,8 +163,10 @@ impl HostSpec {
 
 /// Secrets without the cost of stretching: tokens made from numbers.
 pub(crate) fn tokens(numbers: &[u8]) -> Secrets {
-    let credentials: Vec<_> =
-        numbers.iter().map(|n| Credential::Token(zeroize::Zeroizing::new([*n; 32]))).collect();
+    let credentials: Vec<_> = numbers
+        .iter()
+        .map(|n| Credential::Token(zeroize::Zeroizing::new([*n; 32])))
+        .collect();
     Secrets::stretch(&credentials, &NetworkId::of("weft")).unwrap()
 }
 
@@ -163,7 +196,12 @@ impl Sim {
         host
     }
 
-    pub(crate) fn add_with_identity(&mut self, spec: HostSpec, identity: Identity, incarnation: u64) -> HostId {
+    pub(crate) fn add_with_identity(
+        &mut self,
+        spec: HostSpec,
+        identity: Identity,
+        incarnation: u64,
+    ) -> HostId {
         let host = self.hosts.len();
         let ip = Ipv4Addr::new(192, 0, 2, u8::try_from(host + 1).unwrap());
         let config = NodeConfig {
@@ -209,7 +247,12 @@ impl Sim {
         entry.config.boot_id = boot_id;
         entry.config.incarnation += 1;
         entry.engine = EngineStandIn::default();
-        entry.node = Some(Node::new(entry.config.clone(), entry.identity.clone(), random, self.now));
+        entry.node = Some(Node::new(
+            entry.config.clone(),
+            entry.identity.clone(),
+            random,
+            self.now,
+        ));
         let life = entry.life;
         self.at(self.now + PROBE_PERIOD, SimEvent::Probe { host, life });
         self.input(host, Input::Tick);
@@ -257,10 +300,19 @@ impl Sim {
     }
 
     /// Runs until the condition holds; panics after `limit`. Returns how long it took.
-    pub(crate) fn run_until(&mut self, limit: Duration, what: &str, condition: impl Fn(&Self) -> bool) -> Duration {
+    pub(crate) fn run_until(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Duration {
         let start = self.now;
         self.run_while(start + limit, |sim| !condition(sim));
-        assert!(condition(self), "not within {limit:?}: {what}; {:#?}", self.status(0));
+        assert!(
+            condition(self),
+            "not within {limit:?}: {what}; {:#?}",
+            self.status(0)
+        );
         self.now - start
     }
 
@@ -268,10 +320,14 @@ impl Sim {
         while go_on(self) {
             let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
             let ticks = self.hosts.iter().enumerate();
-            let tick = ticks.filter_map(|(id, host)| Some((host.node.as_ref()?.deadline()?, id))).min();
+            let tick = ticks
+                .filter_map(|(id, host)| Some((host.node.as_ref()?.deadline()?, id)))
+                .min();
             match (queued, tick) {
                 (Some(at), tick) if at <= end && tick.is_none_or(|(tick, _)| at <= tick) => {
-                    let Some(((at, _), event)) = self.queue.pop_first() else { return };
+                    let Some(((at, _), event)) = self.queue.pop_first() else {
+                        return;
+                    };
                     self.now = self.now.max(at);
                     self.happen(event);
                 }
@@ -301,9 +357,24 @@ impl Sim {
                     self.input(host, input);
                 }
             }
-            SimEvent::Open { from, life, dial, to } => self.open(from, life, dial, to),
-            SimEvent::Arrive { wire, forward, data } => self.arrive(wire, forward, data),
-            SimEvent::Datagram { from, to, index, keys, message } => self.datagram(from, to, index, &keys, message),
+            SimEvent::Open {
+                from,
+                life,
+                dial,
+                to,
+            } => self.open(from, life, dial, to),
+            SimEvent::Arrive {
+                wire,
+                forward,
+                data,
+            } => self.arrive(wire, forward, data),
+            SimEvent::Datagram {
+                from,
+                to,
+                index,
+                keys,
+                message,
+            } => self.datagram(from, to, index, &keys, message),
             SimEvent::Probe { host, life } => self.probe(host, life),
         }
     }
@@ -331,10 +402,18 @@ impl Sim {
             Output::Engine(command) => self.command(host, command),
             Output::Persist { token, .. } => {
                 let life = self.hosts[host].life;
-                let input = Input::Persisted { token, durable: true };
-                self.at(self.now + Duration::from_millis(5), SimEvent::Input { host, life, input });
+                let input = Input::Persisted {
+                    token,
+                    durable: true,
+                };
+                self.at(
+                    self.now + Duration::from_millis(5),
+                    SimEvent::Input { host, life, input },
+                );
             }
-            Output::Answer { result, .. } => self.hosts[host].answers.push(result.map_err(|error| error.error)),
+            Output::Answer { result, .. } => self.hosts[host]
+                .answers
+                .push(result.map_err(|error| error.error)),
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
         }
     }
@@ -342,27 +421,63 @@ impl Sim {
     fn dial(&mut self, host: HostId, dial: DialId, address: &TargetAddress) {
         let life = self.hosts[host].life;
         let TargetHost::Ip(ip) = address.host else {
-            let input = Input::DialFailed { dial, failure: DialFailure::Unresolved };
+            let input = Input::DialFailed {
+                dial,
+                failure: DialFailure::Unresolved,
+            };
             return self.at(self.now, SimEvent::Input { host, life, input });
         };
         let to = SocketAddr::new(ip, address.port);
         let latency = self.latency() * 2;
-        self.at(self.now + latency, SimEvent::Open { from: host, life, dial, to });
+        self.at(
+            self.now + latency,
+            SimEvent::Open {
+                from: host,
+                life,
+                dial,
+                to,
+            },
+        );
     }
 
     fn host_at(&self, address: IpAddr) -> Option<HostId> {
-        self.hosts.iter().position(|host| host.address.ip() == address)
+        self.hosts
+            .iter()
+            .position(|host| host.address.ip() == address)
     }
 
     fn open(&mut self, from: HostId, life: u64, dial: DialId, to: SocketAddr) {
         let now = self.now;
-        let Some(target) = self.host_at(to.ip()).filter(|target| !self.is_cut(from, *target)) else {
-            let input = Input::DialFailed { dial, failure: DialFailure::TimedOut };
-            return self.at(now + DIAL_TIMEOUT, SimEvent::Input { host: from, life, input });
+        let Some(target) = self
+            .host_at(to.ip())
+            .filter(|target| !self.is_cut(from, *target))
+        else {
+            let input = Input::DialFailed {
+                dial,
+                failure: DialFailure::TimedOut,
+            };
+            return self.at(
+                now + DIAL_TIMEOUT,
+                SimEvent::Input {
+                    host: from,
+                    life,
+                    input,
+                },
+            );
         };
         if self.hosts[target].node.is_none() || to.port() != self.hosts[target].address.port() {
-            let input = Input::DialFailed { dial, failure: DialFailure::Refused };
-            return self.at(now, SimEvent::Input { host: from, life, input });
+            let input = Input::DialFailed {
+                dial,
+                failure: DialFailure::Refused,
+            };
+            return self.at(
+                now,
+                SimEvent::Input {
+                    host: from,
+                    life,
+                    input,
+                },
+            );
         }
         if self.hosts[from].life != life {
             return;
@@ -371,13 +486,40 @@ impl Sim {
         let (ours, theirs) = (LinkId(self.links), LinkId(self.links + 1));
         let local = SocketAddr::new(self.hosts[from].address.ip(), 40_000);
         let ends = [(from, ours), (target, theirs)];
-        self.wires.push(Wire { ends, open: true, last_arrival: [now; 2], held: Vec::new() });
-        self.input(target, Input::LinkOpened { link: theirs, dial: None, remote: local, local: to });
-        self.input(from, Input::LinkOpened { link: ours, dial: Some(dial), remote: to, local });
+        self.wires.push(Wire {
+            ends,
+            open: true,
+            last_arrival: [now; 2],
+            held: Vec::new(),
+        });
+        self.input(
+            target,
+            Input::LinkOpened {
+                link: theirs,
+                dial: None,
+                remote: local,
+                local: to,
+            },
+        );
+        self.input(
+            from,
+            Input::LinkOpened {
+                link: ours,
+                dial: Some(dial),
+                remote: to,
+                local,
+            },
+        );
     }
 
     fn send(&mut self, host: HostId, link: LinkId, data: Option<Bytes>) {
-        let Some(wire) = self.wires.iter().position(|wire| wire.ends.contains(&(host, link))) else { return };
+        let Some(wire) = self
+            .wires
+            .iter()
+            .position(|wire| wire.ends.contains(&(host, link)))
+        else {
+            return;
+        };
         let forward = self.wires[wire].ends[0] == (host, link);
         self.transmit(wire, forward, data);
     }
@@ -404,7 +546,14 @@ impl Sim {
         let last = &mut self.wires[wire].last_arrival[usize::from(forward)];
         *last = (self.now + after).max(*last);
         let at = *last;
-        self.at(at, SimEvent::Arrive { wire, forward, data });
+        self.at(
+            at,
+            SimEvent::Arrive {
+                wire,
+                forward,
+                data,
+            },
+        );
     }
 
     fn arrive(&mut self, wire: usize, forward: bool, data: Option<Bytes>) {
@@ -416,7 +565,13 @@ impl Sim {
             Some(data) => self.input(host, Input::LinkData { link, data }),
             None => {
                 self.wires[wire].open = false;
-                self.input(host, Input::LinkClosed { link, cause: CloseCause::Broken });
+                self.input(
+                    host,
+                    Input::LinkClosed {
+                        link,
+                        cause: CloseCause::Broken,
+                    },
+                );
             }
         }
     }
@@ -425,7 +580,9 @@ impl Sim {
         let (now, life) = (self.now, self.hosts[host].life);
         let engine = &mut self.hosts[host].engine;
         match command {
-            Command::AddPeer { slot } => assert!(engine.peers.insert(slot), "slot {slot:?} is in use"),
+            Command::AddPeer { slot } => {
+                assert!(engine.peers.insert(slot), "slot {slot:?} is in use")
+            }
             Command::RemovePeer { slot } => {
                 assert!(engine.peers.remove(&slot), "slot {slot:?} is free");
                 engine.epochs.retain(|_, keys| keys.slot != slot);
@@ -434,24 +591,43 @@ impl Sim {
                 engine.up.remove(&slot);
             }
             Command::InstallSession(keys) => {
-                assert!(engine.peers.contains(&keys.slot), "a session of a peer that was not added");
+                assert!(
+                    engine.peers.contains(&keys.slot),
+                    "a session of a peer that was not added"
+                );
                 let (slot, local_index) = (keys.slot, keys.local_index);
-                assert!(engine.epochs.insert(local_index, keys).is_none(), "index in use");
-                assert!(engine.epochs.values().filter(|keys| keys.slot == slot).count() <= 4, "too many epochs");
+                assert!(
+                    engine.epochs.insert(local_index, keys).is_none(),
+                    "index in use"
+                );
+                assert!(
+                    engine
+                        .epochs
+                        .values()
+                        .filter(|keys| keys.slot == slot)
+                        .count()
+                        <= 4,
+                    "too many epochs"
+                );
                 let input = Input::Engine(Event::SessionInstalled { slot, local_index });
                 self.at(now + INSTALL_TIME, SimEvent::Input { host, life, input });
             }
             Command::ActivateSession { slot, local_index } => {
-                assert!(engine.epochs.contains_key(&local_index), "an epoch that was not installed");
+                assert!(
+                    engine.epochs.contains_key(&local_index),
+                    "an epoch that was not installed"
+                );
                 engine.active.insert(slot, local_index);
                 self.datagram_to(host, slot, None);
             }
             Command::RemoveSession { slot, local_index } => {
-                assert!(engine.epochs.remove(&local_index).is_some(), "an epoch that is not there");
+                assert!(
+                    engine.epochs.remove(&local_index).is_some(),
+                    "an epoch that is not there"
+                );
                 engine.confirmed.remove(&local_index);
                 if engine.active.get(&slot) == Some(&local_index) {
                     engine.active.remove(&slot);
-                    engine.up.remove(&slot);
                 }
             }
             Command::SetCandidates { slot, addresses } => {
@@ -459,7 +635,10 @@ impl Sim {
             }
             Command::SetFib(fib) => {
                 assert!(fib.generation > engine.generation, "generations rise");
-                assert_eq!(fib.flood.iter().copied().collect::<BTreeSet<_>>(), engine.peers);
+                assert_eq!(
+                    fib.flood.iter().copied().collect::<BTreeSet<_>>(),
+                    engine.peers
+                );
                 engine.generation = fib.generation;
             }
             Command::SendMessage { slot, message } => self.datagram_to(host, slot, Some(message)),
@@ -470,21 +649,56 @@ impl Sim {
     fn datagram_to(&mut self, host: HostId, slot: PeerSlot, message: Option<Bytes>) {
         let latency = self.latency();
         let engine = &self.hosts[host].engine;
-        let Some(keys) = engine.active.get(&slot).and_then(|index| engine.epochs.get(index)).cloned() else { return };
-        let Some(to) = engine.candidates.get(&slot).and_then(|addresses| addresses.first()).copied() else { return };
+        let Some(keys) = engine
+            .active
+            .get(&slot)
+            .and_then(|index| engine.epochs.get(index))
+            .cloned()
+        else {
+            return;
+        };
+        let Some(to) = engine
+            .candidates
+            .get(&slot)
+            .and_then(|addresses| addresses.first())
+            .copied()
+        else {
+            return;
+        };
         let from = self.hosts[host].address;
         let index = keys.remote_index;
-        self.at(self.now + latency, SimEvent::Datagram { from, to, index, keys, message });
+        self.at(
+            self.now + latency,
+            SimEvent::Datagram {
+                from,
+                to,
+                index,
+                keys,
+                message,
+            },
+        );
     }
 
-    fn datagram(&mut self, from: SocketAddr, to: SocketAddr, index: u32, keys: &SessionKeys, message: Option<Bytes>) {
-        let (Some(sender), Some(host)) = (self.host_at(from.ip()), self.host_at(to.ip())) else { return };
+    fn datagram(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        index: u32,
+        keys: &SessionKeys,
+        message: Option<Bytes>,
+    ) {
+        let (Some(sender), Some(host)) = (self.host_at(from.ip()), self.host_at(to.ip())) else {
+            return;
+        };
         if self.is_cut(sender, host) || self.hosts[host].node.is_none() {
             return;
         }
         let now = self.now;
         let engine = &mut self.hosts[host].engine;
-        let ours = engine.epochs.get(&index).filter(|ours| ours.recv_key == keys.send_key && ours.suite == keys.suite);
+        let ours = engine
+            .epochs
+            .get(&index)
+            .filter(|ours| ours.recv_key == keys.send_key && ours.suite == keys.suite);
         let Some(ours) = ours else {
             self.lost += 1;
             return;
@@ -495,10 +709,21 @@ impl Sim {
         engine.heard.insert(slot, now);
         let path_up = engine.active.contains_key(&slot) && engine.up.insert(slot);
         if first {
-            self.input(host, Input::Engine(Event::SessionConfirmed { slot, local_index: index }));
+            self.input(
+                host,
+                Input::Engine(Event::SessionConfirmed {
+                    slot,
+                    local_index: index,
+                }),
+            );
         }
         if path_up {
-            let path = PathStatus { address: from, rtt: 2 * self.latency, datagram_max: 1472, loss: 0.0 };
+            let path = PathStatus {
+                address: from,
+                rtt: 2 * self.latency,
+                datagram_max: 1472,
+                loss: 0.0,
+            };
             self.input(host, Input::Engine(Event::PathUp { slot, path }));
         }
         if let Some(message) = message {
@@ -513,7 +738,10 @@ impl Sim {
         for slot in self.hosts[host].engine.peers.clone() {
             self.datagram_to(host, slot, None);
             let engine = &mut self.hosts[host].engine;
-            let silent = engine.heard.get(&slot).is_none_or(|at| self.now - *at >= PATH_TIMEOUT);
+            let silent = engine
+                .heard
+                .get(&slot)
+                .is_none_or(|at| self.now - *at >= PATH_TIMEOUT);
             if silent && engine.up.remove(&slot) {
                 self.input(host, Input::Engine(Event::PathDown { slot }));
             }
@@ -531,13 +759,21 @@ impl Sim {
     }
 
     pub(crate) fn status(&self, host: HostId) -> Option<Status> {
-        Some(self.hosts[host].node.as_ref()?.status(crate::api::EngineStatus::default(), self.now))
+        Some(
+            self.hosts[host]
+                .node
+                .as_ref()?
+                .status(crate::api::EngineStatus::default(), self.now),
+        )
     }
 
     /// Whether `host` shows an established connection to the one of that nickname.
     pub(crate) fn established(&self, host: HostId, nickname: &str) -> bool {
         self.status(host).is_some_and(|status| {
-            status.connections.iter().any(|line| line.state == "established" && line.nickname == nickname)
+            status
+                .connections
+                .iter()
+                .any(|line| line.state == "established" && line.nickname == nickname)
         })
     }
 
@@ -545,11 +781,20 @@ impl Sim {
     pub(crate) fn links_to(&self, host: HostId, nickname: &str) -> usize {
         let status = self.status(host);
         let lines = status.iter().flat_map(|status| &status.connections);
-        lines.filter(|line| line.nickname == nickname && !line.detail.contains("lost")).count()
+        lines
+            .filter(|line| line.nickname == nickname && !line.detail.contains("lost"))
+            .count()
     }
 
     pub(crate) fn rekeys(&self, host: HostId) -> u64 {
-        self.status(host).map_or(0, |status| status.connections.iter().map(|line| line.rekeys).max().unwrap_or(0))
+        self.status(host).map_or(0, |status| {
+            status
+                .connections
+                .iter()
+                .map(|line| line.rekeys)
+                .max()
+                .unwrap_or(0)
+        })
     }
 
     pub(crate) fn epochs(&self, host: HostId) -> usize {
@@ -558,10 +803,21 @@ impl Sim {
 
     pub(crate) fn connect(&mut self, host: HostId, peers: &[&str], replace: bool) {
         let peers = peers.iter().map(ToString::to_string).collect();
-        self.input(host, Input::Connect { request: RequestId(1), peers, replace });
+        self.input(
+            host,
+            Input::Connect {
+                request: RequestId(1),
+                peers,
+                replace,
+            },
+        );
     }
 
     pub(crate) fn counters(&self, host: HostId) -> BTreeMap<String, u64> {
-        self.hosts[host].node.as_ref().map(Node::counters).unwrap_or_default()
+        self.hosts[host]
+            .node
+            .as_ref()
+            .map(Node::counters)
+            .unwrap_or_default()
     }
 }

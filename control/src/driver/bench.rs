@@ -44,53 +44,80 @@ struct Load<'a, E: EngineHandle> {
 
 impl<'a, E: EngineHandle> Load<'a, E> {
     fn start(engine: &'a E, slot: PeerSlot, load: BenchLoad) -> Self {
-        engine.command(Command::Bench { slot, load: Some(load) });
+        engine.command(Command::Bench {
+            slot,
+            load: Some(load),
+        });
         Self { engine, slot }
     }
 }
 
 impl<E: EngineHandle> Drop for Load<'_, E> {
     fn drop(&mut self) {
-        self.engine.command(Command::Bench { slot: self.slot, load: None });
+        self.engine.command(Command::Bench {
+            slot: self.slot,
+            load: None,
+        });
     }
 }
 
 /// Measures the three phases; ends early when nobody listens.
 pub(crate) async fn run<E: EngineHandle>(engine: Arc<E>, bench: Bench, progress: Progress) {
     let large = bench.mtu.saturating_add(ETHERNET_HEADER_LEN);
-    let Some((throughput, seconds)) = flood(&*engine, bench, large, "throughput", &progress).await else { return };
-    let Some((packets, packet_seconds)) = flood(&*engine, bench, SMALL_FRAME_LEN, "packets", &progress).await
+    let Some((throughput, seconds)) = flood(&*engine, bench, large, "throughput", &progress).await
     else {
         return;
     };
-    let Some(mut round_trips) = ping_pong(&*engine, bench, &progress).await else { return };
+    let Some((packets, packet_seconds)) =
+        flood(&*engine, bench, SMALL_FRAME_LEN, "packets", &progress).await
+    else {
+        return;
+    };
+    let Some(mut round_trips) = ping_pong(&*engine, bench, &progress).await else {
+        return;
+    };
     round_trips.sort_unstable();
     let result = BenchResult {
         throughput_gbps: as_f64(throughput.arrived_bytes) * 8.0 / seconds / 1e9,
         throughput_loss: loss(throughput),
         packets_per_s: as_f64(packets.arrived) / packet_seconds,
         packets_loss: loss(packets),
-        latency_us: [500, 900, 990, 999, 1000].map(|per_mille| percentile_us(&round_trips, per_mille)),
+        latency_us: [500, 900, 990, 999, 1000]
+            .map(|per_mille| percentile_us(&round_trips, per_mille)),
         latency_count: round_trips.len() as u64,
     };
     let phase_s = bench.phase.as_secs_f64();
-    let line = BenchProgress { phase: "latency".to_owned(), elapsed_s: phase_s, phase_s, done: Some(result) };
+    let line = BenchProgress {
+        phase: "latency".to_owned(),
+        elapsed_s: phase_s,
+        phase_s,
+        done: Some(result),
+    };
     let _ = progress.send(Ok(line)).await;
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a count above 2^53 would take years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a count above 2^53 would take years"
+)]
 fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
 fn loss(counts: BenchCounts) -> f64 {
-    if counts.sent == 0 { 0.0 } else { 1.0 - as_f64(counts.arrived.min(counts.sent)) / as_f64(counts.sent) }
+    if counts.sent == 0 {
+        0.0
+    } else {
+        1.0 - as_f64(counts.arrived.min(counts.sent)) / as_f64(counts.sent)
+    }
 }
 
 /// The smallest round trip that `per_mille` of them do not exceed, in microseconds; 0 if there are none.
 fn percentile_us(sorted: &[Duration], per_mille: usize) -> f64 {
     let rank = (sorted.len() * per_mille).div_ceil(1000).max(1);
-    sorted.get(rank - 1).map_or(0.0, |round_trip| round_trip.as_secs_f64() * 1e6)
+    sorted
+        .get(rank - 1)
+        .map_or(0.0, |round_trip| round_trip.as_secs_f64() * 1e6)
 }
 
 async fn flood<E: EngineHandle>(
@@ -116,7 +143,11 @@ async fn flood<E: EngineHandle>(
     Some((counts, seconds))
 }
 
-async fn ping_pong<E: EngineHandle>(engine: &E, bench: Bench, progress: &Progress) -> Option<Vec<Duration>> {
+async fn ping_pong<E: EngineHandle>(
+    engine: &E,
+    bench: Bench,
+    progress: &Progress,
+) -> Option<Vec<Duration>> {
     while engine.take_bench_round_trip().is_some() {}
     let mut round_trips = Vec::new();
     let load = Load::start(engine, bench.slot, BenchLoad::PingPong);
@@ -133,7 +164,12 @@ async fn ping_pong<E: EngineHandle>(engine: &E, bench: Bench, progress: &Progres
 }
 
 /// Reports progress until the phase is over; `None` when nobody listens.
-async fn watch(bench: Bench, phase: &str, progress: &Progress, mut poll: impl FnMut()) -> Option<()> {
+async fn watch(
+    bench: Bench,
+    phase: &str,
+    progress: &Progress,
+    mut poll: impl FnMut(),
+) -> Option<()> {
     let start = Instant::now();
     loop {
         let elapsed = start.elapsed();
@@ -168,7 +204,11 @@ mod tests {
 
     #[test]
     fn loss_is_a_share() {
-        let counts = |sent, arrived| BenchCounts { sent, arrived, arrived_bytes: 0 };
+        let counts = |sent, arrived| BenchCounts {
+            sent,
+            arrived,
+            arrived_bytes: 0,
+        };
         assert!(loss(counts(0, 0)).abs() < 1e-9);
         assert!((loss(counts(100, 75)) - 0.25).abs() < 1e-9);
         assert!(loss(counts(100, 101)).abs() < 1e-9);

@@ -54,8 +54,13 @@ impl EngineHandle for Engine {
     fn ciphers(&self) -> Vec<CipherCost> {
         let measured = &Self::status(self).ciphers;
         let cost_of = |suite: CipherSuite| {
-            let nanos = measured.iter().filter(|speed| speed.suite == suite).map(|speed| speed.nanos).min()?;
-            let ns_per_kib = u32::try_from(u64::from(nanos) * 1024 / MEASURED_LEN).unwrap_or(u32::MAX);
+            let nanos = measured
+                .iter()
+                .filter(|speed| speed.suite == suite)
+                .map(|speed| speed.nanos)
+                .min()?;
+            let ns_per_kib =
+                u32::try_from(u64::from(nanos) * 1024 / MEASURED_LEN).unwrap_or(u32::MAX);
             Some(CipherCost { suite, ns_per_kib })
         };
         CipherSuite::ALL.into_iter().filter_map(cost_of).collect()
@@ -71,9 +76,17 @@ impl EngineHandle for Engine {
             ("udp_gro", status.udp.receive),
             ("lane_steering", status.udp.steering),
         ];
-        let named = |wanted: bool| offloads.iter().filter(move |(_, on)| *on == wanted).map(|(name, _)| *name);
+        let named = |wanted: bool| {
+            offloads
+                .iter()
+                .filter(move |(_, on)| *on == wanted)
+                .map(|(name, _)| *name)
+        };
         let missing = named(false).map(|name| format!("the kernel does not offer {name}"));
-        let dead = self.dead_workers().into_iter().map(|worker| format!("worker {worker} has ended; see the log"));
+        let dead = self
+            .dead_workers()
+            .into_iter()
+            .map(|worker| format!("worker {worker} has ended; see the log"));
         api::EngineStatus {
             backend: status.backend.to_owned(),
             backend_reason: status.backend_reason.clone(),
@@ -84,7 +97,11 @@ impl EngineHandle for Engine {
                 .ciphers
                 .iter()
                 .map(|speed| {
-                    let name = format!("{} ({})", suite_name(speed.suite), speed.implementation.name());
+                    let name = format!(
+                        "{} ({})",
+                        suite_name(speed.suite),
+                        speed.implementation.name()
+                    );
                     (name, speed.megabytes_per_second())
                 })
                 .collect(),

@@ -14,8 +14,8 @@ use std::pin::Pin;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
-    ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest, ForgetRequest,
-    Report, Status,
+    ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
+    ForgetRequest, Report, Status,
 };
 use crate::secret::Credential;
 

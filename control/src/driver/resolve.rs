@@ -28,7 +28,10 @@ pub(crate) async fn addresses(target: &TargetAddress) -> Vec<SocketAddr> {
         found = from_dns(name).await;
     }
     found.truncate(ADDRESSES_MAX);
-    found.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect()
+    found
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, target.port))
+        .collect()
 }
 
 async fn from_hosts_file(path: &Path, name: &str) -> Vec<IpAddr> {
@@ -41,19 +44,25 @@ fn parse_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let address_if_named = |line: &str| {
         let mut words = line.split('#').next()?.split_whitespace();
         let address = words.next()?.parse().ok()?;
-        words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+        words
+            .any(|word| word.eq_ignore_ascii_case(name))
+            .then_some(address)
     };
     text.lines().filter_map(address_if_named).collect()
 }
 
 async fn from_dns(name: &str) -> Vec<IpAddr> {
-    let Ok(mut builder) = TokioResolver::builder_tokio() else { return Vec::new() };
+    let Ok(mut builder) = TokioResolver::builder_tokio() else {
+        return Vec::new();
+    };
     let options = builder.options_mut();
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.timeout = QUERY_TIMEOUT;
     options.attempts = 1;
     options.cache_size = 0;
-    let Ok(resolver) = builder.build() else { return Vec::new() };
+    let Ok(resolver) = builder.build() else {
+        return Vec::new();
+    };
     match resolver.lookup_ip(name).await {
         Ok(found) => found.iter().collect(),
         Err(error) => {
@@ -70,7 +79,12 @@ mod tests {
     #[test]
     fn the_hosts_file_is_read_as_the_host_reads_it() {
         let text = "127.0.0.1 localhost\n::1\tlocalhost ip6-localhost # not peer\n#192.0.2.9 peer\n192.0.2.1 a Peer b\nnonsense peer\n";
-        let find = |name| parse_hosts(text, name).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let find = |name| {
+            parse_hosts(text, name)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(find("localhost"), ["127.0.0.1", "::1"]);
         assert_eq!(find("PEER."), ["192.0.2.1"]);
         assert_eq!(find("not"), Vec::<String>::new());

@@ -10,6 +10,7 @@
 //! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::api::{ApiError, BenchRequest, Report};
 use crate::config::{BootId, NodeConfig};
@@ -73,7 +74,7 @@ pub struct Driver<E> {
     requests: u64,
     /// Engine events wait that the last turn did not take.
     events_left: bool,
-    benching: Option<tokio::task::JoinHandle<()>>,
+    benching: Option<JoinHandle<()>>,
 }
 
 /// Work beside the loop that is done.
@@ -93,9 +94,21 @@ enum Turn {
     Abandoned,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the driver reads the clock for the whole of control")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver reads the clock for the whole of control"
+)]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Waits for the engine's events.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a BorrowedFd names one open descriptor for its whole life"
+)]
+fn listen_to(events: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    AsyncFd::with_interest(events, Interest::READABLE)
 }
 
 impl<E: EngineHandle> Driver<E> {
@@ -104,16 +117,30 @@ impl<E: EngineHandle> Driver<E> {
     ///
     /// # Errors
     /// [`ControlError`] names what failed; nothing keeps running then.
-    pub async fn new(config: DriverConfig, engine: Arc<E>, attacher: Arc<dyn Attacher>) -> Result<Self, ControlError> {
+    pub async fn new(
+        config: DriverConfig,
+        engine: Arc<E>,
+        attacher: Arc<dyn Attacher>,
+    ) -> Result<Self, ControlError> {
         let network = NetworkId::of(&config.network);
         let credentials = config.credentials.clone();
         let stretching = spawn_blocking(move || Secrets::stretch(&credentials, &network));
-        let (data_dir, given, resume) = (config.data_dir.clone(), config.targets.clone(), config.resume);
+        let (data_dir, given, resume) = (
+            config.data_dir.clone(),
+            config.targets.clone(),
+            config.resume,
+        );
         let loaded = spawn_blocking(move || load(&data_dir, given, resume)).await;
-        let loaded: Loaded = loaded.map_err(|source| ControlError::Task { task: "the store", source })??;
+        let loaded: Loaded = loaded.map_err(|source| ControlError::Task {
+            task: "the store",
+            source,
+        })??;
         let secrets = stretching
             .await
-            .map_err(|source| ControlError::Task { task: "the stretching of passwords", source })?
+            .map_err(|source| ControlError::Task {
+                task: "the stretching of passwords",
+                source,
+            })?
             .map_err(|source| ControlError::Secrets { source })?;
         let (sockets, net, address) = Sockets::listen(config.host, config.port).await?;
         let mut random = Randomness::system();
@@ -133,7 +160,9 @@ impl<E: EngineHandle> Driver<E> {
             targets: loaded.targets,
             rekey: config.rekey,
         };
-        let name = config.name.unwrap_or_else(|| loaded.identity.peer_id().name());
+        let name = config
+            .name
+            .unwrap_or_else(|| loaded.identity.peer_id().name());
         Ok(Self {
             node: Node::new(node_config, loaded.identity, random, now()),
             engine,
@@ -169,15 +198,21 @@ impl<E: EngineHandle> Driver<E> {
     ///
     /// # Errors
     /// [`ControlError`] if the engine cannot be listened to, or the state not be removed by `reset`.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Result<Ended, ControlError> {
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+    ) -> Result<Ended, ControlError> {
         let engine = Arc::clone(&self.engine);
-        let events = AsyncFd::with_interest(engine.event_fd(), Interest::READABLE)
-            .map_err(|source| ControlError::EngineEvents { source })?;
+        let events =
+            listen_to(engine.event_fd()).map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
-        let beside = Beside { writes: start_writer(Arc::clone(&self.store), done.clone()), done };
+        let beside = Beside::start(Arc::clone(&self.store), done);
         self.feed(Input::Tick, &beside);
         loop {
-            match self.next_turn(&mut requests, &mut finished, &events).await? {
+            match self
+                .next_turn(&mut requests, &mut finished, &events)
+                .await?
+            {
                 Turn::Deadline => self.feed(Input::Tick, &beside),
                 Turn::Engine => self.take_events(&beside),
                 Turn::Net(event) => self.net_event(event, &beside),
@@ -242,14 +277,20 @@ impl<E: EngineHandle> Driver<E> {
             Output::Dial { dial, address } => self.sockets.dial(dial, address),
             Output::Send { link, data } => {
                 if !self.sockets.send(link, data) {
-                    return Some(Input::LinkClosed { link, cause: CloseCause::QueueFull });
+                    return Some(Input::LinkClosed {
+                        link,
+                        cause: CloseCause::QueueFull,
+                    });
                 }
             }
             Output::Close { link } => self.sockets.close(link),
             Output::Engine(command) => self.engine.command(command),
             Output::Persist { token, record } => {
                 if beside.writes.try_send((token, record)).is_err() {
-                    return Some(Input::Persisted { token, durable: false });
+                    return Some(Input::Persisted {
+                        token,
+                        durable: false,
+                    });
                 }
             }
             Output::Answer { request, result } => {
@@ -276,9 +317,13 @@ impl<E: EngineHandle> Driver<E> {
     fn net_event(&mut self, event: NetEvent, beside: &Beside) {
         let input = match event {
             NetEvent::Accepted(stream, remote) => self.opened(stream, None, remote.to_string()),
-            NetEvent::Dialled(dial, stream) => self
-                .opened(stream, Some(dial), String::new())
-                .or(Some(Input::DialFailed { dial, failure: DialFailure::Unreachable })),
+            NetEvent::Dialled(dial, stream) => {
+                self.opened(stream, Some(dial), String::new())
+                    .or(Some(Input::DialFailed {
+                        dial,
+                        failure: DialFailure::Unreachable,
+                    }))
+            }
             NetEvent::DialFailed(dial, failure) => Some(Input::DialFailed { dial, failure }),
             NetEvent::Data(link, data) => Some(Input::LinkData { link, data }),
             NetEvent::Closed(link, cause) => {
@@ -293,7 +338,12 @@ impl<E: EngineHandle> Driver<E> {
 
     fn opened(&mut self, stream: TcpStream, dial: Option<DialId>, remote: String) -> Option<Input> {
         match self.sockets.attach(stream) {
-            Ok((link, remote, local)) => Some(Input::LinkOpened { link, dial, remote, local }),
+            Ok((link, remote, local)) => Some(Input::LinkOpened {
+                link,
+                dial,
+                remote,
+                local,
+            }),
             Err(error) => {
                 tracing::debug!(%error, remote, "connection was gone at once");
                 None
@@ -303,14 +353,18 @@ impl<E: EngineHandle> Driver<E> {
 
     fn work_done(&mut self, done: Done, beside: &Beside) {
         match done {
-            Done::Persisted(token, durable) => self.feed(Input::Persisted { token, durable }, beside),
+            Done::Persisted(token, durable) => {
+                self.feed(Input::Persisted { token, durable }, beside)
+            }
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
                 let _ = reply.send(Ok(()));
             }
             Done::Stretched(Err(error), reply) => {
-                let _ = reply.send(Err(ApiError { error: error.to_string() }));
+                let _ = reply.send(Err(ApiError {
+                    error: error.to_string(),
+                }));
             }
         }
     }
@@ -324,7 +378,14 @@ impl<E: EngineHandle> Driver<E> {
             Request::Connect(request, reply) => {
                 let (peers, replace) = (request.peers, request.replace);
                 let request = self.expect_answer(reply);
-                self.feed(Input::Connect { request, peers, replace }, beside);
+                self.feed(
+                    Input::Connect {
+                        request,
+                        peers,
+                        replace,
+                    },
+                    beside,
+                );
             }
             Request::Forget(request, reply) => {
                 let peers = request.peers;
@@ -338,7 +399,10 @@ impl<E: EngineHandle> Driver<E> {
             Request::Reload(credentials, reply) => {
                 let (network, done) = (self.network, beside.done.clone());
                 spawn_blocking(move || {
-                    let _ = done.send(Done::Stretched(Secrets::stretch(&credentials, &network), reply));
+                    let _ = done.send(Done::Stretched(
+                        Secrets::stretch(&credentials, &network),
+                        reply,
+                    ));
                 });
             }
             // The loop has taken these two.
@@ -359,15 +423,26 @@ impl<E: EngineHandle> Driver<E> {
         let listing = self.attacher.list();
         tokio::spawn(async move {
             let attachments = listing.await.unwrap_or_else(|error| {
-                tracing::warn!(error = error.error, "attachments are missing from the report");
+                tracing::warn!(
+                    error = error.error,
+                    "attachments are missing from the report"
+                );
                 Vec::new()
             });
-            let _ = reply.send(Report { status, attachments, control_counters });
+            let _ = reply.send(Report {
+                status,
+                attachments,
+                control_counters,
+            });
         });
     }
 
     fn bench(&mut self, request: &BenchRequest, progress: Progress) {
-        let refusal = if self.benching.as_ref().is_some_and(|task| !task.is_finished()) {
+        let refusal = if self
+            .benching
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
             "another measurement is running".to_owned()
         } else if !(1..=BENCH_SECONDS_MAX).contains(&request.seconds) {
             format!("seconds is not 1 to {BENCH_SECONDS_MAX}")
@@ -375,7 +450,11 @@ impl<E: EngineHandle> Driver<E> {
             match self.node.find_peer(&request.peer) {
                 Some(slot) => {
                     let phase = Duration::from_secs(request.seconds.into());
-                    let bench = Bench { slot, phase, mtu: self.mtu };
+                    let bench = Bench {
+                        slot,
+                        phase,
+                        mtu: self.mtu,
+                    };
                     let engine = Arc::clone(&self.engine);
                     self.benching = Some(tokio::spawn(bench::run(engine, bench, progress)));
                     return;
@@ -398,23 +477,34 @@ impl<E: EngineHandle> Driver<E> {
             task.abort();
         }
         self.sockets.finish().await;
-        let Beside { writes, done } = beside;
-        drop(done);
-        let finished = writes.clone();
-        drop(writes);
-        // The writer holds each write until it is durable; an empty queue means that all are.
-        while finished.capacity() < WRITES_MAX {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let Beside {
+            writes,
+            done,
+            writer,
+        } = beside;
+        drop((writes, done));
+        // The writer ends when nobody can give it anything any more and all is durable.
+        if let Err(error) = writer.await {
+            tracing::error!(%error, "the store's writer was cut off");
         }
     }
 
-    async fn reset(mut self, beside: Beside, reply: Reply<Result<(), ApiError>>) -> Result<Ended, ControlError> {
+    async fn reset(
+        mut self,
+        beside: Beside,
+        reply: Reply<Result<(), ApiError>>,
+    ) -> Result<Ended, ControlError> {
         self.leave(beside).await;
         let data_dir = self.data_dir.clone();
         drop(self);
         let removed = spawn_blocking(move || store::remove(&data_dir)).await;
-        let removed = removed.map_err(|source| ControlError::Task { task: "the removal of state", source })?;
-        let answer = removed.as_ref().map(|()| ()).map_err(|error| ApiError { error: error.to_string() });
+        let removed = removed.map_err(|source| ControlError::Task {
+            task: "the removal of state",
+            source,
+        })?;
+        let answer = removed.as_ref().map(|()| ()).map_err(|error| ApiError {
+            error: error.to_string(),
+        });
         let _ = reply.send(answer);
         removed.map(|()| Ended::Reset)
     }
@@ -424,33 +514,45 @@ impl<E: EngineHandle> Driver<E> {
 struct Beside {
     writes: mpsc::Sender<(PersistToken, Record)>,
     done: mpsc::UnboundedSender<Done>,
+    writer: JoinHandle<()>,
+}
+
+impl Beside {
+    fn start(store: Arc<Store>, done: mpsc::UnboundedSender<Done>) -> Self {
+        let (writes, waiting) = mpsc::channel(WRITES_MAX);
+        let writer = tokio::spawn(write_records(store, waiting, done.clone()));
+        Self {
+            writes,
+            done,
+            writer,
+        }
+    }
 }
 
 /// Writes records one after the other.
-fn start_writer(store: Arc<Store>, done: mpsc::UnboundedSender<Done>) -> mpsc::Sender<(PersistToken, Record)> {
-    let (writes, mut waiting) = mpsc::channel::<(PersistToken, Record)>(WRITES_MAX);
-    tokio::spawn(async move {
-        while let Some((token, record)) = waiting.recv().await {
-            let store = Arc::clone(&store);
-            let written = spawn_blocking(move || match record {
-                Record::Targets(targets) => store.set_targets(&targets),
-            })
-            .await;
-            let durable = match written {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "write to the store failed");
-                    false
-                }
-                Err(error) => {
-                    tracing::error!(%error, "write to the store was cut off");
-                    false
-                }
-            };
-            let _ = done.send(Done::Persisted(token, durable));
+async fn write_records(
+    store: Arc<Store>,
+    mut waiting: mpsc::Receiver<(PersistToken, Record)>,
+    done: mpsc::UnboundedSender<Done>,
+) {
+    while let Some((token, record)) = waiting.recv().await {
+        let store = Arc::clone(&store);
+        let write = move || match record {
+            Record::Targets(targets) => store.set_targets(&targets),
+        };
+        let failure = match spawn_blocking(write).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(source) => Some(ControlError::Task {
+                task: "a write to the store",
+                source,
+            }),
+        };
+        if let Some(error) = &failure {
+            tracing::error!(%error, "write to the store failed");
         }
-    });
-    writes
+        let _ = done.send(Done::Persisted(token, failure.is_none()));
+    }
 }
 
 fn answer_later<T: Send + 'static>(work: BoxFuture<T>, reply: Reply<T>) {

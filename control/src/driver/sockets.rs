@@ -87,9 +87,16 @@ impl Sockets {
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             bound = TcpListener::bind(v4).await;
         }
-        let listener = bound.map_err(|source| ControlError::Listen { address: wanted, source })?;
-        let local =
-            listener.local_addr().map_err(|source| ControlError::Listen { address: wanted, source })?;
+        let listener = bound.map_err(|source| ControlError::Listen {
+            address: wanted,
+            source,
+        })?;
+        let local = listener
+            .local_addr()
+            .map_err(|source| ControlError::Listen {
+                address: wanted,
+                source,
+            })?;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let accepting = tokio::spawn(accept(listener, events.clone())).abort_handle();
         let sockets = Self {
@@ -117,7 +124,10 @@ impl Sockets {
     }
 
     /// Takes a connection in; says its number and its two ends.
-    pub(crate) fn attach(&mut self, stream: TcpStream) -> io::Result<(LinkId, SocketAddr, SocketAddr)> {
+    pub(crate) fn attach(
+        &mut self,
+        stream: TcpStream,
+    ) -> io::Result<(LinkId, SocketAddr, SocketAddr)> {
         let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
         stream.set_nodelay(true)?;
         self.next += 1;
@@ -127,13 +137,23 @@ impl Sockets {
         let queued = Arc::new(AtomicUsize::new(0));
         let reader = tokio::spawn(read(link, reading, self.events.clone())).abort_handle();
         let writer = tokio::spawn(write(writing, queued_bytes, Arc::clone(&queued)));
-        self.connections.insert(link, Connection { queue, queued, reader, writer });
+        self.connections.insert(
+            link,
+            Connection {
+                queue,
+                queued,
+                reader,
+                writer,
+            },
+        );
         Ok((link, remote, local))
     }
 
     /// Queues bytes; false if too many wait already, and then the connection is gone.
     pub(crate) fn send(&mut self, link: LinkId, data: Bytes) -> bool {
-        let Some(connection) = self.connections.get(&link) else { return true };
+        let Some(connection) = self.connections.get(&link) else {
+            return true;
+        };
         let waiting = connection.queued.fetch_add(data.len(), Ordering::Relaxed);
         if waiting + data.len() > LINK_QUEUE_MAX {
             self.forget(link);
@@ -146,7 +166,9 @@ impl Sockets {
 
     /// Sends what waits, then closes.
     pub(crate) fn close(&mut self, link: LinkId) {
-        let Some(connection) = self.connections.remove(&link) else { return };
+        let Some(connection) = self.connections.remove(&link) else {
+            return;
+        };
         connection.reader.abort();
         drop(connection.queue);
         self.draining.retain(|writer| !writer.is_finished());
@@ -189,7 +211,11 @@ async fn accept(listener: TcpListener, events: mpsc::Sender<NetEvent>) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
-                if events.send(NetEvent::Accepted(stream, remote)).await.is_err() {
+                if events
+                    .send(NetEvent::Accepted(stream, remote))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -218,8 +244,12 @@ async fn connect(target: &TargetAddress) -> Result<TcpStream, DialFailure> {
     while let Some(outcome) = attempts.next().await {
         match outcome {
             Ok(stream) => return Ok(stream),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = DialFailure::Refused,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => failure = DialFailure::TimedOut,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                failure = DialFailure::Refused
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                failure = DialFailure::TimedOut
+            }
             Err(_) => {}
         }
     }

@@ -52,7 +52,11 @@ pub(crate) struct Loaded {
 }
 
 /// Takes up the state and counts this start; blocks.
-pub(crate) fn load(data_dir: &Path, given: Vec<String>, resume: bool) -> Result<Loaded, ControlError> {
+pub(crate) fn load(
+    data_dir: &Path,
+    given: Vec<String>,
+    resume: bool,
+) -> Result<Loaded, ControlError> {
     let store = Store::open(data_dir)?;
     let identity = store::load_identity(data_dir)?;
     let saved = store.targets()?;
@@ -61,7 +65,12 @@ pub(crate) fn load(data_dir: &Path, given: Vec<String>, resume: bool) -> Result<
         store.set_targets(&targets)?;
     }
     let incarnation = store.next_incarnation()?;
-    Ok(Loaded { identity, store, incarnation, targets })
+    Ok(Loaded {
+        identity,
+        store,
+        incarnation,
+        targets,
+    })
 }
 
 fn choose_targets(given: Vec<String>, saved: &[String], resume: bool) -> Vec<String> {
@@ -79,7 +88,10 @@ fn choose_targets(given: Vec<String>, saved: &[String], resume: bool) -> Vec<Str
 /// The ciphers that we offer to peers.
 pub(crate) fn offered<E: EngineHandle>(engine: &E, pinned: Option<CipherSuite>) -> Vec<CipherCost> {
     let measured = engine.ciphers();
-    measured.into_iter().filter(|cipher| pinned.is_none_or(|pinned| cipher.suite == pinned)).collect()
+    measured
+        .into_iter()
+        .filter(|cipher| pinned.is_none_or(|pinned| cipher.suite == pinned))
+        .collect()
 }
 
 #[cfg(test)]
@@ -92,8 +104,16 @@ mod tests {
 
     #[test]
     fn given_targets_replace_saved_ones_unless_resumed() {
-        for (given, resume, wanted) in [("", false, "a b"), ("", true, "a b"), ("c", false, "c"), ("c a", true, "a b c")] {
-            assert_eq!(choose_targets(list(given), &list("a b"), resume), list(wanted));
+        for (given, resume, wanted) in [
+            ("", false, "a b"),
+            ("", true, "a b"),
+            ("c", false, "c"),
+            ("c a", true, "a b c"),
+        ] {
+            assert_eq!(
+                choose_targets(list(given), &list("a b"), resume),
+                list(wanted)
+            );
         }
     }
 

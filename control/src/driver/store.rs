@@ -45,10 +45,15 @@ pub fn load_identity(data_dir: &Path) -> Result<Identity, ControlError> {
         Ok(bytes) => {
             let bytes = Zeroizing::new(bytes);
             let len = bytes.len();
-            let key: &[u8; IDENTITY_LEN] = bytes
-                .as_slice()
-                .try_into()
-                .map_err(|_| ControlError::DamagedIdentity { path, len, wanted: IDENTITY_LEN })?;
+            let key: &[u8; IDENTITY_LEN] =
+                bytes
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| ControlError::DamagedIdentity {
+                        path,
+                        len,
+                        wanted: IDENTITY_LEN,
+                    })?;
             Ok(Identity::from_bytes(key))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -80,8 +85,14 @@ pub fn remove(data_dir: &Path) -> Result<(), ControlError> {
 }
 
 fn create_data_dir(path: &Path) -> Result<(), ControlError> {
-    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    created.map_err(|source| ControlError::CreateDataDir { path: path.to_owned(), source })
+    let created = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    created.map_err(|source| ControlError::CreateDataDir {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_secret(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -90,7 +101,11 @@ fn write_secret(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
@@ -107,8 +122,15 @@ impl Store {
         let path = data_dir.join(STORE_FILE);
         let database = match Database::create(&path) {
             Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(ControlError::StoreInUse { path }),
-            Err(error) => return Err(ControlError::OpenStore { path, source: Box::new(error.into()) }),
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(ControlError::StoreInUse { path });
+            }
+            Err(error) => {
+                return Err(ControlError::OpenStore {
+                    path,
+                    source: Box::new(error.into()),
+                });
+            }
         };
         let store = Self { path, database };
         store.check_schema()?;
@@ -126,10 +148,17 @@ impl Store {
             Ok(found.unwrap_or(SCHEMA))
         })?;
         if found > SCHEMA {
-            return Err(ControlError::NewerStore { path: self.path.clone(), found, known: SCHEMA });
+            return Err(ControlError::NewerStore {
+                path: self.path.clone(),
+                found,
+                known: SCHEMA,
+            });
         }
         if found == 0 {
-            return Err(ControlError::DamagedStore { path: self.path.clone(), what: "its schema number is 0" });
+            return Err(ControlError::DamagedStore {
+                path: self.path.clone(),
+                what: "its schema number is 0",
+            });
         }
         Ok(())
     }
@@ -144,7 +173,10 @@ impl Store {
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|source| ControlError::WriteStore { path: self.path.clone(), source: Box::new(source) })
+        run().map_err(|source| ControlError::WriteStore {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// Counts this start; the number is on disk before this returns.
@@ -154,7 +186,10 @@ impl Store {
     pub fn next_incarnation(&self) -> Result<u64, ControlError> {
         self.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
-            let next = meta.get("incarnation")?.map_or(0, |value| value.value()).saturating_add(1);
+            let next = meta
+                .get("incarnation")?
+                .map_or(0, |value| value.value())
+                .saturating_add(1);
             meta.insert("incarnation", next)?;
             Ok(next)
         })
@@ -168,9 +203,15 @@ impl Store {
         let run = || -> Result<Vec<String>, redb::Error> {
             let transaction = self.database.begin_read()?;
             let table = transaction.open_table(TARGETS)?;
-            table.iter()?.map(|entry| Ok(entry?.1.value().to_owned())).collect()
+            table
+                .iter()?
+                .map(|entry| Ok(entry?.1.value().to_owned()))
+                .collect()
         };
-        run().map_err(|source| ControlError::OpenStore { path: self.path.clone(), source: Box::new(source) })
+        run().map_err(|source| ControlError::OpenStore {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// Replaces the targets; they are on disk before this returns.
@@ -204,9 +245,15 @@ mod tests {
         let again = load_identity(&data).unwrap();
 
         assert_eq!(first.peer_id(), again.peer_id());
-        let mode = fs::metadata(data.join(IDENTITY_FILE)).unwrap().permissions().mode();
+        let mode = fs::metadata(data.join(IDENTITY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&data).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
     }
 
     #[test]
@@ -216,7 +263,10 @@ mod tests {
 
         let error = load_identity(dir.path()).unwrap_err().to_string();
 
-        assert!(error.contains("identity.key is damaged (5 bytes, a key has 64)"), "{error}");
+        assert!(
+            error.contains("identity.key is damaged (5 bytes, a key has 64)"),
+            "{error}"
+        );
         assert_eq!(fs::read(dir.path().join(IDENTITY_FILE)).unwrap(), b"short");
     }
 
@@ -229,7 +279,10 @@ mod tests {
             assert_eq!(store.next_incarnation().unwrap(), 1);
             assert_eq!(store.targets().unwrap(), Vec::<String>::new());
             store.set_targets(&targets).unwrap();
-            assert!(matches!(Store::open(dir.path()).unwrap_err(), ControlError::StoreInUse { .. }));
+            assert!(matches!(
+                Store::open(dir.path()).unwrap_err(),
+                ControlError::StoreInUse { .. }
+            ));
         }
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.next_incarnation().unwrap(), 2);
@@ -251,7 +304,10 @@ mod tests {
         drop(store);
 
         let error = Store::open(dir.path()).unwrap_err().to_string();
-        assert!(error.ends_with("has schema 7, this weft knows up to 1; use a newer weft"), "{error}");
+        assert!(
+            error.ends_with("has schema 7, this weft knows up to 1; use a newer weft"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -17,8 +17,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, DIALS_MAX, TARGET_LEN_MAX,
-    TARGETS_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, DIALS_MAX,
+    TARGET_LEN_MAX, TARGETS_MAX,
 };
 use crate::link::LinkError;
 use crate::node::exchange::{DialFailure, DialId, LinkId};
@@ -97,7 +97,12 @@ impl TargetAddress {
                 None if rest.is_empty() => port_default,
                 None => return Err(TargetError::Host),
             };
-            return Self::at(ip.parse::<Ipv6Addr>().map_err(|_| TargetError::Host)?.into(), port);
+            return Self::at(
+                ip.parse::<Ipv6Addr>()
+                    .map_err(|_| TargetError::Host)?
+                    .into(),
+                port,
+            );
         }
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, parse_port(port)?),
@@ -106,14 +111,24 @@ impl TargetAddress {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Self::at(ip, port);
         }
-        if is_dns_name(host) { Ok(Self { host: TargetHost::Name(host.to_owned()), port }) } else { Err(TargetError::Host) }
+        if is_dns_name(host) {
+            Ok(Self {
+                host: TargetHost::Name(host.to_owned()),
+                port,
+            })
+        } else {
+            Err(TargetError::Host)
+        }
     }
 
     fn at(ip: IpAddr, port: u16) -> Result<Self, TargetError> {
         if ip.is_unspecified() || ip.is_multicast() {
             return Err(TargetError::Host);
         }
-        Ok(Self { host: TargetHost::Ip(ip), port })
+        Ok(Self {
+            host: TargetHost::Ip(ip),
+            port,
+        })
     }
 }
 
@@ -131,9 +146,14 @@ fn is_dns_name(name: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    let last_is_number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let last_is_number = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     name.len() <= 253 && !last_is_number && name.split('.').all(label_is_good)
 }
 
@@ -149,9 +169,15 @@ pub(crate) enum TargetFailure {
 /// What a target is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TargetPhase {
-    Waiting { until: Instant },
-    Dialing { dial: DialId },
-    Handshaking { link: LinkId },
+    Waiting {
+        until: Instant,
+    },
+    Dialing {
+        dial: DialId,
+    },
+    Handshaking {
+        link: LinkId,
+    },
     /// The peer has a link, dialled by either end.
     Connected,
     OurOwn,
@@ -185,7 +211,11 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     pub(crate) fn new(port_default: u16) -> Self {
-        Self { targets: Vec::new(), port_default, dials: 0 }
+        Self {
+            targets: Vec::new(),
+            port_default,
+            dials: 0,
+        }
     }
 
     /// The targets, in the order given.
@@ -195,7 +225,10 @@ impl Dialer {
 
     /// The targets as typed.
     pub(crate) fn texts(&self) -> Vec<String> {
-        self.targets.iter().map(|target| target.text.clone()).collect()
+        self.targets
+            .iter()
+            .map(|target| target.text.clone())
+            .collect()
     }
 
     /// Adds a target, or dials one again at once that is there.
@@ -230,7 +263,11 @@ impl Dialer {
 
     /// Takes a target from the list; its link stays.
     pub(crate) fn remove(&mut self, text: &str) -> Result<(), TargetError> {
-        let at = self.targets.iter().position(|target| target.text == text).ok_or(TargetError::Unknown)?;
+        let at = self
+            .targets
+            .iter()
+            .position(|target| target.text == text)
+            .ok_or(TargetError::Unknown)?;
         self.targets.remove(at);
         Ok(())
     }
@@ -240,10 +277,9 @@ impl Dialer {
         if self.dials_in_flight() >= DIALS_MAX {
             return None;
         }
-        let target = self
-            .targets
-            .iter_mut()
-            .find(|target| matches!(target.phase, TargetPhase::Waiting { until } if until <= now))?;
+        let target = self.targets.iter_mut().find(
+            |target| matches!(target.phase, TargetPhase::Waiting { until } if until <= now),
+        )?;
         self.dials += 1;
         let dial = DialId(self.dials);
         target.phase = TargetPhase::Dialing { dial };
@@ -273,14 +309,27 @@ impl Dialer {
 
     /// A dial has become a connection. Says which secret to offer, counted from the best.
     pub(crate) fn opened(&mut self, dial: DialId, link: LinkId) -> Option<usize> {
-        let target = self.targets.iter_mut().find(|t| t.phase == TargetPhase::Dialing { dial })?;
+        let target = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Dialing { dial })?;
         target.phase = TargetPhase::Handshaking { link };
         Some(target.refusals)
     }
 
     /// A dial has come to nothing.
-    pub(crate) fn dial_failed(&mut self, dial: DialId, failure: DialFailure, random: &mut Randomness, now: Instant) {
-        if let Some(target) = self.targets.iter_mut().find(|t| t.phase == TargetPhase::Dialing { dial }) {
+    pub(crate) fn dial_failed(
+        &mut self,
+        dial: DialId,
+        failure: DialFailure,
+        random: &mut Randomness,
+        now: Instant,
+    ) {
+        if let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Dialing { dial })
+        {
             target.failed(TargetFailure::Dial(failure), random, now);
         }
     }
@@ -294,7 +343,11 @@ impl Dialer {
         random: &mut Randomness,
         now: Instant,
     ) {
-        let Some(target) = self.targets.iter_mut().find(|t| t.phase == TargetPhase::Handshaking { link }) else {
+        let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Handshaking { link })
+        else {
             return;
         };
         target.failed(TargetFailure::Link(error), random, now);
@@ -304,7 +357,9 @@ impl Dialer {
             if target.refusals.is_multiple_of(secrets.max(1)) {
                 target.refused(error, random, now);
             } else {
-                target.phase = TargetPhase::Waiting { until: now + BACKOFF_BREATH };
+                target.phase = TargetPhase::Waiting {
+                    until: now + BACKOFF_BREATH,
+                };
             }
         }
     }
@@ -325,8 +380,13 @@ impl Dialer {
 
     /// The target behind `link` is this host; false if no target is.
     pub(crate) fn is_ourself(&mut self, link: LinkId) -> bool {
-        let target = self.targets.iter_mut().find(|t| t.phase == TargetPhase::Handshaking { link });
-        target.map(|target| target.phase = TargetPhase::OurOwn).is_some()
+        let target = self
+            .targets
+            .iter_mut()
+            .find(|t| t.phase == TargetPhase::Handshaking { link });
+        target
+            .map(|target| target.phase = TargetPhase::OurOwn)
+            .is_some()
     }
 
     /// The peer has no link any more, or one that seems dead.
@@ -337,7 +397,9 @@ impl Dialer {
         random: &mut Randomness,
         now: Instant,
     ) {
-        let connected = |target: &&mut Target| target.peer == Some(peer) && target.phase == TargetPhase::Connected;
+        let connected = |target: &&mut Target| {
+            target.peer == Some(peer) && target.phase == TargetPhase::Connected
+        };
         for target in self.targets.iter_mut().filter(connected) {
             if now.duration_since(target.connected_at) >= LINK_PROVED_AFTER {
                 target.interval = BACKOFF_MIN;
@@ -362,7 +424,10 @@ impl Dialer {
 
     /// A sign of life from the peer: its targets are dialled at once.
     pub(crate) fn hurry(&mut self, peer: PeerId, now: Instant) {
-        self.targets.iter_mut().filter(|t| t.peer == Some(peer)).for_each(|target| target.hurry(now));
+        self.targets
+            .iter_mut()
+            .filter(|t| t.peer == Some(peer))
+            .for_each(|target| target.hurry(now));
     }
 
     /// Everything may have changed: all targets without a link are dialled at once.
@@ -390,16 +455,24 @@ impl Target {
 
     fn refused(&mut self, error: LinkError, random: &mut Randomness, now: Instant) {
         self.failure = Some(TargetFailure::Link(error));
-        self.phase = TargetPhase::Waiting { until: now + random.around(BACKOFF_REFUSED, BACKOFF_JITTER_PERCENT) };
+        self.phase = TargetPhase::Waiting {
+            until: now + random.around(BACKOFF_REFUSED, BACKOFF_JITTER_PERCENT),
+        };
     }
 
     fn failed(&mut self, failure: TargetFailure, random: &mut Randomness, now: Instant) {
         let young = now.duration_since(self.outage_since) < BACKOFF_YOUNG;
-        let cap = if young { BACKOFF_YOUNG_MAX } else { BACKOFF_MAX };
+        let cap = if young {
+            BACKOFF_YOUNG_MAX
+        } else {
+            BACKOFF_MAX
+        };
         let pause = random.around(self.interval.min(cap), BACKOFF_JITTER_PERCENT);
         self.interval = (self.interval * BACKOFF_GROWTH_QUARTERS / 4).min(cap);
         self.failure = Some(failure);
-        self.phase = TargetPhase::Waiting { until: (self.started_at + pause).max(now + BACKOFF_BREATH) };
+        self.phase = TargetPhase::Waiting {
+            until: (self.started_at + pause).max(now + BACKOFF_BREATH),
+        };
     }
 }
 

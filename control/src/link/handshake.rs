@@ -93,9 +93,16 @@ impl Hello {
     }
 
     /// Reads and checks what the owner of the static key `exchange` says.
-    pub(crate) fn parse(bytes: &[u8], exchange: [u8; 32], network: &NetworkId) -> Result<Self, HelloError> {
+    pub(crate) fn parse(
+        bytes: &[u8],
+        exchange: [u8; 32],
+        network: &NetworkId,
+    ) -> Result<Self, HelloError> {
         let fields = Fields::parse(bytes)?;
-        let keys = PublicKeys { signing: fields.array(field::SIGNING)?, exchange };
+        let keys = PublicKeys {
+            signing: fields.array(field::SIGNING)?,
+            exchange,
+        };
         if !keys.is_bound_by(network, &fields.array(field::SIGNATURE)?) {
             return Err(HelloError::Unbound);
         }
@@ -112,7 +119,10 @@ impl Hello {
             peer_id: PeerId::of(&keys),
             keys,
             name: PeerName(fields.array(field::NAME)?),
-            nickname: fields.text(field::NICKNAME)?.parse().map_err(|_| HelloError::Malformed)?,
+            nickname: fields
+                .text(field::NICKNAME)?
+                .parse()
+                .map_err(|_| HelloError::Malformed)?,
             version: version.to_owned(),
             capabilities: u64::from_be_bytes(fields.array(field::CAPABILITIES)?),
             boot_id: BootId(fields.array(field::BOOT_ID)?),
@@ -160,7 +170,10 @@ pub(crate) fn parse_ciphers(bytes: &[u8]) -> Vec<CipherCost> {
             known.entry(suite).or_insert(u32::from_be_bytes(cost));
         }
     }
-    known.into_iter().map(|(suite, ns_per_kib)| CipherCost { suite, ns_per_kib }).collect()
+    known
+        .into_iter()
+        .map(|(suite, ns_per_kib)| CipherCost { suite, ns_per_kib })
+        .collect()
 }
 
 #[cfg(test)]
@@ -181,7 +194,10 @@ pub(crate) mod tests {
             nickname: nickname.parse().unwrap(),
             port: 6783,
             workers: 2,
-            ciphers: vec![CipherCost { suite: CipherSuite::ChaCha20Poly1305, ns_per_kib: 700 }],
+            ciphers: vec![CipherCost {
+                suite: CipherSuite::ChaCha20Poly1305,
+                ns_per_kib: 700,
+            }],
             mtu: 1376,
             discovery: true,
             boot_id: BootId(*b"boot-one"),
@@ -214,15 +230,27 @@ pub(crate) mod tests {
         let config = config("host1");
         let bytes = Hello::encode_ours(&config, &identity);
 
-        assert_eq!(Hello::parse(&bytes, [9; 32], &config.network_id), Err(HelloError::Unbound));
+        assert_eq!(
+            Hello::parse(&bytes, [9; 32], &config.network_id),
+            Err(HelloError::Unbound)
+        );
         let other = NetworkId::of("other");
-        assert_eq!(Hello::parse(&bytes, identity.keys().exchange, &other), Err(HelloError::Unbound));
+        assert_eq!(
+            Hello::parse(&bytes, identity.keys().exchange, &other),
+            Err(HelloError::Unbound)
+        );
     }
 
     #[test]
     fn unknown_ciphers_are_left_out() {
         let bytes = [[9, 0, 0, 0, 1], [2, 0, 0, 1, 0], [2, 0, 0, 0, 0]].concat();
-        assert_eq!(parse_ciphers(&bytes), [CipherCost { suite: CipherSuite::Aes256Gcm, ns_per_kib: 256 }]);
+        assert_eq!(
+            parse_ciphers(&bytes),
+            [CipherCost {
+                suite: CipherSuite::Aes256Gcm,
+                ns_per_kib: 256
+            }]
+        );
         assert_eq!(parse_ciphers(b"\x01\x00"), []);
     }
 

@@ -62,7 +62,10 @@ pub(crate) struct FrameHeader {
 
 impl FrameHeader {
     pub(crate) fn encode(self) -> [u8; FRAME_HEADER_LEN] {
-        debug_assert!(self.len <= self.kind.len_max(), "callers keep to the limits");
+        debug_assert!(
+            self.len <= self.kind.len_max(),
+            "callers keep to the limits"
+        );
         let [high, middle, low] = u32::try_from(self.len).map_or([0xff; 3], |len| {
             let [_, high, middle, low] = len.to_be_bytes();
             [high, middle, low]
@@ -72,7 +75,9 @@ impl FrameHeader {
 
     /// Reads the header at the front of `bytes`; `None` while it is not whole.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
-        let Some([kind, high, middle, low]) = bytes.first_chunk() else { return Ok(None) };
+        let Some([kind, high, middle, low]) = bytes.first_chunk() else {
+            return Ok(None);
+        };
         let kind = match kind {
             1 => FrameKind::Handshake,
             2 => FrameKind::Record,
@@ -89,7 +94,11 @@ impl FrameHeader {
 
 /// Frames a body that is not sealed.
 pub(crate) fn frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
-    let header = FrameHeader { kind, len: body.len() }.encode();
+    let header = FrameHeader {
+        kind,
+        len: body.len(),
+    }
+    .encode();
     [header.as_slice(), body].concat()
 }
 
@@ -236,9 +245,12 @@ impl Message {
             Self::Ping(nonce) => [[2].as_slice(), nonce].concat(),
             Self::Pong(nonce) => [[3].as_slice(), nonce].concat(),
             Self::Bye(reason) => vec![4, reason.byte()],
-            Self::Session(message) => {
-                [[5, message.step.byte()].as_slice(), &message.id.to_be_bytes(), &message.body].concat()
-            }
+            Self::Session(message) => [
+                [5, message.step.byte()].as_slice(),
+                &message.id.to_be_bytes(),
+                &message.body,
+            ]
+            .concat(),
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -255,7 +267,11 @@ impl Message {
                 let (step, rest) = body.split_first().ok_or(MessageError)?;
                 let (id, body) = rest.split_first_chunk().ok_or(MessageError)?;
                 let step = SessionStep::from_byte(*step).ok_or(MessageError)?;
-                Self::Session(SessionMessage { step, id: u64::from_be_bytes(*id), body: body.to_vec() })
+                Self::Session(SessionMessage {
+                    step,
+                    id: u64::from_be_bytes(*id),
+                    body: body.to_vec(),
+                })
             }
             _ => Self::Unknown(*kind),
         })
@@ -271,15 +287,32 @@ mod tests {
     #[test]
     fn the_bytes_are_these_for_ever() {
         assert_eq!(frame(FrameKind::Handshake, b"abc"), b"\x01\x00\x00\x03abc");
-        assert_eq!(frame(FrameKind::Refusal, &[Refusal::WrongSecret.byte()]), b"\x03\x00\x00\x01\x02");
-        assert_eq!(FrameHeader { kind: FrameKind::Record, len: 65536 }.encode(), *b"\x02\x01\x00\x00");
-        let session = SessionMessage { step: SessionStep::Second, id: 0x0102_0304_0506_0708, body: b"xy".to_vec() };
+        assert_eq!(
+            frame(FrameKind::Refusal, &[Refusal::WrongSecret.byte()]),
+            b"\x03\x00\x00\x01\x02"
+        );
+        assert_eq!(
+            FrameHeader {
+                kind: FrameKind::Record,
+                len: 65536
+            }
+            .encode(),
+            *b"\x02\x01\x00\x00"
+        );
+        let session = SessionMessage {
+            step: SessionStep::Second,
+            id: 0x0102_0304_0506_0708,
+            body: b"xy".to_vec(),
+        };
         for (message, bytes) in [
             (Message::Hello(b"f".to_vec()), b"\x01f".as_slice()),
             (Message::Ping(*b"12345678"), b"\x0212345678"),
             (Message::Pong(*b"12345678"), b"\x0312345678"),
             (Message::Bye(ByeReason::Duplicate), b"\x04\x02"),
-            (Message::Session(session), b"\x05\x02\x01\x02\x03\x04\x05\x06\x07\x08xy"),
+            (
+                Message::Session(session),
+                b"\x05\x02\x01\x02\x03\x04\x05\x06\x07\x08xy",
+            ),
         ] {
             assert_eq!(message.encode(), bytes);
             assert_eq!(Message::decode(bytes), Ok(message));
@@ -289,7 +322,13 @@ mod tests {
     #[test]
     fn unknown_types_are_told_from_malformed_ones() {
         assert_eq!(Message::decode(b"\x63whatever"), Ok(Message::Unknown(0x63)));
-        for bad in [b"".as_slice(), b"\x02short", b"\x04", b"\x05\x01\x00", b"\x05\x0900000000"] {
+        for bad in [
+            b"".as_slice(),
+            b"\x02short",
+            b"\x04",
+            b"\x05\x01\x00",
+            b"\x05\x0900000000",
+        ] {
             assert_eq!(Message::decode(bad), Err(MessageError), "{bad:?}");
         }
     }

@@ -78,7 +78,9 @@ pub(crate) struct Split {
 impl Origin {
     fn build(&self) -> Result<HandshakeState, NoiseError> {
         let params: NoiseParams = PATTERN.parse()?;
-        let resolver = Resolver { ephemeral: self.ephemeral.clone() };
+        let resolver = Resolver {
+            ephemeral: self.ephemeral.clone(),
+        };
         let builder = Builder::with_resolver(params, Box::new(resolver))
             .local_private_key(self.exchange.as_slice())?
             .prologue(&self.prologue)?;
@@ -86,7 +88,11 @@ impl Origin {
             Some(secret) => builder.psk(PSK_LOCATION, &secret.0)?,
             None => builder,
         };
-        Ok(if self.initiator { builder.build_initiator()? } else { builder.build_responder()? })
+        Ok(if self.initiator {
+            builder.build_initiator()?
+        } else {
+            builder.build_responder()?
+        })
     }
 }
 
@@ -124,7 +130,11 @@ impl NoiseHandshake {
             prologue: prologue.to_vec(),
             secret,
         };
-        Ok(Self { state: origin.build()?, origin, steps: Vec::new() })
+        Ok(Self {
+            state: origin.build()?,
+            origin,
+            steps: Vec::new(),
+        })
     }
 
     /// Writes the next message around `payload`.
@@ -168,7 +178,11 @@ impl NoiseHandshake {
     }
 
     /// Reads the last message with each secret in turn; also says which one it was.
-    pub(crate) fn read_last(&mut self, message: &[u8], secrets: &[SecretKey]) -> Result<(Vec<u8>, usize), NoiseError> {
+    pub(crate) fn read_last(
+        &mut self,
+        message: &[u8],
+        secrets: &[SecretKey],
+    ) -> Result<(Vec<u8>, usize), NoiseError> {
         for (i, secret) in secrets.iter().enumerate() {
             self.state.set_psk(usize::from(PSK_LOCATION), &secret.0)?;
             if let Ok(payload) = self.read(message) {
@@ -180,7 +194,9 @@ impl NoiseHandshake {
 
     /// The peer's static key, once its message was read.
     pub(crate) fn remote_exchange(&self) -> Option<[u8; 32]> {
-        self.state.get_remote_static().and_then(|key| key.try_into().ok())
+        self.state
+            .get_remote_static()
+            .and_then(|key| key.try_into().ok())
     }
 
     /// The keys, once the last message is written or read.
@@ -188,9 +204,17 @@ impl NoiseHandshake {
         if !self.state.is_handshake_finished() {
             return Err(NoiseError);
         }
-        let hash = self.state.get_handshake_hash().try_into().map_err(|_| NoiseError)?;
+        let hash = self
+            .state
+            .get_handshake_hash()
+            .try_into()
+            .map_err(|_| NoiseError)?;
         let (initiator, responder) = self.state.dangerously_get_raw_split();
-        Ok(Split { initiator: SecretKey(initiator), responder: SecretKey(responder), hash })
+        Ok(Split {
+            initiator: SecretKey(initiator),
+            responder: SecretKey(responder),
+            hash,
+        })
     }
 }
 
@@ -219,17 +243,29 @@ impl LinkCipher {
     }
 
     /// Seals `buffer` from `start` on in place and appends the tag.
-    pub(crate) fn seal(&mut self, associated: &[u8], buffer: &mut Vec<u8>, start: usize) -> Result<(), NoiseError> {
+    pub(crate) fn seal(
+        &mut self,
+        associated: &[u8],
+        buffer: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), NoiseError> {
         let nonce = nonce(self.send_counter);
         let body = buffer.get_mut(start..).ok_or(NoiseError)?;
-        let tag = self.send.encrypt_inout_detached(&nonce, associated, body.into()).map_err(|_| NoiseError)?;
+        let tag = self
+            .send
+            .encrypt_inout_detached(&nonce, associated, body.into())
+            .map_err(|_| NoiseError)?;
         self.send_counter = self.send_counter.checked_add(1).ok_or(NoiseError)?;
         buffer.extend_from_slice(&tag);
         Ok(())
     }
 
     /// Opens the next record in place and cuts its tag off.
-    pub(crate) fn open(&mut self, associated: &[u8], record: &mut Vec<u8>) -> Result<(), NoiseError> {
+    pub(crate) fn open(
+        &mut self,
+        associated: &[u8],
+        record: &mut Vec<u8>,
+    ) -> Result<(), NoiseError> {
         let body_len = record.len().checked_sub(TAG_LEN).ok_or(NoiseError)?;
         let (body, tag) = record.split_at_mut(body_len);
         let tag: [u8; TAG_LEN] = (&*tag).try_into().map_err(|_| NoiseError)?;
@@ -269,7 +305,8 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        (*choice == CipherChoice::ChaChaPoly).then(|| Box::<ChaChaPoly>::default() as Box<dyn Cipher>)
+        (*choice == CipherChoice::ChaChaPoly)
+            .then(|| Box::<ChaChaPoly>::default() as Box<dyn Cipher>)
     }
 }
 
@@ -278,7 +315,10 @@ struct Ephemeral(Option<Zeroizing<[u8; 32]>>);
 
 impl Random for Ephemeral {
     fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
-        let ephemeral = self.0.take_if(|ephemeral| ephemeral.len() == dest.len()).ok_or(snow::Error::Rng)?;
+        let ephemeral = self
+            .0
+            .take_if(|ephemeral| ephemeral.len() == dest.len())
+            .ok_or(snow::Error::Rng)?;
         dest.copy_from_slice(ephemeral.as_slice());
         Ok(())
     }
@@ -339,7 +379,9 @@ impl Dh for X25519 {
         if !shared.was_contributory() {
             return Err(snow::Error::Dh);
         }
-        out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(shared.as_bytes());
+        out.get_mut(..32)
+            .ok_or(snow::Error::Dh)?
+            .copy_from_slice(shared.as_bytes());
         Ok(())
     }
 }
@@ -411,7 +453,10 @@ impl Cipher for ChaChaPoly {
         ciphertext: &[u8],
         out: &mut [u8],
     ) -> Result<usize, snow::Error> {
-        let len = ciphertext.len().checked_sub(TAG_LEN).ok_or(snow::Error::Decrypt)?;
+        let len = ciphertext
+            .len()
+            .checked_sub(TAG_LEN)
+            .ok_or(snow::Error::Decrypt)?;
         let (body, tag) = ciphertext.split_at(len);
         let tag: [u8; TAG_LEN] = tag.try_into().map_err(|_| snow::Error::Decrypt)?;
         let out = out.get_mut(..len).ok_or(snow::Error::Decrypt)?;

@@ -32,7 +32,9 @@ pub(crate) struct Preamble([u8; PREAMBLE_LEN]);
 pub(crate) enum PreambleError {
     #[error("does not speak weft's protocol")]
     NotWeft,
-    #[error("speaks protocol versions {lowest} to {highest}, we speak {VERSION_LOWEST} to {VERSION_HIGHEST}")]
+    #[error(
+        "speaks protocol versions {lowest} to {highest}, we speak {VERSION_LOWEST} to {VERSION_HIGHEST}"
+    )]
     Version { lowest: u8, highest: u8 },
     #[error("requires a password, and we have none")]
     TheyAreClosed,
@@ -44,7 +46,16 @@ impl Preamble {
     /// Ours.
     pub(crate) fn ours(closed: bool) -> Self {
         let [a, b, c, d] = MAGIC;
-        Self([a, b, c, d, VERSION_LOWEST, VERSION_HIGHEST, u8::from(closed) * FLAG_SECRET, 0])
+        Self([
+            a,
+            b,
+            c,
+            d,
+            VERSION_LOWEST,
+            VERSION_HIGHEST,
+            u8::from(closed) * FLAG_SECRET,
+            0,
+        ])
     }
 
     /// The bytes to send.
@@ -79,7 +90,13 @@ impl Preamble {
 
     /// What both ends mix into the handshake before its first message.
     pub(crate) fn prologue(initiator: &Self, responder: &Self, network: &NetworkId) -> Vec<u8> {
-        [b"weft link 1".as_slice(), &initiator.0, &responder.0, network.as_bytes()].concat()
+        [
+            b"weft link 1".as_slice(),
+            &initiator.0,
+            &responder.0,
+            network.as_bytes(),
+        ]
+        .concat()
     }
 }
 
@@ -99,7 +116,10 @@ mod tests {
         assert_eq!(Preamble::parse(b"weft\x01\x01\x01"), Ok(None));
         assert_eq!(Preamble::parse(b"G"), Err(PreambleError::NotWeft));
         assert_eq!(Preamble::parse(b"weaG"), Err(PreambleError::NotWeft));
-        assert_eq!(Preamble::parse(b"weft\x01\x01\x01\x00more"), Ok(Some(Preamble::ours(true))));
+        assert_eq!(
+            Preamble::parse(b"weft\x01\x01\x01\x00more"),
+            Ok(Some(Preamble::ours(true)))
+        );
     }
 
     #[test]
@@ -114,11 +134,30 @@ mod tests {
     #[test]
     fn versions_must_overlap() {
         let ours = Preamble::ours(true);
-        let theirs = |lowest, highest| Preamble(*b"weft\x00\x00\x01\x00").with_versions(lowest, highest);
+        let theirs =
+            |lowest, highest| Preamble(*b"weft\x00\x00\x01\x00").with_versions(lowest, highest);
         assert_eq!(ours.agree(&theirs(1, 9)), Ok(1));
-        assert_eq!(ours.agree(&theirs(2, 9)), Err(PreambleError::Version { lowest: 2, highest: 9 }));
-        assert_eq!(ours.agree(&theirs(9, 1)), Err(PreambleError::Version { lowest: 9, highest: 1 }));
-        assert_eq!(ours.agree(&theirs(0, 0)), Err(PreambleError::Version { lowest: 0, highest: 0 }));
+        assert_eq!(
+            ours.agree(&theirs(2, 9)),
+            Err(PreambleError::Version {
+                lowest: 2,
+                highest: 9
+            })
+        );
+        assert_eq!(
+            ours.agree(&theirs(9, 1)),
+            Err(PreambleError::Version {
+                lowest: 9,
+                highest: 1
+            })
+        );
+        assert_eq!(
+            ours.agree(&theirs(0, 0)),
+            Err(PreambleError::Version {
+                lowest: 0,
+                highest: 0
+            })
+        );
     }
 
     impl Preamble {

@@ -29,10 +29,24 @@ impl End {
             (Link::accepted(true, now), Vec::new())
         };
         let hello = Hello::encode_ours(&config("host"), &identity);
-        Self { link, identity, secrets, hello, random, up: None, down: None, messages: Vec::new(), out }
+        Self {
+            link,
+            identity,
+            secrets,
+            hello,
+            random,
+            up: None,
+            down: None,
+            messages: Vec::new(),
+            out,
+        }
     }
 
-    fn run(&mut self, now: Instant, run: impl FnOnce(&mut Link, &mut LinkContext<'_>, &mut Vec<LinkAction>)) {
+    fn run(
+        &mut self,
+        now: Instant,
+        run: impl FnOnce(&mut Link, &mut LinkContext<'_>, &mut Vec<LinkAction>),
+    ) {
         let mut actions = Vec::new();
         let network = NetworkId::of("weft");
         let mut context = LinkContext {
@@ -50,19 +64,27 @@ impl End {
                 LinkAction::Up(hello) => self.up = Some(*hello),
                 LinkAction::Message(message) => self.messages.push(message),
                 LinkAction::Malformed => self.messages.push(Message::Unknown(0)),
-                LinkAction::Down(error) => assert_eq!(self.down.replace(error), None, "a link ends once"),
+                LinkAction::Down(error) => {
+                    assert_eq!(self.down.replace(error), None, "a link ends once")
+                }
             }
         }
     }
 
     fn take(&mut self, data: &[u8], now: Instant) {
-        self.run(now, |link, context, actions| link.receive(data, context, actions));
+        self.run(now, |link, context, actions| {
+            link.receive(data, context, actions)
+        });
     }
 }
 
 fn pair(secrets: (u8, u8)) -> (End, End, Instant) {
     let now = first_instant();
-    (End::new(1, secrets.0, true, now), End::new(2, secrets.1, false, now), now)
+    (
+        End::new(1, secrets.0, true, now),
+        End::new(2, secrets.1, false, now),
+        now,
+    )
 }
 
 /// Carries bytes between the ends in chunks of `chunk` until nothing moves.
@@ -103,13 +125,23 @@ fn the_dialler_is_not_up_before_the_acceptor_has_proved_the_secret() {
 
 #[test]
 fn the_acceptor_says_nothing_to_who_is_no_weft() {
-    for garbage in [b"GET / HTTP/1.1\r\n".as_slice(), b"\x16\x03\x01", b"we", b"weft\x01"] {
+    for garbage in [
+        b"GET / HTTP/1.1\r\n".as_slice(),
+        b"\x16\x03\x01",
+        b"we",
+        b"weft\x01",
+    ] {
         let (_, mut b, now) = pair((1, 1));
         b.take(garbage, now);
         assert!(b.out.is_empty());
         let whole = garbage.starts_with(b"we");
-        assert_eq!(b.down, (!whole).then_some(LinkError::Preamble(PreambleError::NotWeft)));
-        b.run(now + PREAMBLE_TIMEOUT, |link, context, actions| link.tick(context, actions));
+        assert_eq!(
+            b.down,
+            (!whole).then_some(LinkError::Preamble(PreambleError::NotWeft))
+        );
+        b.run(now + PREAMBLE_TIMEOUT, |link, context, actions| {
+            link.tick(context, actions)
+        });
         assert!(b.down.is_some(), "a slow one is closed");
     }
 }
@@ -121,7 +153,9 @@ fn a_handshake_that_stops_is_given_up() {
         b.take(&bytes, now);
     }
     assert_eq!(b.link.deadline(), Some(now + HANDSHAKE_TIMEOUT));
-    b.run(now + HANDSHAKE_TIMEOUT, |link, context, actions| link.tick(context, actions));
+    b.run(now + HANDSHAKE_TIMEOUT, |link, context, actions| {
+        link.tick(context, actions)
+    });
     assert_eq!(b.down, Some(LinkError::HandshakeTimeout));
     assert_eq!(b.link.deadline(), None);
 }
@@ -156,8 +190,12 @@ fn messages_pass_and_unknown_ones_do_no_harm() {
     let (mut a, mut b, now) = pair((1, 1));
     talk(&mut a, &mut b, 1000, now);
 
-    a.run(now, |link, _, actions| link.send(&Message::Unknown(0x77), actions));
-    a.run(now, |link, _, actions| link.close(ByeReason::Duplicate, actions));
+    a.run(now, |link, _, actions| {
+        link.send(&Message::Unknown(0x77), actions)
+    });
+    a.run(now, |link, _, actions| {
+        link.close(ByeReason::Duplicate, actions)
+    });
     talk(&mut a, &mut b, 1000, now);
 
     assert_eq!(b.messages, [Message::Unknown(0x77)]);
@@ -167,12 +205,19 @@ fn messages_pass_and_unknown_ones_do_no_harm() {
 
 #[test]
 fn handshake_frames_and_refusals_have_their_time() {
-    let late = [frame(FrameKind::Handshake, b"again"), frame(FrameKind::Refusal, &[2])];
+    let late = [
+        frame(FrameKind::Handshake, b"again"),
+        frame(FrameKind::Refusal, &[2]),
+    ];
     for bytes in late {
         let (mut a, mut b, now) = pair((1, 1));
         talk(&mut a, &mut b, 1000, now);
         a.take(&bytes, now);
-        assert_eq!(a.down, Some(LinkError::Frame), "a clear frame cannot end an established link with its own words");
+        assert_eq!(
+            a.down,
+            Some(LinkError::Frame),
+            "a clear frame cannot end an established link with its own words"
+        );
     }
     let (_, mut b, now) = pair((1, 1));
     b.take(Preamble::ours(true).as_bytes(), now);
@@ -184,7 +229,9 @@ fn handshake_frames_and_refusals_have_their_time() {
 fn a_replayed_record_ends_the_link() {
     let (mut a, mut b, now) = pair((1, 1));
     talk(&mut a, &mut b, 1000, now);
-    a.run(now, |link, _, actions| link.send(&Message::Ping([1; 8]), actions));
+    a.run(now, |link, _, actions| {
+        link.send(&Message::Ping([1; 8]), actions)
+    });
     let record = a.out.remove(0);
     b.take(&record, now);
     assert_eq!(b.down, None);
@@ -201,9 +248,16 @@ fn no_spoilt_handshake_comes_up() {
         let mut spoilt = false;
         while a.down.is_none() && b.down.is_none() && !(a.out.is_empty() && b.out.is_empty()) {
             for from_a in [true, false] {
-                let (from, to) = if from_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
+                let (from, to) = if from_a {
+                    (&mut a, &mut b)
+                } else {
+                    (&mut b, &mut a)
+                };
                 for mut bytes in std::mem::take(&mut from.out) {
-                    if let Some(byte) = (at as usize).checked_sub(passed).and_then(|at| bytes.get_mut(at)) {
+                    if let Some(byte) = (at as usize)
+                        .checked_sub(passed)
+                        .and_then(|at| bytes.get_mut(at))
+                    {
                         *byte ^= 0x10;
                         spoilt = true;
                     }

@@ -44,14 +44,20 @@ pub(crate) struct Admission {
 impl Admission {
     /// Whether the source may try; false after too many failures.
     pub(crate) fn admits(&self, address: SocketAddr, now: Instant) -> bool {
-        self.failures.get(&Source::of(address)).is_none_or(|failure| {
-            failure.count < FAILURES_MAX || now.duration_since(failure.window_at) >= FAILURE_WINDOW
-        })
+        self.failures
+            .get(&Source::of(address))
+            .is_none_or(|failure| {
+                failure.count < FAILURES_MAX
+                    || now.duration_since(failure.window_at) >= FAILURE_WINDOW
+            })
     }
 
     /// Counts a handshake that costs something; false if there were too many in this second.
     pub(crate) fn starts(&mut self, now: Instant) -> bool {
-        if self.second_at.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
+        if self
+            .second_at
+            .is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1))
+        {
             (self.second_at, self.started) = (Some(now), 0);
         }
         self.started = self.started.saturating_add(1);
@@ -62,12 +68,22 @@ impl Admission {
     pub(crate) fn failed(&mut self, address: SocketAddr, error: LinkError, now: Instant) {
         let source = Source::of(address);
         if !self.failures.contains_key(&source) && self.failures.len() >= FAILURE_SOURCES_MAX {
-            let oldest = self.failures.iter().min_by_key(|(_, failure)| failure.last_at).map(|(source, _)| *source);
+            let oldest = self
+                .failures
+                .iter()
+                .min_by_key(|(_, failure)| failure.last_at)
+                .map(|(source, _)| *source);
             if let Some(oldest) = oldest {
                 self.failures.remove(&oldest);
             }
         }
-        let fresh = Failure { address, error, last_at: now, window_at: now, count: 0 };
+        let fresh = Failure {
+            address,
+            error,
+            last_at: now,
+            window_at: now,
+            count: 0,
+        };
         let failure = self.failures.entry(source).or_insert(fresh);
         if now.duration_since(failure.window_at) >= FAILURE_WINDOW {
             (failure.window_at, failure.count) = (now, 0);
@@ -83,7 +99,9 @@ impl Admission {
 
     /// Failures of the last window, for status.
     pub(crate) fn recent(&self, now: Instant) -> impl Iterator<Item = &Failure> {
-        self.failures.values().filter(move |failure| now.duration_since(failure.last_at) < FAILURE_WINDOW)
+        self.failures
+            .values()
+            .filter(move |failure| now.duration_since(failure.last_at) < FAILURE_WINDOW)
     }
 }
 
@@ -121,10 +139,18 @@ mod tests {
         let (mut admission, start) = (Admission::default(), first_instant());
         for n in 0..FAILURE_SOURCES_MAX + 10 {
             let ip = std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap());
-            admission.failed((ip, 1).into(), WRONG, start + Duration::from_millis(n as u64));
+            admission.failed(
+                (ip, 1).into(),
+                WRONG,
+                start + Duration::from_millis(n as u64),
+            );
         }
         assert_eq!(admission.failures.len(), FAILURE_SOURCES_MAX);
-        assert!(!admission.failures.contains_key(&Source::of("0.0.0.9:1".parse().unwrap())));
+        assert!(
+            !admission
+                .failures
+                .contains_key(&Source::of("0.0.0.9:1".parse().unwrap()))
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use weft_engine::command::Command;
 
 use crate::config::{
-    HANDSHAKE_TIMEOUT, LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX, PENDING_INBOUND_PER_SOURCE_MAX,
+    HANDSHAKE_TIMEOUT, LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX,
+    PENDING_INBOUND_PER_SOURCE_MAX,
 };
 use crate::link::handshake::Hello;
 use crate::link::message::{ByeReason, Message, Refusal};
@@ -31,7 +32,13 @@ use crate::peer::PeerId;
 use crate::session::{Session, SessionPeer};
 
 impl Node {
-    pub(super) fn link_opened(&mut self, id: LinkId, dial: Option<DialId>, remote: SocketAddr, now: Instant) {
+    pub(super) fn link_opened(
+        &mut self,
+        id: LinkId,
+        dial: Option<DialId>,
+        remote: SocketAddr,
+        now: Instant,
+    ) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let closed = self.secrets.is_closed();
         let link = if let Some(dial) = dial {
@@ -41,7 +48,10 @@ impl Node {
                 return;
             };
             let (link, first) = Link::dialled(self.secrets.offered(attempt).clone(), closed, now);
-            self.outputs.push_back(Output::Send { link: id, data: first.into() });
+            self.outputs.push_back(Output::Send {
+                link: id,
+                data: first.into(),
+            });
             link
         } else {
             self.counters.links_accepted += 1;
@@ -53,7 +63,15 @@ impl Node {
             Link::accepted(closed, now)
         };
         self.wake(link.deadline());
-        self.links.insert(id, LinkEntry { link, remote, peer: None, suspect: false });
+        self.links.insert(
+            id,
+            LinkEntry {
+                link,
+                remote,
+                peer: None,
+                suspect: false,
+            },
+        );
     }
 
     /// Whether one more connection may wait for its handshake; the oldest that has said nothing gives way.
@@ -67,14 +85,21 @@ impl Node {
         if self.links.values().filter(|entry| pending(entry)).count() < PENDING_INBOUND_MAX {
             return true;
         }
-        let silent = |(_, entry): &(&LinkId, &LinkEntry)| pending(entry) && entry.link.awaits_preamble();
-        let Some(oldest) = self.links.iter().find(silent).map(|(id, _)| *id) else { return false };
-        self.with_link(oldest, now, |link, _, actions| link.refuse(Refusal::Busy, actions));
+        let silent =
+            |(_, entry): &(&LinkId, &LinkEntry)| pending(entry) && entry.link.awaits_preamble();
+        let Some(oldest) = self.links.iter().find(silent).map(|(id, _)| *id) else {
+            return false;
+        };
+        self.with_link(oldest, now, |link, _, actions| {
+            link.refuse(Refusal::Busy, actions)
+        });
         true
     }
 
     pub(super) fn link_data(&mut self, id: LinkId, data: &Bytes, now: Instant) {
-        let Some(entry) = self.links.get(&id) else { return };
+        let Some(entry) = self.links.get(&id) else {
+            return;
+        };
         let awaits_first = entry.link.awaits_first();
         let refusal = if awaits_first && !self.admission.admits(entry.remote, now) {
             Some(Refusal::TooManyFailures)
@@ -98,7 +123,9 @@ impl Node {
         run: impl FnOnce(&mut Link, &mut LinkContext<'_>, &mut Vec<LinkAction>),
     ) {
         let mut actions = Vec::new();
-        let Some(entry) = self.links.get_mut(&id) else { return };
+        let Some(entry) = self.links.get_mut(&id) else {
+            return;
+        };
         let mut context = LinkContext {
             identity: &self.identity,
             network: &self.config.network_id,
@@ -110,7 +137,10 @@ impl Node {
         run(&mut entry.link, &mut context, &mut actions);
         for action in actions {
             match action {
-                LinkAction::Send(data) => self.outputs.push_back(Output::Send { link: id, data: data.into() }),
+                LinkAction::Send(data) => self.outputs.push_back(Output::Send {
+                    link: id,
+                    data: data.into(),
+                }),
                 LinkAction::Up(hello) => self.link_up(id, *hello, now),
                 LinkAction::Message(message) => self.link_message(id, &message, now),
                 LinkAction::Malformed => self.counters.messages_malformed += 1,
@@ -123,7 +153,9 @@ impl Node {
         if let Some(entry) = self.links.get(&id) {
             let (deadline, suspect_at) = (entry.link.deadline(), entry.link.suspect_at());
             self.wake(deadline);
-            self.wake(suspect_at.filter(|_| !self.links.get(&id).is_some_and(|entry| entry.suspect)));
+            self.wake(
+                suspect_at.filter(|_| !self.links.get(&id).is_some_and(|entry| entry.suspect)),
+            );
         }
     }
 
@@ -135,7 +167,9 @@ impl Node {
         let peer = self.links.get(&id).and_then(|entry| entry.peer);
         match (message, peer) {
             (Message::Session(message), Some(peer)) => {
-                self.with_session(peer, now, |session, context| session.receive(message, context));
+                self.with_session(peer, now, |session, context| {
+                    session.receive(message, context)
+                });
             }
             _ => self.counters.messages_unknown += 1,
         }
@@ -143,7 +177,9 @@ impl Node {
 
     /// A peer has proved who it is.
     fn link_up(&mut self, id: LinkId, hello: Hello, now: Instant) {
-        let Some(entry) = self.links.get(&id) else { return };
+        let Some(entry) = self.links.get(&id) else {
+            return;
+        };
         let address = entry.remote;
         if !entry.link.is_outbound() {
             self.admission.succeeded(address);
@@ -152,7 +188,10 @@ impl Node {
             return self.close_link(id, reason, now);
         }
         let peer_id = hello.peer_id;
-        let known = self.peers.find(peer_id).is_some_and(|peer| peer.hello.boot_id == hello.boot_id);
+        let known = self
+            .peers
+            .find(peer_id)
+            .is_some_and(|peer| peer.hello.boot_id == hello.boot_id);
         if !known && !self.take_in(hello, now) {
             return self.close_link(id, ByeReason::PeersMax, now);
         }
@@ -162,15 +201,27 @@ impl Node {
         self.dialer.connected(id, peer_id, now);
         self.choose_link(peer_id, id, now);
         self.update_candidates(peer_id, id);
-        self.with_session(peer_id, now, |session, context| session.link_up(context.now));
+        self.with_session(peer_id, now, |session, context| {
+            session.link_up(context.now)
+        });
     }
 
     /// Whether the peer at the other end may stay.
-    fn judge(&mut self, id: LinkId, hello: &Hello, address: SocketAddr, now: Instant) -> Result<(), ByeReason> {
+    fn judge(
+        &mut self,
+        id: LinkId,
+        hello: &Hello,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Result<(), ByeReason> {
         let peer_id = hello.peer_id;
         if peer_id == self.identity.peer_id() {
             if hello.boot_id != self.config.boot_id {
-                self.notice(Notice::ClonedIdentity { peer_id, address, ours: true });
+                self.notice(Notice::ClonedIdentity {
+                    peer_id,
+                    address,
+                    ours: true,
+                });
                 return Err(ByeReason::ClonedIdentity);
             }
             if self.dialer.is_ourself(id) {
@@ -186,7 +237,11 @@ impl Node {
             && hello.incarnation <= peer.hello.incarnation
             && self.is_alive(peer, now)
         {
-            self.notice(Notice::ClonedIdentity { peer_id, address, ours: false });
+            self.notice(Notice::ClonedIdentity {
+                peer_id,
+                address,
+                ours: false,
+            });
             return Err(ByeReason::ClonedIdentity);
         }
         Ok(())
@@ -194,7 +249,7 @@ impl Node {
 
     fn is_alive(&self, peer: &Peer, now: Instant) -> bool {
         let link = peer.link.and_then(|id| self.links.get(&id));
-        peer.path.is_some() || link.is_some_and(|entry| !entry.link.is_suspect(now))
+        peer.is_data_up() || link.is_some_and(|entry| !entry.link.is_suspect(now))
     }
 
     /// Makes a place for a new peer, or for a new process of a known one; false if there is none.
@@ -203,19 +258,36 @@ impl Node {
         if let Some(peer) = self.peers.find_mut(peer_id) {
             let (boot_id, name) = (hello.boot_id, hello.name);
             let old_link = peer.link.take();
-            (peer.hello, peer.path) = (hello, None);
-            self.with_session(peer_id, now, |session, context| session.restarted(boot_id, context));
+            peer.hello = hello;
+            self.with_session(peer_id, now, |session, context| {
+                session.restarted(boot_id, context)
+            });
             self.notice(Notice::PeerRestarted { name });
             if let Some(old) = old_link {
                 self.close_link(old, ByeReason::Duplicate, now);
             }
             return true;
         }
-        let Some(slot) = self.peers.take_slot() else { return false };
-        let session_peer = SessionPeer { slot, peer_id, exchange: hello.keys.exchange, boot_id: hello.boot_id };
+        let Some(slot) = self.peers.take_slot() else {
+            return false;
+        };
+        let session_peer = SessionPeer {
+            slot,
+            peer_id,
+            exchange: hello.keys.exchange,
+            boot_id: hello.boot_id,
+        };
         let session = Session::new(self.identity.peer_id(), session_peer, now);
-        let peer =
-            Peer { slot, hello, link: None, session, path: None, candidates: Vec::new(), gone_since: Some(now), handover_until: None };
+        let peer = Peer {
+            slot,
+            hello,
+            link: None,
+            session,
+            path: None,
+            candidates: Vec::new(),
+            gone_since: Some(now),
+            handover_until: None,
+        };
         self.peers.insert(peer_id, peer);
         self.engine(Command::AddPeer { slot });
         let fib = self.peers.fib_command();
@@ -225,19 +297,30 @@ impl Node {
 
     /// Decides between the link in use and a new one, and closes the other.
     fn choose_link(&mut self, peer_id: PeerId, new: LinkId, now: Instant) {
-        let old = self.peers.find(peer_id).and_then(|peer| peer.link).filter(|old| *old != new);
+        let old = self
+            .peers
+            .find(peer_id)
+            .and_then(|peer| peer.link)
+            .filter(|old| *old != new);
         let (stays, goes) = match old {
             Some(old) if !self.prefers_new(peer_id, old, new) => (old, Some(new)),
             other => (new, other),
         };
-        let Some(peer) = self.peers.find_mut(peer_id) else { return };
+        let Some(peer) = self.peers.find_mut(peer_id) else {
+            return;
+        };
         peer.link = Some(stays);
         let handed_over = peer.handover_until.take().is_some();
         if peer.gone_since.take().is_some() && !handed_over {
             let (name, nickname) = (peer.hello.name, peer.hello.nickname.clone());
             if let Some(entry) = self.links.get(&stays) {
                 let (address, outbound) = (entry.remote, entry.link.is_outbound());
-                self.notice(Notice::LinkUp { name, nickname, address, outbound });
+                self.notice(Notice::LinkUp {
+                    name,
+                    nickname,
+                    address,
+                    outbound,
+                });
             }
         }
         if let Some(goes) = goes {
@@ -247,20 +330,31 @@ impl Node {
     }
 
     fn prefers_new(&self, peer_id: PeerId, old: LinkId, new: LinkId) -> bool {
-        let (Some(old), Some(new)) = (self.links.get(&old), self.links.get(&new)) else { return true };
-        let (Some(old_at), Some(new_at)) = (old.link.up_at(), new.link.up_at()) else { return true };
+        let (Some(old), Some(new)) = (self.links.get(&old), self.links.get(&new)) else {
+            return true;
+        };
+        let (Some(old_at), Some(new_at)) = (old.link.up_at(), new.link.up_at()) else {
+            return true;
+        };
         if new_at.duration_since(old_at) >= LINK_SIMULTANEOUS {
             return true;
         }
         let we_are_smaller = self.identity.peer_id() < peer_id;
         // False sorts first: dialled by the smaller PeerId.
-        let rank = |entry: &LinkEntry| (entry.link.is_outbound() != we_are_smaller, entry.link.hash());
+        let rank = |entry: &LinkEntry| {
+            (
+                entry.link.is_outbound() != we_are_smaller,
+                entry.link.hash(),
+            )
+        };
         rank(new) < rank(old)
     }
 
     /// Tells the engine where the peer may be found, from where its link goes.
     fn update_candidates(&mut self, peer_id: PeerId, id: LinkId) {
-        let (Some(entry), Some(peer)) = (self.links.get(&id), self.peers.find_mut(peer_id)) else { return };
+        let (Some(entry), Some(peer)) = (self.links.get(&id), self.peers.find_mut(peer_id)) else {
+            return;
+        };
         let mut fresh = vec![SocketAddr::new(entry.remote.ip(), peer.hello.udp_port)];
         if entry.link.is_outbound() {
             // A forwarded port is likely forwarded for UDP too.
@@ -282,13 +376,27 @@ impl Node {
     }
 
     fn link_down(&mut self, id: LinkId, error: LinkError, now: Instant) {
-        let Some(entry) = self.links.remove(&id) else { return };
-        let Some(peer_id) = entry.peer else { return self.handshake_failed(id, &entry, error, now) };
+        let Some(entry) = self.links.remove(&id) else {
+            return;
+        };
+        let Some(peer_id) = entry.peer else {
+            return self.handshake_failed(id, &entry, error, now);
+        };
         if matches!(error, LinkError::ByPeer(ByeReason::ClonedIdentity)) {
             let ours = self.identity.peer_id();
-            self.notice(Notice::ClonedIdentity { peer_id: ours, address: entry.remote, ours: true });
+            self.notice(Notice::ClonedIdentity {
+                peer_id: ours,
+                address: entry.remote,
+                ours: true,
+            });
         }
-        let Some(peer) = self.peers.find_mut(peer_id).filter(|peer| peer.link == Some(id)) else { return };
+        let Some(peer) = self
+            .peers
+            .find_mut(peer_id)
+            .filter(|peer| peer.link == Some(id))
+        else {
+            return;
+        };
         peer.link = None;
         peer.gone_since = Some(now);
         if error == LinkError::ByPeer(ByeReason::Duplicate) {
@@ -304,11 +412,18 @@ impl Node {
 
     /// The peer has no link any more.
     fn link_lost(&mut self, peer_id: PeerId, error: LinkError, now: Instant) {
-        let Some(peer) = self.peers.find_mut(peer_id) else { return };
+        let Some(peer) = self.peers.find_mut(peer_id) else {
+            return;
+        };
         peer.handover_until = None;
         let (name, nickname) = (peer.hello.name, peer.hello.nickname.clone());
-        self.notice(Notice::LinkDown { name, nickname, reason: error.to_string() });
-        self.dialer.disconnected(peer_id, Some(error), &mut self.random, now);
+        self.notice(Notice::LinkDown {
+            name,
+            nickname,
+            reason: error.to_string(),
+        });
+        self.dialer
+            .disconnected(peer_id, Some(error), &mut self.random, now);
         self.wake(self.dialer.deadline());
         self.wake(Some(now + PEER_FORGOTTEN_AFTER));
     }
@@ -316,7 +431,13 @@ impl Node {
     /// Links that a peer closed for another one that never came.
     pub(super) fn end_handovers(&mut self, now: Instant) {
         for peer_id in self.peers.ids() {
-            let Some(until) = self.peers.find(peer_id).and_then(|peer| peer.handover_until) else { continue };
+            let Some(until) = self
+                .peers
+                .find(peer_id)
+                .and_then(|peer| peer.handover_until)
+            else {
+                continue;
+            };
             if until <= now {
                 self.link_lost(peer_id, LinkError::Ended, now);
             } else {
@@ -330,13 +451,18 @@ impl Node {
         self.counters.handshakes_failed += 1;
         if outbound {
             let secrets = self.secrets.keys().len();
-            self.dialer.handshake_failed(id, error, secrets, &mut self.random, now);
+            self.dialer
+                .handshake_failed(id, error, secrets, &mut self.random, now);
             self.wake(self.dialer.deadline());
         } else if error.counts_against_source() {
             self.admission.failed(entry.remote, error, now);
         }
         if !error.is_quiet() {
-            self.notice(Notice::LinkFailed { address: entry.remote, outbound, reason: error.to_string() });
+            self.notice(Notice::LinkFailed {
+                address: entry.remote,
+                outbound,
+                reason: error.to_string(),
+            });
         }
     }
 

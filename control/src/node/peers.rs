@@ -46,8 +46,16 @@ impl Peer {
         changed
     }
 
+    /// Whether frames can reach the peer: the engine's word on the path counts only while there is a session.
+    pub(crate) fn is_data_up(&self) -> bool {
+        self.path.is_some() && self.session.suite().is_some()
+    }
+
     pub(crate) fn candidates_command(&self) -> Command {
-        Command::SetCandidates { slot: self.slot, addresses: self.candidates.as_slice().into() }
+        Command::SetCandidates {
+            slot: self.slot,
+            addresses: self.candidates.as_slice().into(),
+        }
     }
 }
 
@@ -63,7 +71,13 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new() -> Self {
-        Self { by_id: BTreeMap::new(), by_slot: BTreeMap::new(), free: BTreeSet::new(), next: 0, generation: 0 }
+        Self {
+            by_id: BTreeMap::new(),
+            by_slot: BTreeMap::new(),
+            free: BTreeSet::new(),
+            next: 0,
+            generation: 0,
+        }
     }
 
     pub(crate) fn find(&self, id: PeerId) -> Option<&Peer> {
@@ -88,7 +102,9 @@ impl Peers {
 
     /// Another peer whose label is the same; it cannot be told apart in RELAY headers.
     pub(crate) fn with_label_of(&self, id: PeerId) -> bool {
-        self.by_id.keys().any(|other| *other != id && other.label() == id.label())
+        self.by_id
+            .keys()
+            .any(|other| *other != id && other.label() == id.label())
     }
 
     /// A slot for a new peer; `None` if all are taken.
@@ -117,7 +133,11 @@ impl Peers {
         self.generation += 1;
         Command::SetFib(Arc::new(Fib {
             generation: self.generation,
-            routes: self.by_slot.keys().map(|slot| (*slot, NextHop::Direct)).collect(),
+            routes: self
+                .by_slot
+                .keys()
+                .map(|slot| (*slot, NextHop::Direct))
+                .collect(),
             flood: self.by_slot.keys().copied().collect(),
         }))
     }

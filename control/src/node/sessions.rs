@@ -23,7 +23,9 @@ impl Node {
         run: impl FnOnce(&mut Session, &mut SessionContext<'_>),
     ) {
         let mut actions = Vec::new();
-        let Some(peer) = self.peers.find_mut(peer_id) else { return };
+        let Some(peer) = self.peers.find_mut(peer_id) else {
+            return;
+        };
         let mut context = SessionContext {
             identity: &self.identity,
             network: &self.config.network_id,
@@ -46,11 +48,16 @@ impl Node {
             match action {
                 SessionAction::Send { message, repeated } => {
                     // A session that is not there cannot carry; a link that may be dead is not trusted alone.
-                    let carrier = has_session.then_some(slot).filter(|_| repeated || link.is_none());
+                    let carrier = has_session
+                        .then_some(slot)
+                        .filter(|_| repeated || link.is_none());
                     self.send_session_message(link, carrier, message, now);
                 }
                 SessionAction::Engine(command) => self.engine(command),
-                SessionAction::Up(suite) => self.notice(Notice::SessionUp { name, cipher: suite_name(suite) }),
+                SessionAction::Up(suite) => self.notice(Notice::SessionUp {
+                    name,
+                    cipher: suite_name(suite),
+                }),
                 SessionAction::Down => self.notice(Notice::SessionDown { name }),
                 SessionAction::Ignored => self.counters.session_messages_ignored += 1,
             }
@@ -67,8 +74,14 @@ impl Node {
         let message = Message::Session(message);
         if let Some(slot) = carrier {
             let bytes = message.encode();
-            debug_assert!(bytes.len() <= MESSAGE_LEN_MAX, "a session message fits into a datagram");
-            self.engine(Command::SendMessage { slot, message: bytes.into() });
+            debug_assert!(
+                bytes.len() <= MESSAGE_LEN_MAX,
+                "a session message fits into a datagram"
+            );
+            self.engine(Command::SendMessage {
+                slot,
+                message: bytes.into(),
+            });
         }
         if let Some(link) = link {
             self.with_link(link, now, |link, _, actions| link.send(&message, actions));
@@ -78,13 +91,19 @@ impl Node {
     pub(super) fn engine_event(&mut self, event: Event, now: Instant) {
         match event {
             Event::SessionInstalled { slot, local_index } => {
-                self.with_slot(slot, now, |session, context| session.installed(local_index, context));
+                self.with_slot(slot, now, |session, context| {
+                    session.installed(local_index, context)
+                });
             }
             Event::SessionConfirmed { slot, local_index } => {
-                self.with_slot(slot, now, |session, context| session.confirmed(local_index, context));
+                self.with_slot(slot, now, |session, context| {
+                    session.confirmed(local_index, context)
+                });
             }
             Event::RekeyDue { slot, local_index } => {
-                self.with_slot(slot, now, |session, context| session.rekey_due(local_index, context.now));
+                self.with_slot(slot, now, |session, context| {
+                    session.rekey_due(local_index, context.now)
+                });
             }
             Event::SessionWanted { slot } => {
                 self.with_slot(slot, now, |session, context| session.wanted(context.now));
@@ -121,10 +140,14 @@ impl Node {
 
     /// The path came or went: find out what that means for the link, and dial if there is none.
     fn path_changed(&mut self, slot: PeerSlot, now: Instant) {
-        let Some(peer_id) = self.peers.at(slot) else { return };
+        let Some(peer_id) = self.peers.at(slot) else {
+            return;
+        };
         match self.peers.find(peer_id).and_then(|peer| peer.link) {
             Some(link) => {
-                self.with_link(link, now, |link, context, actions| link.ping(context, actions));
+                self.with_link(link, now, |link, context, actions| {
+                    link.ping(context, actions)
+                });
             }
             None => {
                 self.dialer.hurry(peer_id, now);
@@ -137,7 +160,9 @@ impl Node {
     fn carried_message(&mut self, slot: PeerSlot, message: &Bytes, now: Instant) {
         match Message::decode(message) {
             Ok(Message::Session(message)) => {
-                self.with_slot(slot, now, |session, context| session.receive(&message, context));
+                self.with_slot(slot, now, |session, context| {
+                    session.receive(&message, context)
+                });
             }
             Ok(_) => self.counters.messages_unknown += 1,
             Err(_) => self.counters.messages_malformed += 1,

@@ -22,7 +22,11 @@ impl Node {
     pub fn status(&self, engine: EngineStatus, now: Instant) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            name: self.config.name.unwrap_or_else(|| self.identity.peer_id().name()).to_string(),
+            name: self
+                .config
+                .name
+                .unwrap_or_else(|| self.identity.peer_id().name())
+                .to_string(),
             nickname: self.config.nickname.to_string(),
             peer_id: self.identity.peer_id().to_string(),
             network: self.config.network.clone(),
@@ -31,7 +35,12 @@ impl Node {
             discovery: self.config.discovery,
             mtu: self.config.mtu,
             uptime_s: now.duration_since(self.started_at).as_secs(),
-            targets: self.dialer.targets().iter().map(|target| show_target(target, now)).collect(),
+            targets: self
+                .dialer
+                .targets()
+                .iter()
+                .map(|target| show_target(target, now))
+                .collect(),
             connections: self.connections(now),
             engine,
         }
@@ -48,7 +57,10 @@ impl Node {
             ("handshakes_failed", counters.handshakes_failed),
             ("messages_malformed", counters.messages_malformed),
             ("messages_unknown", counters.messages_unknown),
-            ("session_messages_ignored", counters.session_messages_ignored),
+            (
+                "session_messages_ignored",
+                counters.session_messages_ignored,
+            ),
         ]
         .into_iter()
         .map(|(name, count)| (name.to_owned(), count))
@@ -62,26 +74,51 @@ impl Node {
             return self.peers.find(id).map(|peer| peer.slot);
         }
         let name = text.parse().ok();
-        let matches = |peer: &Peer| Some(peer.hello.name) == name || peer.hello.nickname.as_str() == text;
-        let mut found = self.peers.all().filter(|(_, peer)| matches(peer)).map(|(_, peer)| peer.slot);
+        let matches =
+            |peer: &Peer| Some(peer.hello.name) == name || peer.hello.nickname.as_str() == text;
+        let mut found = self
+            .peers
+            .all()
+            .filter(|(_, peer)| matches(peer))
+            .map(|(_, peer)| peer.slot);
         let first = found.next();
         if found.next().is_some() { None } else { first }
     }
 
     fn connections(&self, now: Instant) -> Vec<Connection> {
-        let links = self.links.iter().map(|(id, entry)| self.show_link(*id, entry));
-        let lost = self.peers.all().filter(|(_, peer)| peer.link.is_none() && peer.path.is_some());
-        let targets = self.dialer.targets().iter().filter_map(|target| show_attempt(target, now));
+        let links = self
+            .links
+            .iter()
+            .map(|(id, entry)| self.show_link(*id, entry));
+        let lost = self
+            .peers
+            .all()
+            .filter(|(_, peer)| peer.link.is_none() && peer.is_data_up());
+        let targets = self
+            .dialer
+            .targets()
+            .iter()
+            .filter_map(|target| show_attempt(target, now));
         let refused = self.admission.recent(now).map(|failure| Connection {
             detail: failure.error.to_string(),
             ..blank(false, failure.address.to_string(), "failed")
         });
-        links.chain(lost.map(|(_, peer)| show_unlinked(peer))).chain(targets).chain(refused).collect()
+        links
+            .chain(lost.map(|(_, peer)| show_unlinked(peer)))
+            .chain(targets)
+            .chain(refused)
+            .collect()
     }
 
     fn show_link(&self, id: LinkId, entry: &LinkEntry) -> Connection {
-        let line = blank(entry.link.is_outbound(), entry.remote.to_string(), "connecting");
-        let Some(peer) = entry.peer.and_then(|peer| self.peers.find(peer)) else { return line };
+        let line = blank(
+            entry.link.is_outbound(),
+            entry.remote.to_string(),
+            "connecting",
+        );
+        let Some(peer) = entry.peer.and_then(|peer| self.peers.find(peer)) else {
+            return line;
+        };
         let detail = if peer.link != Some(id) {
             "being replaced".to_owned()
         } else if entry.suspect {
@@ -91,13 +128,17 @@ impl Node {
         } else {
             String::new()
         };
-        let up = peer.path.is_some() && peer.session.suite().is_some();
-        Connection { detail, state: state_of(up).to_owned(), ..with_peer(line, peer) }
+        let state = if peer.is_data_up() {
+            "established"
+        } else {
+            "pending"
+        };
+        Connection {
+            detail,
+            state: state.to_owned(),
+            ..with_peer(line, peer)
+        }
     }
-}
-
-fn state_of(up: bool) -> &'static str {
-    if up { "established" } else { "pending" }
 }
 
 fn blank(outbound: bool, address: String, state: &str) -> Connection {
@@ -120,14 +161,20 @@ fn with_peer(line: Connection, peer: &Peer) -> Connection {
         name: peer.hello.name.to_string(),
         nickname: peer.hello.nickname.to_string(),
         peer_id: peer.hello.peer_id.to_string(),
-        cipher: peer.session.suite().map(|suite| suite_name(suite).to_owned()),
-        path: peer.path.map(|path| PathReport {
-            address: path.address.to_string(),
-            kind: "direct".to_owned(),
-            rtt_ms: path.rtt.as_secs_f64() * 1000.0,
-            mtu: path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD),
-            loss: f64::from(path.loss),
-        }),
+        cipher: peer
+            .session
+            .suite()
+            .map(|suite| suite_name(suite).to_owned()),
+        path: peer
+            .path
+            .filter(|_| peer.is_data_up())
+            .map(|path| PathReport {
+                address: path.address.to_string(),
+                kind: "direct".to_owned(),
+                rtt_ms: path.rtt.as_secs_f64() * 1000.0,
+                mtu: path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD),
+                loss: f64::from(path.loss),
+            }),
         rekeys: peer.session.rekeys(),
         ..line
     }
@@ -135,9 +182,15 @@ fn with_peer(line: Connection, peer: &Peer) -> Connection {
 
 /// A peer whose link is gone while its data goes on.
 fn show_unlinked(peer: &Peer) -> Connection {
-    let address = peer.path.map(|path| path.address.to_string()).unwrap_or_default();
-    let line = blank(true, address, state_of(peer.session.suite().is_some()));
-    Connection { detail: "control link lost, data goes on".to_owned(), ..with_peer(line, peer) }
+    let address = peer
+        .path
+        .map(|path| path.address.to_string())
+        .unwrap_or_default();
+    let line = blank(true, address, "established");
+    Connection {
+        detail: "control link lost, data goes on".to_owned(),
+        ..with_peer(line, peer)
+    }
 }
 
 /// A target that is waited for or being dialled; links have lines of their own.
@@ -147,9 +200,14 @@ fn show_attempt(target: &Target, now: Instant) -> Option<Connection> {
         (TargetPhase::Waiting { .. }, None) => "waiting",
         (TargetPhase::Dialing { .. }, Some(_)) => "retrying",
         (TargetPhase::Dialing { .. }, None) => "connecting",
-        (TargetPhase::Handshaking { .. } | TargetPhase::Connected | TargetPhase::OurOwn, _) => return None,
+        (TargetPhase::Handshaking { .. } | TargetPhase::Connected | TargetPhase::OurOwn, _) => {
+            return None;
+        }
     };
-    Some(Connection { detail: detail_of(target, now), ..blank(true, target.address.to_string(), state) })
+    Some(Connection {
+        detail: detail_of(target, now),
+        ..blank(true, target.address.to_string(), state)
+    })
 }
 
 fn show_target(target: &Target, now: Instant) -> ApiTarget {
@@ -160,20 +218,29 @@ fn show_target(target: &Target, now: Instant) -> ApiTarget {
         TargetPhase::Connected => "connected",
         TargetPhase::OurOwn => "self",
     };
-    ApiTarget { address: target.text.clone(), state: state.to_owned(), detail: detail_of(target, now) }
+    ApiTarget {
+        address: target.text.clone(),
+        state: state.to_owned(),
+        detail: detail_of(target, now),
+    }
 }
 
 fn detail_of(target: &Target, now: Instant) -> String {
     let failure = target.failure.map(|failure| failure.to_string());
     let retry = match target.phase {
-        TargetPhase::Waiting { until } if failure.is_some() => {
-            Some(format!("retry in {:.1} s", until.saturating_duration_since(now).as_secs_f64()))
-        }
+        TargetPhase::Waiting { until } if failure.is_some() => Some(format!(
+            "retry in {:.1} s",
+            until.saturating_duration_since(now).as_secs_f64()
+        )),
         TargetPhase::OurOwn => Some("this host itself, retry: never".to_owned()),
         TargetPhase::Waiting { .. }
         | TargetPhase::Dialing { .. }
         | TargetPhase::Handshaking { .. }
         | TargetPhase::Connected => None,
     };
-    failure.into_iter().chain(retry).collect::<Vec<_>>().join(", ")
+    failure
+        .into_iter()
+        .chain(retry)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

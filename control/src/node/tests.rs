@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use weft_engine::session::CipherSuite;
 
-use crate::config::{BACKOFF_YOUNG_MAX, CipherCost, EPOCH_LIFE_MAX, PEER_FORGOTTEN_AFTER, RekeyConfig};
+use crate::config::{
+    BACKOFF_YOUNG_MAX, CipherCost, EPOCH_LIFE_MAX, PEER_FORGOTTEN_AFTER, RekeyConfig,
+};
 use crate::node::exchange::{Input, LinkId};
 use crate::node::notice::Notice;
 use crate::random::Randomness;
@@ -22,12 +24,19 @@ fn pair(seed: u64) -> Sim {
 }
 
 fn run_until_connected(sim: &mut Sim, limit: Duration) -> Duration {
-    sim.run_until(limit, "both established", |sim| sim.established(0, "b") && sim.established(1, "a"))
+    sim.run_until(limit, "both established", |sim| {
+        sim.established(0, "b") && sim.established(1, "a")
+    })
 }
 
 fn detail_of(sim: &Sim, host: HostId) -> String {
     let status = sim.status(host).unwrap();
-    status.connections.iter().map(|line| format!("{} {}", line.state, line.detail)).collect::<Vec<_>>().join("; ")
+    status
+        .connections
+        .iter()
+        .map(|line| format!("{} {}", line.state, line.detail))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[test]
@@ -54,35 +63,74 @@ fn a_mesh_of_named_hosts_comes_up() {
     let mut sim = Sim::new(5);
     let names = ["a", "b", "c", "d", "e"];
     for name in names {
-        sim.add(HostSpec::new(name).dialling(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"]));
+        sim.add(HostSpec::new(name).dialling(&[
+            "192.0.2.1",
+            "192.0.2.2",
+            "192.0.2.3",
+            "192.0.2.4",
+            "192.0.2.5",
+        ]));
     }
 
     sim.run_until(3 * SECOND, "everybody with everybody", |sim| {
-        (0..5).all(|host| names.iter().enumerate().all(|(n, name)| n == host || sim.established(host, name)))
+        (0..5).all(|host| {
+            names
+                .iter()
+                .enumerate()
+                .all(|(n, name)| n == host || sim.established(host, name))
+        })
     });
     sim.run_for(30 * SECOND);
 
     for host in 0..5 {
         let status = sim.status(host).unwrap();
-        assert_eq!(status.connections.len(), 4, "one link for each peer: {:?}", status.connections);
+        assert_eq!(
+            status.connections.len(),
+            4,
+            "one link for each peer: {:?}",
+            status.connections
+        );
         assert_eq!(status.targets[host].state, "self");
-        assert_eq!(status.targets.iter().filter(|target| target.state == "connected").count(), 4);
+        assert_eq!(
+            status
+                .targets
+                .iter()
+                .filter(|target| target.state == "connected")
+                .count(),
+            4
+        );
     }
 }
 
 #[test]
 fn a_wrong_password_is_said_on_both_sides_and_leaves_nothing() {
     let mut sim = Sim::new(1);
-    sim.add(HostSpec::new("a").dialling(&["192.0.2.2"]).with_secrets(tokens(&[1])));
+    sim.add(
+        HostSpec::new("a")
+            .dialling(&["192.0.2.2"])
+            .with_secrets(tokens(&[1])),
+    );
     sim.add(HostSpec::new("b").with_secrets(tokens(&[2])));
 
     sim.run_for(SECOND);
 
-    assert!(detail_of(&sim, 0).contains("refused (unverified): wrong password"), "{}", detail_of(&sim, 0));
-    assert!(detail_of(&sim, 1).contains("peer has the wrong password"), "{}", detail_of(&sim, 1));
+    assert!(
+        detail_of(&sim, 0).contains("refused (unverified): wrong password"),
+        "{}",
+        detail_of(&sim, 0)
+    );
+    assert!(
+        detail_of(&sim, 1).contains("peer has the wrong password"),
+        "{}",
+        detail_of(&sim, 1)
+    );
     assert_eq!(sim.status(0).unwrap().targets[0].state, "refused");
     sim.run_for(600 * SECOND);
-    assert!(sim.hosts.iter().all(|host| host.notices.iter().all(|notice| matches!(notice, Notice::LinkFailed { .. }))));
+    assert!(sim.hosts.iter().all(|host| {
+        host.notices
+            .iter()
+            .all(|notice| matches!(notice, Notice::LinkFailed { .. }))
+    }));
     let tries = sim.counters(1)["handshakes_failed"];
     assert!((20..=50).contains(&tries), "{tries} tries in ten minutes");
 }
@@ -95,20 +143,39 @@ fn open_and_closed_hosts_refuse_each_other_with_the_reason() {
 
     sim.run_for(SECOND);
 
-    assert!(detail_of(&sim, 0).contains("requires a password, and we have none"), "{}", detail_of(&sim, 0));
-    assert!(detail_of(&sim, 1).contains("has no password, and we require one"), "{}", detail_of(&sim, 1));
+    assert!(
+        detail_of(&sim, 0).contains("requires a password, and we have none"),
+        "{}",
+        detail_of(&sim, 0)
+    );
+    assert!(
+        detail_of(&sim, 1).contains("has no password, and we require one"),
+        "{}",
+        detail_of(&sim, 1)
+    );
 }
 
 #[test]
 fn another_network_is_refused_with_the_reason() {
     let mut sim = Sim::new(1);
     sim.add(HostSpec::new("a").dialling(&["192.0.2.2"]));
-    sim.add(HostSpec { network: "other", ..HostSpec::new("b") });
+    sim.add(HostSpec {
+        network: "other",
+        ..HostSpec::new("b")
+    });
 
     sim.run_for(SECOND);
 
-    assert!(detail_of(&sim, 0).contains("another --network"), "{}", detail_of(&sim, 0));
-    assert!(detail_of(&sim, 1).contains("another --network"), "{}", detail_of(&sim, 1));
+    assert!(
+        detail_of(&sim, 0).contains("another --network"),
+        "{}",
+        detail_of(&sim, 0)
+    );
+    assert!(
+        detail_of(&sim, 1).contains("another --network"),
+        "{}",
+        detail_of(&sim, 1)
+    );
 }
 
 /// Both dial at the same moment, with many seeds: one link stays, quietly, and no session is lost for it.
@@ -123,10 +190,25 @@ fn simultaneous_dials_leave_one_link() {
         sim.run_for(30 * SECOND);
 
         for (host, other) in [(0, "b"), (1, "a")] {
-            assert_eq!(sim.links_to(host, other), 1, "seed {seed}: {:#?}", sim.status(host).map(|s| (s.connections, s.targets)));
+            assert_eq!(
+                sim.links_to(host, other),
+                1,
+                "seed {seed}: {:#?}",
+                sim.status(host).map(|s| (s.connections, s.targets))
+            );
             let up = |notice: &&Notice| matches!(notice, Notice::LinkUp { .. });
-            assert_eq!(sim.hosts[host].notices.iter().filter(up).count(), 1, "seed {seed}");
-            assert!(!sim.hosts[host].notices.iter().any(|n| matches!(n, Notice::LinkDown { .. })), "seed {seed}");
+            assert_eq!(
+                sim.hosts[host].notices.iter().filter(up).count(),
+                1,
+                "seed {seed}"
+            );
+            assert!(
+                !sim.hosts[host]
+                    .notices
+                    .iter()
+                    .any(|n| matches!(n, Notice::LinkDown { .. })),
+                "seed {seed}"
+            );
         }
         assert_eq!(sim.lost, 0, "seed {seed}");
     }
@@ -143,7 +225,13 @@ fn a_second_name_for_a_peer_does_not_make_a_second_link() {
 
     assert_eq!(sim.links_to(0, "b"), 1);
     assert_eq!(sim.links_to(1, "a"), 1);
-    assert!(sim.status(0).unwrap().targets.iter().all(|target| target.state == "connected"));
+    assert!(
+        sim.status(0)
+            .unwrap()
+            .targets
+            .iter()
+            .all(|target| target.state == "connected")
+    );
     assert_eq!(sim.lost, 0);
 }
 
@@ -160,9 +248,11 @@ fn a_restarted_peer_is_back_in_two_seconds() {
         let survivor = 1 - restarted;
         let other = ["a", "b"][restarted];
         sim.run_until(2 * SECOND, "back", |sim| {
-            sim.established(survivor, other) && sim.hosts[survivor].notices.iter().any(|notice| {
-                matches!(notice, Notice::PeerRestarted { .. })
-            })
+            sim.established(survivor, other)
+                && sim.hosts[survivor]
+                    .notices
+                    .iter()
+                    .any(|notice| matches!(notice, Notice::PeerRestarted { .. }))
         });
         run_until_connected(&mut sim, SECOND);
         assert_eq!(sim.epochs(survivor), 1, "the old process's epochs are gone");
@@ -195,11 +285,25 @@ fn a_clone_is_refused_and_said() {
     sim.run_for(10 * SECOND);
 
     assert!(sim.established(1, "a"), "the first stays");
-    assert!(sim.hosts[1].notices.iter().any(|n| matches!(n, Notice::ClonedIdentity { ours: false, .. })));
-    assert!(detail_of(&sim, clone).contains("two hosts run with this identity key"), "{}", detail_of(&sim, clone));
+    assert!(
+        sim.hosts[1]
+            .notices
+            .iter()
+            .any(|n| matches!(n, Notice::ClonedIdentity { ours: false, .. }))
+    );
+    assert!(
+        detail_of(&sim, clone).contains("two hosts run with this identity key"),
+        "{}",
+        detail_of(&sim, clone)
+    );
     sim.connect(clone, &["192.0.2.1"], false);
     sim.run_for(SECOND);
-    assert!(sim.hosts[0].notices.iter().any(|n| matches!(n, Notice::ClonedIdentity { ours: true, .. })));
+    assert!(
+        sim.hosts[0]
+            .notices
+            .iter()
+            .any(|n| matches!(n, Notice::ClonedIdentity { ours: true, .. }))
+    );
 }
 
 /// Both directions are cut for a while: the link is back within two seconds of healing, whatever the outage.
@@ -216,7 +320,10 @@ fn an_outage_is_over_soon_after_it_heals() {
         let took = run_until_connected(&mut sim, 4 * SECOND);
         assert!(took <= 2 * SECOND, "{took:?} after an outage of {outage} s");
         sim.run_for(40 * SECOND);
-        assert!(sim.established(0, "b") && sim.established(1, "a"), "and it stays after {outage} s");
+        assert!(
+            sim.established(0, "b") && sim.established(1, "a"),
+            "and it stays after {outage} s"
+        );
         assert_eq!(sim.links_to(0, "b"), 1);
     }
 }
@@ -226,7 +333,10 @@ fn an_absent_peer_is_dialled_often_and_found_at_once() {
     let mut sim = pair(1);
     sim.kill(1);
     sim.run_for(60 * SECOND);
-    assert_eq!(sim.status(0).unwrap().targets[0].detail.split(',').next(), Some("connection refused"));
+    assert_eq!(
+        sim.status(0).unwrap().targets[0].detail.split(',').next(),
+        Some("connection refused")
+    );
 
     sim.start(1);
     let took = run_until_connected(&mut sim, 4 * SECOND);
@@ -239,22 +349,48 @@ fn an_absent_peer_is_dialled_often_and_found_at_once() {
 fn data_goes_on_without_a_link() {
     let mut sim = Sim::new(4);
     let rekey = RekeyConfig::accelerated(SECOND);
-    sim.add(HostSpec { rekey, ..HostSpec::new("a").dialling(&["192.0.2.2"]) });
-    sim.add(HostSpec { rekey, ..HostSpec::new("b") });
+    sim.add(HostSpec {
+        rekey,
+        ..HostSpec::new("a").dialling(&["192.0.2.2"])
+    });
+    sim.add(HostSpec {
+        rekey,
+        ..HostSpec::new("b")
+    });
     run_until_connected(&mut sim, 2 * SECOND);
 
-    sim.input(0, Input::Forget { request: crate::node::exchange::RequestId(2), peers: vec!["192.0.2.2".to_owned()] });
+    sim.input(
+        0,
+        Input::Forget {
+            request: crate::node::exchange::RequestId(2),
+            peers: vec!["192.0.2.2".to_owned()],
+        },
+    );
     let before = sim.rekeys(0);
     let last = LinkId(2);
     for (host, link) in [(0, last), (1, LinkId(3))] {
-        sim.input(host, Input::LinkClosed { link, cause: crate::node::exchange::CloseCause::Broken });
+        sim.input(
+            host,
+            Input::LinkClosed {
+                link,
+                cause: crate::node::exchange::CloseCause::Broken,
+            },
+        );
     }
     sim.run_for(20 * SECOND);
 
     assert_eq!(sim.links_to(0, "b"), 0);
-    assert!(sim.established(0, "b") && sim.established(1, "a"), "{}", detail_of(&sim, 0));
+    assert!(
+        sim.established(0, "b") && sim.established(1, "a"),
+        "{}",
+        detail_of(&sim, 0)
+    );
     assert!(detail_of(&sim, 0).contains("control link lost"));
-    assert!(sim.rekeys(0) >= before + 10, "{} after {before}", sim.rekeys(0));
+    assert!(
+        sim.rekeys(0) >= before + 10,
+        "{} after {before}",
+        sim.rekeys(0)
+    );
     assert_eq!(sim.lost, 0);
 }
 
@@ -263,15 +399,25 @@ fn ten_thousand_rekeys_lose_nothing() {
     let mut sim = Sim::new(9);
     sim.latency = Duration::from_micros(300);
     let rekey = RekeyConfig::accelerated(Duration::from_millis(2));
-    sim.add(HostSpec { rekey, ..HostSpec::new("a").dialling(&["192.0.2.2"]) });
-    sim.add(HostSpec { rekey, ..HostSpec::new("b") });
+    sim.add(HostSpec {
+        rekey,
+        ..HostSpec::new("a").dialling(&["192.0.2.2"])
+    });
+    sim.add(HostSpec {
+        rekey,
+        ..HostSpec::new("b")
+    });
     run_until_connected(&mut sim, 2 * SECOND);
     let start = sim.now;
 
     while sim.rekeys(0) < 10_000 {
         sim.traffic();
         sim.run_for(Duration::from_millis(1));
-        assert!(sim.now - start < 100 * SECOND, "fewer than 100 a second: {}", sim.rekeys(0));
+        assert!(
+            sim.now - start < 100 * SECOND,
+            "fewer than 100 a second: {}",
+            sim.rekeys(0)
+        );
     }
 
     assert_eq!(sim.lost, 0);
@@ -289,7 +435,11 @@ fn rekeys_come_every_two_minutes_and_old_epochs_go() {
         sim.run_for(SECOND);
     }
 
-    assert!((4..=6).contains(&sim.rekeys(0)), "{} in ten minutes", sim.rekeys(0));
+    assert!(
+        (4..=6).contains(&sim.rekeys(0)),
+        "{} in ten minutes",
+        sim.rekeys(0)
+    );
     assert_eq!(sim.rekeys(0), sim.rekeys(1));
     assert!(sim.epochs(0) <= 2);
     assert_eq!(sim.lost, 0);
@@ -298,17 +448,31 @@ fn rekeys_come_every_two_minutes_and_old_epochs_go() {
 #[test]
 fn a_password_is_changed_without_an_outage() {
     let mut sim = Sim::new(1);
-    sim.add(HostSpec::new("a").dialling(&["192.0.2.2"]).with_secrets(tokens(&[1])));
+    sim.add(
+        HostSpec::new("a")
+            .dialling(&["192.0.2.2"])
+            .with_secrets(tokens(&[1])),
+    );
     sim.add(HostSpec::new("b").with_secrets(tokens(&[1])));
     run_until_connected(&mut sim, 2 * SECOND);
 
-    for (host, secrets) in [(0, [1, 2].as_slice()), (1, &[1, 2]), (0, &[2, 1]), (1, &[2, 1]), (0, &[2]), (1, &[2])] {
+    for (host, secrets) in [
+        (0, [1, 2].as_slice()),
+        (1, &[1, 2]),
+        (0, &[2, 1]),
+        (1, &[2, 1]),
+        (0, &[2]),
+        (1, &[2]),
+    ] {
         sim.input(host, Input::Reload(tokens(secrets)));
         for _ in 0..20 {
             sim.traffic();
             sim.run_for(Duration::from_millis(100));
         }
-        assert!(sim.established(0, "b") && sim.established(1, "a"), "host {host} with {secrets:?}");
+        assert!(
+            sim.established(0, "b") && sim.established(1, "a"),
+            "host {host} with {secrets:?}"
+        );
     }
 
     sim.run_for(EPOCH_LIFE_MAX + 20 * SECOND);
@@ -319,7 +483,11 @@ fn a_password_is_changed_without_an_outage() {
 #[test]
 fn a_removed_password_ends_the_session() {
     let mut sim = Sim::new(1);
-    sim.add(HostSpec::new("a").dialling(&["192.0.2.2"]).with_secrets(tokens(&[1])));
+    sim.add(
+        HostSpec::new("a")
+            .dialling(&["192.0.2.2"])
+            .with_secrets(tokens(&[1])),
+    );
     sim.add(HostSpec::new("b").with_secrets(tokens(&[1])));
     run_until_connected(&mut sim, 2 * SECOND);
 
@@ -333,7 +501,11 @@ fn a_removed_password_ends_the_session() {
 #[test]
 fn a_dialler_offers_its_other_secret() {
     let mut sim = Sim::new(1);
-    sim.add(HostSpec::new("a").dialling(&["192.0.2.2"]).with_secrets(tokens(&[9, 1])));
+    sim.add(
+        HostSpec::new("a")
+            .dialling(&["192.0.2.2"])
+            .with_secrets(tokens(&[9, 1])),
+    );
     sim.add(HostSpec::new("b").with_secrets(tokens(&[1])));
 
     run_until_connected(&mut sim, 20 * SECOND);
@@ -346,12 +518,22 @@ fn the_cheapest_common_cipher_is_used_and_a_pinned_one_kept_to() {
     let both = vec![cost(chacha, 700), cost(aes, 300)];
     for (left, right, wanted) in [
         (both.clone(), both.clone(), Some("aes-256-gcm")),
-        (both.clone(), vec![cost(chacha, 700)], Some("chacha20-poly1305")),
+        (
+            both.clone(),
+            vec![cost(chacha, 700)],
+            Some("chacha20-poly1305"),
+        ),
         (vec![cost(aes, 300)], vec![cost(chacha, 700)], None),
     ] {
         let mut sim = Sim::new(1);
-        sim.add(HostSpec { ciphers: left, ..HostSpec::new("a").dialling(&["192.0.2.2"]) });
-        sim.add(HostSpec { ciphers: right, ..HostSpec::new("b") });
+        sim.add(HostSpec {
+            ciphers: left,
+            ..HostSpec::new("a").dialling(&["192.0.2.2"])
+        });
+        sim.add(HostSpec {
+            ciphers: right,
+            ..HostSpec::new("b")
+        });
         sim.run_for(2 * SECOND);
 
         let line = sim.status(0).unwrap().connections[0].clone();
@@ -372,16 +554,30 @@ fn connect_replace_and_forget_do_as_told() {
     sim.run_for(SECOND);
 
     assert!(sim.established(0, "b"), "replacing targets breaks no link");
-    let targets: Vec<_> = sim.status(0).unwrap().targets.into_iter().map(|target| target.address).collect();
+    let targets: Vec<_> = sim
+        .status(0)
+        .unwrap()
+        .targets
+        .into_iter()
+        .map(|target| target.address)
+        .collect();
     assert_eq!(targets, ["192.0.2.9", "host.example"]);
     let error = sim.hosts[0].answers[0].clone().unwrap_err();
     assert!(error.starts_with("nonsense..: not a peer"), "{error}");
-    sim.input(0, Input::Forget {
-        request: crate::node::exchange::RequestId(2),
-        peers: vec!["192.0.2.9".to_owned(), "192.0.2.2".to_owned()],
-    });
+    sim.input(
+        0,
+        Input::Forget {
+            request: crate::node::exchange::RequestId(2),
+            peers: vec!["192.0.2.9".to_owned(), "192.0.2.2".to_owned()],
+        },
+    );
     sim.run_for(SECOND);
-    assert!(sim.hosts[0].answers[1].clone().unwrap_err().starts_with("192.0.2.2: not a target"));
+    assert!(
+        sim.hosts[0].answers[1]
+            .clone()
+            .unwrap_err()
+            .starts_with("192.0.2.2: not a target")
+    );
     assert_eq!(sim.status(0).unwrap().targets.len(), 1);
 }
 
@@ -410,7 +606,11 @@ fn damage_on_the_way_makes_no_session_and_no_panic() {
         let (mut at, flip) = (random.u32() as usize % 900, random.u32());
         sim.tamper = Some(Box::new(move |bytes| {
             if at < bytes.len() {
-                if flip % 3 == 0 { bytes.truncate(at) } else { bytes[at] ^= 1 << (flip % 8) }
+                if flip % 3 == 0 {
+                    bytes.truncate(at)
+                } else {
+                    bytes[at] ^= 1 << (flip % 8)
+                }
                 at = usize::MAX;
             } else if at != usize::MAX {
                 at -= bytes.len();
@@ -437,7 +637,12 @@ fn nothing_comes_up_over_a_line_that_damages_everything() {
 
     for host in 0..2 {
         assert_eq!(sim.epochs(host), 0);
-        assert!(!sim.hosts[host].notices.iter().any(|notice| matches!(notice, Notice::LinkUp { .. })));
+        assert!(
+            !sim.hosts[host]
+                .notices
+                .iter()
+                .any(|notice| matches!(notice, Notice::LinkUp { .. }))
+        );
     }
 }
 
@@ -447,13 +652,34 @@ fn silent_connections_and_garbage_are_closed_and_bounded() {
     sim.kill(0);
     for n in 0..200_u64 {
         let link = LinkId(1_000_000 + n);
-        let remote = std::net::SocketAddr::from(([198, 51, 100, u8::try_from(n % 50).unwrap()], 1234));
+        let remote =
+            std::net::SocketAddr::from(([198, 51, 100, u8::try_from(n % 50).unwrap()], 1234));
         let local = sim.hosts[1].address;
-        sim.input(1, Input::LinkOpened { link, dial: None, remote, local });
+        sim.input(
+            1,
+            Input::LinkOpened {
+                link,
+                dial: None,
+                remote,
+                local,
+            },
+        );
         if n % 3 == 0 {
-            sim.input(1, Input::LinkData { link, data: bytes::Bytes::from_static(b"GET / HTTP/1.1\r\n") });
+            sim.input(
+                1,
+                Input::LinkData {
+                    link,
+                    data: bytes::Bytes::from_static(b"GET / HTTP/1.1\r\n"),
+                },
+            );
         } else if n % 3 == 1 {
-            sim.input(1, Input::LinkData { link, data: bytes::Bytes::from_static(b"weft") });
+            sim.input(
+                1,
+                Input::LinkData {
+                    link,
+                    data: bytes::Bytes::from_static(b"weft"),
+                },
+            );
         }
     }
     let connections = sim.status(1).unwrap().connections.len();

@@ -73,8 +73,18 @@ mod tests {
     use super::*;
 
     fn facts(suite: Option<CipherSuite>) -> Facts {
-        let ciphers = vec![CipherCost { suite: CipherSuite::Aes256Gcm, ns_per_kib: 300 }];
-        Facts { boot_id: BootId(*b"8 bytes!"), sequence: 7, index: 0xdead_beef, lanes: 4, ciphers, suite }
+        let ciphers = vec![CipherCost {
+            suite: CipherSuite::Aes256Gcm,
+            ns_per_kib: 300,
+        }];
+        Facts {
+            boot_id: BootId(*b"8 bytes!"),
+            sequence: 7,
+            index: 0xdead_beef,
+            lanes: 4,
+            ciphers,
+            suite,
+        }
     }
 
     #[test]
@@ -87,7 +97,11 @@ mod tests {
     #[test]
     fn impossible_facts_are_refused() {
         for lanes in [0, 17] {
-            let bytes = Facts { lanes, ..facts(None) }.encode();
+            let bytes = Facts {
+                lanes,
+                ..facts(None)
+            }
+            .encode();
             assert_eq!(Facts::parse(&bytes), Err(FieldError));
         }
         let bytes = facts(None).encode();

@@ -37,7 +37,11 @@ pub fn suite_name(suite: CipherSuite) -> &'static str {
 
 /// The suite that costs both ends together least; `None` if they share none. Symmetric.
 pub(crate) fn choose_suite(ours: &[CipherCost], theirs: &[CipherCost]) -> Option<CipherSuite> {
-    let cost = |list: &[CipherCost], suite| list.iter().find(|c| c.suite == suite).map(|c| u64::from(c.ns_per_kib));
+    let cost = |list: &[CipherCost], suite| {
+        list.iter()
+            .find(|c| c.suite == suite)
+            .map(|c| u64::from(c.ns_per_kib))
+    };
     [CipherSuite::ChaCha20Poly1305, CipherSuite::Aes256Gcm]
         .into_iter()
         .filter_map(|suite| Some((cost(ours, suite)? + cost(theirs, suite)?, suite)))
@@ -54,13 +58,21 @@ pub(crate) fn derive(split: &Split, suite: CipherSuite) -> EpochKeys {
     };
     let data_key = |direction: &SecretKey| {
         let mut key = SecretKey([0; 32]);
-        expand(&direction.0, &[b"weft data ", suite_name(suite).as_bytes()], &mut key.0);
+        expand(
+            &direction.0,
+            &[b"weft data ", suite_name(suite).as_bytes()],
+            &mut key.0,
+        );
         key
     };
     let mut proof = [0; PROOF_LEN];
     let both = zeroize::Zeroizing::new([split.initiator.0, split.responder.0].concat());
     expand(&both, &[b"weft installed"], &mut proof);
-    EpochKeys { initiator: data_key(&split.initiator), responder: data_key(&split.responder), proof }
+    EpochKeys {
+        initiator: data_key(&split.initiator),
+        responder: data_key(&split.responder),
+        proof,
+    }
 }
 
 #[cfg(test)]
@@ -68,7 +80,11 @@ mod tests {
     use super::*;
 
     fn split() -> Split {
-        Split { initiator: SecretKey([1; 32]), responder: SecretKey([2; 32]), hash: [3; 32] }
+        Split {
+            initiator: SecretKey([1; 32]),
+            responder: SecretKey([2; 32]),
+            hash: [3; 32],
+        }
     }
 
     fn cost(suite: CipherSuite, ns_per_kib: u32) -> CipherCost {
@@ -89,7 +105,10 @@ mod tests {
     fn the_derivation_stays_as_it_is() {
         let keys = derive(&split(), CipherSuite::ChaCha20Poly1305);
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        assert_eq!(hex(&keys.initiator.0), "ad69a90dd4b167d1bec20bf61d7e1c9d7a824b4332c9e4705f08fe43e8d772cb");
+        assert_eq!(
+            hex(&keys.initiator.0),
+            "ad69a90dd4b167d1bec20bf61d7e1c9d7a824b4332c9e4705f08fe43e8d772cb"
+        );
         assert_eq!(hex(&keys.proof), "984d6cd58522fa746af021c4b2efbaf5");
     }
 
@@ -105,6 +124,9 @@ mod tests {
         assert_eq!(choose_suite(&board, &desktop), Some(ChaCha20Poly1305));
         assert_eq!(choose_suite(&pinned, &board), Some(Aes256Gcm));
         assert_eq!(choose_suite(&pinned, &[cost(ChaCha20Poly1305, 1)]), None);
-        assert_eq!(choose_suite(&[cost(Aes256Gcm, u32::MAX)], &[cost(Aes256Gcm, u32::MAX)]), Some(Aes256Gcm));
+        assert_eq!(
+            choose_suite(&[cost(Aes256Gcm, u32::MAX)], &[cost(Aes256Gcm, u32::MAX)]),
+            Some(Aes256Gcm)
+        );
     }
 }

@@ -35,7 +35,10 @@ impl Pair {
     fn new(seed: u64, secrets: [Secrets; 2]) -> Self {
         let now = first_instant();
         let mut random = Randomness::seeded(seed);
-        let identities = [Identity::generate(&mut random), Identity::generate(&mut random)];
+        let identities = [
+            Identity::generate(&mut random),
+            Identity::generate(&mut random),
+        ];
         let boots = [BootId([1; 8]), BootId([2; 8])];
         let [first, second] = secrets;
         let mut end = |ours: usize, secrets: Secrets| {
@@ -61,20 +64,42 @@ impl Pair {
             }
         };
         let ends = [end(0, first), end(1, second)];
-        Self { ends, random, now, wire: BTreeMap::new(), count: 0, loss_percent: 0, repeat_percent: 0 }
+        Self {
+            ends,
+            random,
+            now,
+            wire: BTreeMap::new(),
+            count: 0,
+            loss_percent: 0,
+            repeat_percent: 0,
+        }
     }
 
     fn with(&mut self, end: usize, run: impl FnOnce(&mut Session, &mut SessionContext<'_>)) {
         let mut actions = Vec::new();
-        let End { identity, session, random, indices, secrets, boot_id, .. } = &mut self.ends[end];
+        let End {
+            identity,
+            session,
+            random,
+            indices,
+            secrets,
+            boot_id,
+            ..
+        } = &mut self.ends[end];
         let mut context = SessionContext {
             identity,
             network: &NetworkId::of("weft"),
             secrets,
             boot_id: *boot_id,
             lanes: 1,
-            ciphers: &[CipherCost { suite: CipherSuite::ChaCha20Poly1305, ns_per_kib: 1 }],
-            rekey: RekeyConfig { starts_per_second_max: 1000, ..RekeyConfig::default() },
+            ciphers: &[CipherCost {
+                suite: CipherSuite::ChaCha20Poly1305,
+                ns_per_kib: 1,
+            }],
+            rekey: RekeyConfig {
+                starts_per_second_max: 1000,
+                ..RekeyConfig::default()
+            },
             random,
             indices,
             reachable: true,
@@ -97,17 +122,26 @@ impl Pair {
                 for _ in 0..copies {
                     self.count += 1;
                     let at = self.now + self.random.around(Duration::from_millis(100), 99);
-                    self.wire.insert((at, self.count), (1 - end, message.clone()));
+                    self.wire
+                        .insert((at, self.count), (1 - end, message.clone()));
                 }
             }
             SessionAction::Engine(Command::InstallSession(keys)) => {
                 let local_index = keys.local_index;
                 entry.installed.insert(local_index, keys);
-                entry.events.push(Event::SessionInstalled { slot: PeerSlot(3), local_index });
+                entry.events.push(Event::SessionInstalled {
+                    slot: PeerSlot(3),
+                    local_index,
+                });
             }
-            SessionAction::Engine(Command::ActivateSession { local_index, .. }) => entry.active = Some(local_index),
+            SessionAction::Engine(Command::ActivateSession { local_index, .. }) => {
+                entry.active = Some(local_index)
+            }
             SessionAction::Engine(Command::RemoveSession { local_index, .. }) => {
-                entry.installed.remove(&local_index).expect("removed once, after it was installed");
+                entry
+                    .installed
+                    .remove(&local_index)
+                    .expect("removed once, after it was installed");
                 entry.active.take_if(|active| *active == local_index);
             }
             SessionAction::Ignored => entry.ignored += 1,
@@ -119,13 +153,17 @@ impl Pair {
         for end in 0..2 {
             for event in std::mem::take(&mut self.ends[end].events) {
                 if let Event::SessionInstalled { local_index, .. } = event {
-                    self.with(end, |session, context| session.installed(local_index, context));
+                    self.with(end, |session, context| {
+                        session.installed(local_index, context)
+                    });
                 }
             }
         }
         let deadlines = self.ends.iter().filter_map(|end| end.session.deadline());
         let wire = self.wire.first_key_value().map(|((at, _), _)| *at);
-        let Some(next) = deadlines.chain(wire).min() else { return };
+        let Some(next) = deadlines.chain(wire).min() else {
+            return;
+        };
         self.now = self.now.max(next);
         if wire.is_some_and(|at| at <= self.now)
             && let Some((_, (end, message))) = self.wire.pop_first()
@@ -138,7 +176,11 @@ impl Pair {
     }
 
     fn agree(&self) -> bool {
-        let active = |end: usize| self.ends[end].active.and_then(|index| self.ends[end].installed.get(&index));
+        let active = |end: usize| {
+            self.ends[end]
+                .active
+                .and_then(|index| self.ends[end].installed.get(&index))
+        };
         match (active(0), active(1)) {
             (Some(left), Some(right)) => self.opens(1, left) && self.opens(0, right),
             _ => false,
@@ -147,9 +189,14 @@ impl Pair {
 
     /// Whether `end` would open a datagram sealed with these keys of the other end.
     fn opens(&self, end: usize, keys: &SessionKeys) -> bool {
-        self.ends[end].installed.get(&keys.remote_index).is_some_and(|ours| {
-            ours.recv_key == keys.send_key && ours.send_key == keys.recv_key && ours.remote_index == keys.local_index
-        })
+        self.ends[end]
+            .installed
+            .get(&keys.remote_index)
+            .is_some_and(|ours| {
+                ours.recv_key == keys.send_key
+                    && ours.send_key == keys.recv_key
+                    && ours.remote_index == keys.local_index
+            })
     }
 
     fn run_until_agreed(&mut self, limit: Duration) -> Duration {
@@ -204,13 +251,19 @@ fn a_bad_channel_only_delays() {
             pair.step();
             // Whatever either end seals under, the other opens: made before broken.
             for from in 0..2 {
-                let End { active, installed, .. } = &pair.ends[from];
+                let End {
+                    active, installed, ..
+                } = &pair.ends[from];
                 if let Some(keys) = active.and_then(|index| installed.get(&index)) {
                     assert!(pair.opens(1 - from, keys), "seed {seed}");
                 }
             }
         }
-        assert!(pair.ends[0].session.rekeys() >= 3, "seed {seed}: {}", pair.ends[0].session.rekeys());
+        assert!(
+            pair.ends[0].session.rekeys() >= 3,
+            "seed {seed}: {}",
+            pair.ends[0].session.rekeys()
+        );
         for end in &pair.ends {
             assert!(end.installed.len() <= EPOCHS_MAX);
             assert!(end.indices.len() <= EPOCHS_MAX + SESSIONS_PENDING_MAX);
@@ -228,7 +281,10 @@ fn a_wrong_secret_makes_no_session() {
     }
     assert!(pair.ends.iter().all(|end| end.active.is_none()));
     assert!(pair.ends[1].installed.is_empty());
-    assert_eq!(pair.ends[0].session.failure(), Some(SessionFailure::WrongSecret));
+    assert_eq!(
+        pair.ends[0].session.failure(),
+        Some(SessionFailure::WrongSecret)
+    );
 }
 
 #[test]
@@ -259,16 +315,33 @@ fn spoilt_messages_make_no_session() {
             for at in 0..message.body.len() {
                 let mut body = message.body.clone();
                 body[at] ^= 0x20;
-                let cut = SessionMessage { body: message.body[..at].to_vec(), ..message.clone() };
+                let cut = SessionMessage {
+                    body: message.body[..at].to_vec(),
+                    ..message.clone()
+                };
                 let before = pair.ends[end].installed.len();
-                pair.with(end, |session, context| session.receive(&SessionMessage { body, ..message.clone() }, context));
+                pair.with(end, |session, context| {
+                    session.receive(
+                        &SessionMessage {
+                            body,
+                            ..message.clone()
+                        },
+                        context,
+                    )
+                });
                 pair.with(end, |session, context| session.receive(&cut, context));
-                assert_eq!(pair.ends[end].installed.len(), before, "{:?} at {at}", message.step);
+                assert_eq!(
+                    pair.ends[end].installed.len(),
+                    before,
+                    "{:?} at {at}",
+                    message.step
+                );
                 assert!(pair.ends[end].active.is_none());
             }
         }
         // What the responder says to spoilt messages must not reach the initiator in this test.
-        pair.wire.retain(|_, (_, message)| message.step != SessionStep::Refused);
+        pair.wire
+            .retain(|_, (_, message)| message.step != SessionStep::Refused);
         pair.step();
     }
 }
@@ -300,7 +373,9 @@ fn a_restart_drops_everything_of_the_old_process() {
     pair.with(0, |session, _| session.wanted(now));
     pair.run_until_agreed(Duration::from_secs(1));
 
-    pair.with(0, |session, context| session.restarted(BootId([7; 8]), context));
+    pair.with(0, |session, context| {
+        session.restarted(BootId([7; 8]), context)
+    });
 
     assert!(pair.ends[0].installed.is_empty());
     assert!(pair.ends[0].indices.is_empty());

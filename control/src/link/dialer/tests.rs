@@ -35,10 +35,34 @@ fn targets_are_read_as_people_write_them() {
     ] {
         assert_eq!(parse(text).as_deref(), Ok(wanted));
     }
-    for text in ["", ":1", "a b", "-a", "a-", "a..b", "10.0.0.256", "1.2.3", "[::1", "[::1]x", "[1.2.3.4]", "0.0.0.0", "::", "224.0.0.1", "ü"] {
+    for text in [
+        "",
+        ":1",
+        "a b",
+        "-a",
+        "a-",
+        "a..b",
+        "10.0.0.256",
+        "1.2.3",
+        "[::1",
+        "[::1]x",
+        "[1.2.3.4]",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ü",
+    ] {
         assert_eq!(parse(text), Err(TargetError::Host), "{text:?}");
     }
-    for text in ["a:0", "a:", "a:65536", "a:+1", "a:x", "[2001:db8::1]:0", "a:1:2"] {
+    for text in [
+        "a:0",
+        "a:",
+        "a:65536",
+        "a:+1",
+        "a:x",
+        "[2001:db8::1]:0",
+        "a:1:2",
+    ] {
         assert_eq!(parse(text), Err(TargetError::Port), "{text:?}");
     }
 }
@@ -56,9 +80,16 @@ fn a_target_goes_from_waiting_to_connected() {
 
     assert_eq!(dialer.targets()[0].phase, TargetPhase::Connected);
     dialer.disconnected(peer(2), None, &mut random, now);
-    assert_eq!(dialer.targets()[0].phase, TargetPhase::Connected, "another peer's loss is nothing to it");
+    assert_eq!(
+        dialer.targets()[0].phase,
+        TargetPhase::Connected,
+        "another peer's loss is nothing to it"
+    );
     dialer.disconnected(peer(1), Some(LinkError::Silent), &mut random, now);
-    assert_eq!(dialer.targets()[0].phase, TargetPhase::Waiting { until: now });
+    assert_eq!(
+        dialer.targets()[0].phase,
+        TargetPhase::Waiting { until: now }
+    );
 }
 
 #[test]
@@ -76,7 +107,12 @@ fn pauses_grow_and_stay_short_while_the_outage_is_young() {
     assert!(pauses[0].1 <= BACKOFF_MIN.mul_f64(1.2));
     let longest = |from: u64, to: u64| {
         let within = |at: &&(Duration, Duration)| (from..to).contains(&at.0.as_secs());
-        pauses.iter().filter(within).map(|(_, pause)| *pause).max().unwrap()
+        pauses
+            .iter()
+            .filter(within)
+            .map(|(_, pause)| *pause)
+            .max()
+            .unwrap()
     };
     assert!(longest(0, 299) <= BACKOFF_YOUNG_MAX.mul_f64(1.2));
     assert!(longest(320, 600) > Duration::from_secs(5));
@@ -99,7 +135,10 @@ fn a_refusal_tries_each_secret_and_then_waits_for_a_person() {
     let (mut dialer, mut random, now) = dialer(&["a"]);
     for attempt in 0..2 {
         let (dial, _) = dialer.poll_dial(dialer.deadline().unwrap()).unwrap();
-        assert_eq!(dialer.opened(dial, LinkId(attempt)), Some(usize::try_from(attempt).unwrap()));
+        assert_eq!(
+            dialer.opened(dial, LinkId(attempt)),
+            Some(usize::try_from(attempt).unwrap())
+        );
         dialer.handshake_failed(LinkId(attempt), WRONG, 2, &mut random, now);
     }
     assert!(dialer.targets()[0].is_refused());
@@ -122,7 +161,11 @@ fn a_link_of_the_peer_ends_the_dialling_of_its_targets() {
     dialer.connected(LinkId(9), peer(1), now);
 
     assert_eq!(dialer.targets()[0].phase, TargetPhase::Connected);
-    assert_eq!(dialer.opened(again, LinkId(2)), None, "the dial in flight is not wanted any more");
+    assert_eq!(
+        dialer.opened(again, LinkId(2)),
+        None,
+        "the dial in flight is not wanted any more"
+    );
     dialer.dial_failed(again, DialFailure::Refused, &mut random, now);
     assert_eq!(dialer.targets()[0].phase, TargetPhase::Connected);
 }
@@ -145,7 +188,11 @@ fn a_link_that_ends_at_once_again_and_again_is_dialled_less_often() {
     dialer.connected(LinkId(dial.0), peer(1), now);
     let later = now + LINK_PROVED_AFTER;
     dialer.disconnected(peer(1), Some(LinkError::Broken), &mut random, later);
-    assert_eq!(dialer.deadline(), Some(later), "one that lived is dialled again at once");
+    assert_eq!(
+        dialer.deadline(),
+        Some(later),
+        "one that lived is dialled again at once"
+    );
 }
 
 #[test]
@@ -154,7 +201,12 @@ fn a_peer_that_sends_us_away_is_left_alone_for_a_while() {
     let (dial, _) = dialer.poll_dial(now).unwrap();
     dialer.opened(dial, LinkId(1));
     dialer.connected(LinkId(1), peer(1), now);
-    dialer.disconnected(peer(1), Some(LinkError::ByPeer(ByeReason::ClonedIdentity)), &mut random, now);
+    dialer.disconnected(
+        peer(1),
+        Some(LinkError::ByPeer(ByeReason::ClonedIdentity)),
+        &mut random,
+        now,
+    );
     assert!(dialer.deadline().unwrap() >= now + BACKOFF_REFUSED.mul_f64(0.79));
 }
 
@@ -165,7 +217,13 @@ fn ourself_is_never_dialled_again_unless_told() {
     dialer.opened(dial, LinkId(1));
     assert!(dialer.is_ourself(LinkId(1)));
     assert!(!dialer.is_ourself(LinkId(2)));
-    dialer.handshake_failed(LinkId(1), LinkError::ByUs(ByeReason::SelfConnection), 1, &mut random, now);
+    dialer.handshake_failed(
+        LinkId(1),
+        LinkError::ByUs(ByeReason::SelfConnection),
+        1,
+        &mut random,
+        now,
+    );
     assert_eq!(dialer.deadline(), None);
 
     dialer.add("a", now).unwrap();
@@ -184,5 +242,9 @@ fn targets_are_removed_as_they_were_given() {
     assert_eq!(dialer.add("one-more", now), Err(TargetError::TooMany));
     let dials = std::iter::from_fn(|| dialer.poll_dial(now)).count();
     assert_eq!(dials, DIALS_MAX);
-    assert_eq!(dialer.deadline(), None, "a free place wakes us, not the clock");
+    assert_eq!(
+        dialer.deadline(),
+        None,
+        "a free place wakes us, not the clock"
+    );
 }

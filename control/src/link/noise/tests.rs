@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+        .collect()
 }
 
 fn key(text: &str) -> [u8; 32] {
@@ -32,7 +35,11 @@ fn the_published_vector_is_met() {
             prologue: prologue.clone(),
             secret: initiator.then_some(SecretKey(psk)),
         };
-        NoiseHandshake { state: origin.build().unwrap(), origin, steps: Vec::new() }
+        NoiseHandshake {
+            state: origin.build().unwrap(),
+            origin,
+            steps: Vec::new(),
+        }
     };
     let mut initiator = build(
         true,
@@ -45,35 +52,51 @@ fn the_published_vector_is_met() {
         "bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b",
     );
 
-    let first = initiator.write(&hex("4c756477696720766f6e204d69736573")).unwrap();
+    let first = initiator
+        .write(&hex("4c756477696720766f6e204d69736573"))
+        .unwrap();
     assert_eq!(
         first,
-        hex("ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944325ea71699951ece20f284b6ad9604a0\
-             29eb335bf84564c308b6ade90ae45078")
+        hex(
+            "ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944325ea71699951ece20f284b6ad9604a0\
+             29eb335bf84564c308b6ade90ae45078"
+        )
     );
     responder.read(&first).unwrap();
-    let second = responder.write(&hex("4d757272617920526f746862617264")).unwrap();
+    let second = responder
+        .write(&hex("4d757272617920526f746862617264"))
+        .unwrap();
     assert_eq!(
         second,
-        hex("95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f1448088432645535233ffe1432564d66a85227b67\
+        hex(
+            "95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f1448088432645535233ffe1432564d66a85227b67\
              7ced6fc2730ae0998ff49aa1dc56b8186e31b16e416f5d9c03c71f6c34fd37ec013105020070a8b00c000ce7ed56629c\
-             119795f96463274bc05519d5c24dc1")
+             119795f96463274bc05519d5c24dc1"
+        )
     );
     initiator.read(&second).unwrap();
     let third = initiator.write(&hex("462e20412e20486179656b")).unwrap();
     assert_eq!(
         third,
-        hex("adf16c5375ec4172576783fd59f2bfa5c7a320d0a13b759592e1a2ddf5524cce59ccbb92ff5d321fced3bdb2840596df\
-             562c0e68aad41b090abd285f6d300130072e06964a6ba494e58d47")
+        hex(
+            "adf16c5375ec4172576783fd59f2bfa5c7a320d0a13b759592e1a2ddf5524cce59ccbb92ff5d321fced3bdb2840596df\
+             562c0e68aad41b090abd285f6d300130072e06964a6ba494e58d47"
+        )
     );
     responder.read_last(&third, &[SecretKey(psk)]).unwrap();
 
     let split = responder.split().unwrap();
-    assert_eq!(split.hash, key("fc0819f08aebc23de9a783653d8d7d6395b7d243d9deec12f5d6fe2f4c206673"));
+    assert_eq!(
+        split.hash,
+        key("fc0819f08aebc23de9a783653d8d7d6395b7d243d9deec12f5d6fe2f4c206673")
+    );
     let mut cipher = LinkCipher::new(&split.responder, &split.initiator);
     let mut record = hex("4361726c204d656e676572");
     cipher.seal(&[], &mut record, 0).unwrap();
-    assert_eq!(record, hex("dcdc045c8e9ec36c8ea4078552e5849f87cb9bdfbd2a4eee3baaf6"));
+    assert_eq!(
+        record,
+        hex("dcdc045c8e9ec36c8ea4078552e5849f87cb9bdfbd2a4eee3baaf6")
+    );
 }
 
 #[test]
@@ -84,11 +107,17 @@ fn the_responder_finds_the_secret_among_several() {
     let last = i.write(b"three").unwrap();
 
     assert_eq!(r.read_last(&last, &[SecretKey([1; 32])]), Err(NoiseError));
-    let found = r.read_last(&last, &[SecretKey([5; 32]), SecretKey([6; 32]), SecretKey([7; 32])]);
+    let found = r.read_last(
+        &last,
+        &[SecretKey([5; 32]), SecretKey([6; 32]), SecretKey([7; 32])],
+    );
 
     assert_eq!(found, Ok((b"three".to_vec(), 2)));
     let (i, r) = (i.split().unwrap(), r.split().unwrap());
-    assert_eq!((i.hash, &i.initiator, &i.responder), (r.hash, &r.initiator, &r.responder));
+    assert_eq!(
+        (i.hash, &i.initiator, &i.responder),
+        (r.hash, &r.initiator, &r.responder)
+    );
     assert_ne!(i.initiator, i.responder);
 }
 
@@ -127,8 +156,14 @@ fn records_open_once_and_in_order() {
     let mut first = sealed[0].clone();
     right.open(b"h", &mut first).unwrap();
     assert_eq!(first, b"one");
-    assert!(right.open(b"h", &mut sealed[0].clone()).is_err(), "a replay");
-    assert!(right.open(b"h", &mut vec![0; 3]).is_err(), "shorter than a tag");
+    assert!(
+        right.open(b"h", &mut sealed[0].clone()).is_err(),
+        "a replay"
+    );
+    assert!(
+        right.open(b"h", &mut vec![0; 3]).is_err(),
+        "shorter than a tag"
+    );
 }
 
 proptest! {
