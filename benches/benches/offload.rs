@@ -79,6 +79,7 @@ fn split(c: &mut Criterion) {
     group.bench_function("tcp4_60k_to_1390", |b| {
         b.iter(|| split_into(black_box(&vnet), black_box(&frame), &mut slots));
     });
+    group.throughput(Throughput::Bytes(FRAME_LEN as u64));
     group.bench_function("one_frame", |b| {
         let single = VnetHeader {
             gso_type: 0,

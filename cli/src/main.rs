@@ -1,2 +1,126 @@
-//! Placeholder.
-fn main() {}
+//! weft: the daemon, its client and its helpers in one binary.
+//!
+//! ```text
+//!  argv ─► layers (flag > environment > file > default) ─► args ─► one file for each verb
+//!                                                                   │
+//!          status ps report connect forget attach detach bench ─► client ── unix socket ─► daemon
+//!          launch ─► launch/background ── starts itself ─► launch/foreground ─► daemon
+//!          demo, doctor, token, version, completions need no daemon
+//! ```
+
+mod args;
+mod bench;
+mod client;
+mod container;
+mod daemon;
+mod demo;
+mod doctor;
+mod failure;
+mod launch;
+mod layers;
+mod leftovers;
+mod logging;
+mod output;
+mod settings;
+mod status;
+mod stop;
+mod token;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use serde_json::{Value, json};
+use weft_control::api::{BenchRequest, ConnectRequest, ForgetRequest, Report, Status};
+
+use crate::args::{Cli, StatusPart, Verb};
+use crate::client::Client;
+use crate::output::Format;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    match layers::parse(&argv, &|name| std::env::var(name).ok()).and_then(run) {
+        Ok(code) => code,
+        Err(error) => {
+            output::talk(&format!("weft: {}", failure::one_line(&error)));
+            failure::exit_code(&error)
+        }
+    }
+}
+
+/// Carries out one verb.
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { places, verb } = cli;
+    let client = Client::new(places.socket());
+    let format = places.output;
+    match verb {
+        Verb::Launch(args) => return launch::run(&places, &args),
+        Verb::Stop => stop::stop(&places)?,
+        Verb::Reset(args) => stop::reset(&places, args.force)?,
+        Verb::Connect(args) => {
+            let request = ConnectRequest {
+                peers: args.peers,
+                replace: args.replace,
+            };
+            let _empty: Value = client.post("/connect", &request)?;
+        }
+        Verb::Forget(args) => {
+            let _empty: Value = client.post("/forget", &ForgetRequest { peers: args.peers })?;
+        }
+        Verb::Attach(args) => {
+            container::change(
+                &client,
+                "/attach",
+                &args.words,
+                !args.no_multicast_route,
+                format,
+            )?;
+        }
+        Verb::Detach(args) => container::change(&client, "/detach", &args.words, true, format)?,
+        Verb::Status(args) => show_status(&client, args.part, format)?,
+        Verb::Report => output::json(&client.get::<Report>("/report")?)?,
+        Verb::Ps(args) => container::list(&client, &args.containers, format)?,
+        Verb::Version => match format {
+            Format::Text => output::line(concat!("weft ", env!("CARGO_PKG_VERSION")))?,
+            Format::Json => output::json(&json!({ "version": env!("CARGO_PKG_VERSION") }))?,
+        },
+        Verb::Token => match format {
+            Format::Text => output::line(&token::generate())?,
+            Format::Json => output::json(&json!({ "token": *token::generate() }))?,
+        },
+        Verb::Bench(args) => bench::run(
+            &client,
+            &BenchRequest {
+                peer: args.peer,
+                seconds: args.seconds,
+            },
+            format,
+        )?,
+        Verb::Completions(args) => complete(args.shell)?,
+        Verb::Doctor(args) => return doctor::run(&places, &args),
+        Verb::Demo(args) => return demo::run(&places, &args),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> anyhow::Result<()> {
+    let status: Status = client.get("/status")?;
+    match (part, format) {
+        (None, Format::Text) => output::data(&status::overview(&status)),
+        (None, Format::Json) => output::json(&status),
+        (Some(StatusPart::Targets), Format::Text) => {
+            output::data(&status::targets(&status.targets))
+        }
+        (Some(StatusPart::Targets), Format::Json) => output::json(&status.targets),
+        (Some(StatusPart::Connections), Format::Text) => {
+            output::data(&status::connections(&status))
+        }
+        (Some(StatusPart::Connections), Format::Json) => output::json(&status.connections),
+    }
+}
+
+fn complete(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "weft", &mut script);
+    output::data(&String::from_utf8(script)?)
+}

@@ -4,7 +4,9 @@
 
 pub mod address;
 mod announce;
+pub mod api;
 pub mod attach;
+pub mod attach_service;
 pub(crate) mod bench;
 pub mod bridge;
 pub mod container;
@@ -21,3 +23,4 @@ pub(crate) mod sockets;
 pub mod start;
 pub mod store;
 mod sysctl;
+pub mod underlay;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ipnet::IpNet;
 use serde_json::Value;
 use weft_control::driver::attach::{AttachError, AttachOptions, Attached, Host, mac_text};
-use weft_control::driver::bridge::{self, BridgeConfig, BridgeError, TAP, bridge_mac};
+use weft_control::driver::bridge::{self, BridgeConfig, BridgeError, Keeper, TAP, bridge_mac};
 use weft_control::driver::container::{Container, ContainerRef};
 use weft_control::driver::docker::Docker;
 use weft_control::driver::netlink::GsoLimits;
@@ -203,6 +203,17 @@ fn run(command: &str) -> String {
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!((0..LOOKS_MAX).any(|_| condition()), "{what} did not come");
+}
+
+/// As [`until`], with the test's runtime going on between two looks.
+async fn until_async(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..LOOKS_MAX {
+        if condition() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{what} did not come");
 }
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {
@@ -666,6 +677,34 @@ async fn the_bridge_is_made_once_and_mended_whenever_it_was_changed() {
 
     lab.ip("host", "link del weft-tap0");
     assert!(matches!(lab.ensure().await, Err(BridgeError::NoTap(_))));
+}
+
+#[tokio::test]
+async fn a_kept_bridge_comes_back_by_itself() {
+    let Some(lab) = Lab::new() else { return };
+    lab.add("a");
+    let keeper = Keeper::start(lab.netns("host"), lab.bridge());
+    let ports = || {
+        let shown = output(&format!(
+            "ip -n {} -j link show master weft up",
+            lab.name("host")
+        ));
+        serde_json::from_slice(&shown.stdout)
+            .map_or(0, |ports: Value| ports.as_array().unwrap().len())
+    };
+    until_async("the bridge", || ports() == 1).await;
+    lab.attach("a", &["10.2.1.1/24"]).await.unwrap();
+
+    lab.ip("host", "link del weft");
+    until_async("the bridge with its two ports", || ports() == 2).await;
+    lab.ip("host", "link set weft-tap0 down");
+    until_async("the TAP", || ports() == 2).await;
+
+    keeper.stop().await;
+    bridge::remove(&lab.netns("host"), &lab.bridge())
+        .await
+        .unwrap();
+    assert_eq!(lab.interfaces("host"), [""; 0]);
 }
 
 #[tokio::test]

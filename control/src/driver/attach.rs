@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use tokio::sync::Mutex;
 
 use self::apply::{Plan, find_pair, take};
+use super::bridge::BridgeError;
 use super::container::{Container, shown_id};
 use super::identity::{Alias, container_mac, host_name};
 use super::netlink::{GsoLimits, Netlink, NetlinkError};
@@ -61,6 +62,9 @@ pub enum AttachError {
     /// An interface was gone right after it was made.
     #[error("interface {0} vanished while it was set up")]
     Vanished(String),
+    /// The host's side could not be looked at.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     /// The kernel refused.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -77,7 +81,11 @@ impl AttachError {
             | Self::AddressElsewhere { .. }
             | Self::OtherPrefix { .. }
             | Self::TooManyAddresses => true,
-            Self::NoBridge(_) | Self::Vanished(_) | Self::Netlink(_) | Self::NetNs(_) => false,
+            Self::NoBridge(_)
+            | Self::Bridge(_)
+            | Self::Vanished(_)
+            | Self::Netlink(_)
+            | Self::NetNs(_) => false,
         }
     }
 }
@@ -128,6 +136,11 @@ impl Host {
     /// The namespace of the bridge.
     pub fn netns(&self) -> &NetNs {
         &self.netns
+    }
+
+    /// The bridge's name.
+    pub fn bridge(&self) -> &str {
+        &self.bridge
     }
 
     /// Attaches a container, or adds addresses to an attached one.

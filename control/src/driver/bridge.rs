@@ -4,12 +4,15 @@
 //!  containers' veths ── ports ── bridge `weft` ── port ── TAP `weft-tap0` ── engine
 //! ```
 //!
-//! [`ensure`] makes, mends or merely looks, whichever is needed; call it at start and whenever links change.
+//! [`ensure`] makes, mends or merely looks, whichever is needed; a [`Keeper`] does so whenever interfaces change.
+
+mod keeper;
 
 use ipnet::IpNet;
 use netlink_packet_route::link::{InfoKind, LinkAttribute};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 
+pub use self::keeper::Keeper;
 use super::identity::{Alias, HOST_PREFIX, local_mac};
 use super::netlink::{GsoLimits, Interface, Netlink, NetlinkError};
 use super::netns::{NetNs, NetNsError};
@@ -77,28 +80,8 @@ pub fn check_name(name: &str) -> Result<(), BridgeError> {
 pub async fn ensure(host: &NetNs, config: &BridgeConfig) -> Result<bool, BridgeError> {
     check_name(&config.name)?;
     let config = config.clone();
-    host.run(|netlink| async move {
-        let (bridge, mut changed) = ensure_bridge(&netlink, &config).await?;
-        if let Some(tap) = &config.tap {
-            let device = netlink
-                .interface(tap)
-                .await?
-                .ok_or_else(|| BridgeError::NoTap(tap.clone()))?;
-            changed |= ensure_tap(&netlink, &device, bridge, config.mtu).await?;
-        }
-        for device in netlink.interfaces().await? {
-            if device.controller.is_none() && belongs_to(&device, &config.name) {
-                let message = LinkUnspec::new_with_index(device.index)
-                    .controller(bridge)
-                    .up()
-                    .build();
-                netlink.change(message, &device.name).await?;
-                changed = true;
-            }
-        }
-        Ok(changed)
-    })
-    .await
+    host.run(|netlink| async move { ensure_all(&netlink, &config).await })
+        .await
 }
 
 /// Removes the container interfaces, the TAP and the bridge; what is gone already is fine.
@@ -148,6 +131,28 @@ fn is_bridge(device: &Interface) -> bool {
 pub(super) fn belongs_to(device: &Interface, bridge: &str) -> bool {
     device.kind == Some(InfoKind::Veth)
         && Alias::from_text(&device.alias).is_some_and(|alias| alias.bridge == bridge)
+}
+
+async fn ensure_all(netlink: &Netlink, config: &BridgeConfig) -> Result<bool, BridgeError> {
+    let (bridge, mut changed) = ensure_bridge(netlink, config).await?;
+    if let Some(tap) = &config.tap {
+        let device = netlink
+            .interface(tap)
+            .await?
+            .ok_or_else(|| BridgeError::NoTap(tap.clone()))?;
+        changed |= ensure_tap(netlink, &device, bridge, config.mtu).await?;
+    }
+    for device in netlink.interfaces().await? {
+        if device.controller.is_none() && belongs_to(&device, &config.name) {
+            let message = LinkUnspec::new_with_index(device.index)
+                .controller(bridge)
+                .up()
+                .build();
+            netlink.change(message, &device.name).await?;
+            changed = true;
+        }
+    }
+    Ok(changed)
 }
 
 async fn ensure_bridge(

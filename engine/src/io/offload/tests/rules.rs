@@ -571,6 +571,57 @@ fn more_flows_than_runs_cost_length_and_no_frame() {
 }
 
 #[test]
+fn a_run_joined_from_two_leaves_in_the_place_of_the_older() {
+    let order = |numbers: [u32; 4]| {
+        let sent = numbered(&Shape::tcp4(), numbers);
+        let written = coalesce(ALL, &sent);
+        written
+            .iter()
+            .map(|(_, frame)| sequence_of(frame) / 100)
+            .collect::<Vec<_>>()
+    };
+
+    assert_eq!(order([0, 10, 2, 1]), [0, 10], "the one before was older");
+    assert_eq!(order([10, 20, 8, 9]), [8, 20], "the one behind was older");
+}
+
+#[test]
+fn a_run_that_makes_room_does_not_overtake_its_flow() {
+    let flow = Shape {
+        source_port: 500,
+        ..Shape::tcp4()
+    };
+    // The run at 500 is the younger, but has gone longest without a segment.
+    let mut frames = vec![at(&flow, 0, 100), at(&flow, 500, 100), at(&flow, 100, 100)];
+    for source_port in 1..=u16::try_from(COALESCE_RUNS_MAX).unwrap() {
+        frames.push(at(
+            &Shape {
+                source_port,
+                ..Shape::tcp4()
+            },
+            0,
+            100,
+        ));
+    }
+
+    let written = coalesce(ALL, &frames);
+
+    let of_flow = written
+        .iter()
+        .filter(|(_, frame)| frame[34..36] == 500_u16.to_be_bytes());
+    assert_eq!(
+        of_flow
+            .map(|(_, frame)| sequence_of(frame))
+            .collect::<Vec<_>>(),
+        [0, 500]
+    );
+}
+
+fn sequence_of(frame: &[u8]) -> u32 {
+    u32::from_be_bytes(frame[38..42].try_into().unwrap())
+}
+
+#[test]
 fn a_full_coalescer_says_so_and_goes_on_after_a_flush() {
     let arp = [&[0xff; 12][..], &[8, 6], &[7; 28]].concat();
     let tcp = Shape::tcp4().single(&[7; 100]);

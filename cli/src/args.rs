@@ -1,0 +1,260 @@
+//! The command line: every verb, its arguments and the help that teaches them.
+
+mod launch;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub(crate) use launch::{Cipher, Io, LaunchArgs};
+
+use crate::output::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  weft demo                                  see it work on this machine, in a minute
+  weft launch                                start the first host
+  weft launch --password-file key HOST1      start another one and join HOST1
+  weft attach 10.2.1.1/24 netns:blue         give a network namespace an address
+  weft status connections                    who is linked, how, and how well
+  weft doctor                                can this host run weft well
+
+Every flag has an environment variable and a key in the configuration file of the same name:
+--log-level, WEFT_LOG_LEVEL, `log-level = \"debug\"`. A flag beats the environment beats the file.
+Exit codes: 0 done, 1 failed, 2 usage, 3 the daemon is not running.";
+
+/// Joins containers and hosts on many machines into one encrypted virtual Ethernet.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) places: Places,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Where things are; every path can be moved so that several hosts fit on one machine.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Places and output")]
+pub(crate) struct Places {
+    /// Directory of the running daemon: control socket, pid file, log.
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_RUN_DIR",
+        value_name = "DIR",
+        default_value = "/run/weft"
+    )]
+    pub(crate) run_dir: PathBuf,
+    /// Directory of what survives a restart: identity key and store.
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_DATA_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/weft"
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// Configuration file (TOML, the flags' names as keys) [default: /etc/weft/weft.toml if present]
+    #[arg(long, global = true, env = "WEFT_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Bridge that the containers are attached to.
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_BRIDGE",
+        value_name = "NAME",
+        default_value = "weft"
+    )]
+    pub(crate) bridge: String,
+    /// Print text for people or JSON for programs.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "WEFT_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    pub(crate) output: Format,
+}
+
+impl Places {
+    /// Returns the path of the control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run_dir.join("weft.sock")
+    }
+
+    /// Returns the path of the pid file, which is also the lock of the run directory.
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.run_dir.join("weft.pid")
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start the daemon; returns when it is ready and prints the peer's name.
+    Launch(Box<LaunchArgs>),
+    /// End the daemon; containers keep their interface and talk on within the host.
+    Stop,
+    /// End the daemon and remove what it made: bridge, TAP, identity, store.
+    Reset(ResetArgs),
+    /// Add peers to the targets and dial them at once.
+    Connect(ConnectArgs),
+    /// Remove peers from the targets, spelt as they were given.
+    Forget(ForgetArgs),
+    /// Give a container an interface in the network; prints its addresses.
+    Attach(AttachArgs),
+    /// Take addresses of a container away; with the last one goes its interface.
+    Detach(DetachArgs),
+    /// Show the state of the daemon, its links and its engine.
+    Status(StatusArgs),
+    /// Print everything that the daemon knows about itself, as JSON.
+    Report,
+    /// List the attached containers: id, MAC, addresses.
+    Ps(PsArgs),
+    /// Print the version.
+    Version,
+    /// Print a new token: a 256-bit secret that goes wherever a password goes.
+    Token,
+    /// Try weft on this machine: hosts in namespaces, real daemons, measured traffic.
+    Demo(DemoArgs),
+    /// Measure throughput, packet rate and latency to a peer through the real engine.
+    Bench(BenchArgs),
+    /// Check whether this host can run weft well, and say what to change.
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  weft completions bash > /etc/bash_completion.d/weft")]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    /// Remove what a daemon that is not running left behind.
+    #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  weft connect 192.0.2.7 host3.example.org:7000 [2001:db8::7]:6783\n  weft connect --replace host1 host2    # the targets are these and no others"
+)]
+pub(crate) struct ConnectArgs {
+    /// Empty the target list first.
+    #[arg(long, env = "WEFT_REPLACE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) replace: bool,
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(
+        help = "host[:port], [IPv6]:port or a DNS name; looked up again at every attempt",
+        value_name = "PEER",
+        required_unless_present = "replace"
+    )]
+    pub(crate) peers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// The peers, spelt as they were given.
+    #[arg(value_name = "PEER", required = true)]
+    pub(crate) peers: Vec<String>,
+}
+
+const CONTAINERS: &str = "\
+A container is: the NAME or ID of a running Docker container; netns:NAME or netns:/path/to/ns;
+pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24.";
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach 10.2.1.1/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue"))]
+pub(crate) struct AttachArgs {
+    /// Do not route 224.0.0.0/4 to the interface.
+    #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) no_multicast_route: bool,
+    /// Addresses, then the container.
+    #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CONTAINERS)]
+pub(crate) struct DetachArgs {
+    /// Addresses, then the container.
+    #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One part of it alone.
+    #[arg(value_enum, value_name = "PART")]
+    pub(crate) part: Option<StatusPart>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusPart {
+    /// The peers that somebody named, one a line.
+    Targets,
+    /// The links and attempts, one a line.
+    Connections,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Only these; an unknown one is skipped.
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  weft demo\n  weft demo --hosts 4 --seconds 10\n  weft demo --keep     # leave it running and say how to look around"
+)]
+pub(crate) struct DemoArgs {
+    /// Hosts to make.
+    #[arg(long, env = "WEFT_HOSTS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub(crate) hosts: u8,
+    /// Seconds of TCP through the overlay.
+    #[arg(long, env = "WEFT_SECONDS", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=30))]
+    pub(crate) seconds: u8,
+    /// Leave the hosts running and say how to look around.
+    #[arg(long, env = "WEFT_KEEP", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) keep: bool,
+    /// Which part of the demo this process is: set by the demo itself.
+    #[arg(long, hide = true, value_enum)]
+    pub(crate) stage: Option<DemoStage>,
+}
+
+/// The demo runs itself again inside namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoStage {
+    /// First process of the demo's own namespaces.
+    Inside,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The frames are made and counted in memory: no container takes part, no peer of ours is disturbed\nbut the one measured. Example:\n  weft bench host2 --seconds 10"
+)]
+pub(crate) struct BenchArgs {
+    /// Name, nickname or id of a linked peer.
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: String,
+    /// Seconds for each of the three parts: throughput, packets, latency.
+    #[arg(long, env = "WEFT_SECONDS", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub(crate) seconds: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Port that the daemon will use, TCP and UDP.
+    #[arg(long, env = "WEFT_PORT", value_name = "PORT", default_value_t = 6783, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to complete in.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}

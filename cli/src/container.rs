@@ -1,0 +1,193 @@
+//! `weft attach`, `detach` and `ps`: containers and their addresses.
+
+use weft_control::api::{AttachReply, AttachRequest, Attachment};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+/// Attaches or detaches (`path` says which) and prints the addresses in the order asked.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] when the words name no container, else the daemon's line.
+pub(crate) fn change(
+    client: &Client,
+    path: &str,
+    words: &[String],
+    multicast_route: bool,
+    format: Format,
+) -> anyhow::Result<()> {
+    let (addresses, container) = split_words(words)?;
+    let request = AttachRequest {
+        container,
+        addresses,
+        multicast_route,
+    };
+    let reply: AttachReply = client.post(path, &request)?;
+    match format {
+        Format::Json => output::json(&reply),
+        Format::Text => {
+            let addresses: Vec<String> = reply.addresses.iter().map(ToString::to_string).collect();
+            output::line(&addresses.join(" "))
+        }
+    }
+}
+
+/// Prints the attached containers, all or the named ones.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn list(client: &Client, only: &[String], format: Format) -> anyhow::Result<()> {
+    let mut attachments: Vec<Attachment> = client.get("/ps")?;
+    if !only.is_empty() {
+        attachments.retain(|attachment| only.iter().any(|name| names(name, &attachment.id)));
+    }
+    match format {
+        Format::Json => output::json(&attachments),
+        Format::Text => output::data(&attachments.iter().map(ps_line).collect::<String>()),
+    }
+}
+
+/// Splits what was typed into leading addresses and the one container after them.
+fn split_words(words: &[String]) -> Result<(Vec<String>, String), Failure> {
+    let count = words.iter().take_while(|word| is_address(word)).count();
+    let (addresses, rest) = words.split_at(count);
+    match rest {
+        [container] => Ok((addresses.to_vec(), container.clone())),
+        [] => Err(Failure::Usage(
+            "no container given: after the addresses comes a container's name or id, netns:NAME, netns:/path or pid:N"
+                .to_owned(),
+        )),
+        [first, second, ..] => Err(Failure::Usage(format!(
+            "`{second}` after the container `{first}`: accepted are addresses such as 10.2.1.1/24, then one container"
+        ))),
+    }
+}
+
+/// Tells whether a word speaks of an address, a faulty one included: the daemon says what is wrong with it.
+fn is_address(word: &str) -> bool {
+    let numeric = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() || b".:".contains(&b))
+    };
+    word.starts_with("ip:")
+        || word.starts_with("net:")
+        || word
+            .split_once('/')
+            .is_some_and(|(address, _)| numeric(address) && address.contains(['.', ':']))
+}
+
+/// Tells whether a typed name means the shown id, which Docker's long ids are cut to.
+fn names(typed: &str, id: &str) -> bool {
+    typed == id || (id.len() == 12 && typed.starts_with(id))
+}
+
+fn ps_line(attachment: &Attachment) -> String {
+    let mut line = format!("{} {}", attachment.id, attachment.mac);
+    for address in &attachment.addresses {
+        line.push(' ');
+        line.push_str(&address.to_string());
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(line: &str) -> Result<(Vec<String>, String), Failure> {
+        split_words(
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn leading_addresses_are_taken_until_the_container() {
+        let (addresses, container) =
+            split("10.2.1.1/24 ip:10.2.2.1/24 net:default net:10.2.3.0/24 netns:/run/x").unwrap();
+
+        assert_eq!(
+            addresses,
+            [
+                "10.2.1.1/24",
+                "ip:10.2.2.1/24",
+                "net:default",
+                "net:10.2.3.0/24"
+            ]
+        );
+        assert_eq!(container, "netns:/run/x");
+        assert_eq!(split("web").unwrap(), (vec![], "web".to_owned()));
+        assert_eq!(
+            split("fd00::1/64 pid:7").unwrap(),
+            (vec!["fd00::1/64".to_owned()], "pid:7".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_faulty_address_is_still_an_address_and_not_a_container() {
+        let (addresses, container) = split("10.2.1.300/24 10.2.1.1/99 web").unwrap();
+
+        assert_eq!(addresses, ["10.2.1.300/24", "10.2.1.1/99"]);
+        assert_eq!(container, "web");
+    }
+
+    #[test]
+    fn a_missing_or_second_container_is_named() {
+        assert!(
+            split("10.2.1.1/24")
+                .unwrap_err()
+                .to_string()
+                .contains("no container given")
+        );
+        assert!(
+            split("web db")
+                .unwrap_err()
+                .to_string()
+                .contains("`db` after the container `web`")
+        );
+        assert!(
+            split("web 10.2.1.1/24")
+                .unwrap_err()
+                .to_string()
+                .contains("`10.2.1.1/24`")
+        );
+    }
+
+    #[test]
+    fn a_line_of_ps_is_id_mac_and_addresses() {
+        let attachment = Attachment {
+            id: "0123456789ab".into(),
+            mac: "86:00:00:00:00:01".into(),
+            addresses: vec![
+                "10.2.1.1/24".parse().unwrap(),
+                "fd00::1/64".parse().unwrap(),
+            ],
+        };
+
+        assert_eq!(
+            ps_line(&attachment),
+            "0123456789ab 86:00:00:00:00:01 10.2.1.1/24 fd00::1/64\n"
+        );
+        let bare = Attachment {
+            id: "weave:expose".into(),
+            addresses: vec![],
+            ..attachment
+        };
+        assert_eq!(ps_line(&bare), "weave:expose 86:00:00:00:00:01\n");
+    }
+
+    #[test]
+    fn a_long_docker_id_finds_its_short_line() {
+        assert!(names("0123456789abcdef0123", "0123456789ab"));
+        assert!(names("netns:blue", "netns:blue"));
+        assert!(!names("netns:blues", "netns:blue"));
+    }
+}

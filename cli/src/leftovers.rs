@@ -1,0 +1,64 @@
+//! Removes what a daemon left behind that is not running any more.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Context;
+use weft_control::driver::bridge::{self, BridgeConfig, TAP};
+use weft_control::driver::netlink::GsoLimits;
+use weft_control::driver::netns::NetNs;
+
+use crate::args::Places;
+
+/// Removes devices, state and runtime files; what is not there is not missed.
+///
+/// # Errors
+///
+/// When something is there and stays.
+pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?;
+    runtime.block_on(remove_devices(&places.bridge))?;
+    for file in [places.socket(), places.pid_file()] {
+        gone(fs::remove_file(&file), &file)?;
+    }
+    if places.data_dir.exists() {
+        for entry in fs::read_dir(&places.data_dir)? {
+            let path = entry?.path();
+            gone(fs::remove_file(&path), &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the bridge, the TAP and the containers' interfaces.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub(crate) async fn remove_devices(bridge: &str) -> anyhow::Result<()> {
+    let config = BridgeConfig {
+        name: bridge.to_owned(),
+        tap: Some(TAP.to_owned()),
+        // Of no account for what is removed.
+        mac: [0; 6],
+        mtu: 0,
+        gso: GsoLimits::default(),
+    };
+    let host = NetNs::current().context("open the host's network namespace")?;
+    bridge::remove(&host, &config)
+        .await
+        .context("remove the network devices")
+}
+
+fn gone(outcome: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
+    match outcome {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(anyhow::Error::from(error).context(format!("remove {}", path.display())))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,55 @@
+//! `weft stop` and `weft reset`: ask the daemon to end, and wait until it has.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use crate::args::Places;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::launch::lock::Watched;
+use crate::output;
+
+/// The daemon takes two seconds at most; `reset` has interfaces and files to remove besides.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Ends the daemon; one that is not running is no failure, as in Weave.
+///
+/// # Errors
+///
+/// The daemon's line, or that it does not end.
+pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
+    match end(places, "/stop") {
+        Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
+            output::talk("weft: weft is not running");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Ends the daemon and has it remove what it made; with `force` what a daemon left behind that is not running.
+///
+/// # Errors
+///
+/// The daemon's line; or that none runs although one was here, so that nobody can hand over what it owns.
+pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
+    match end(places, "/reset") {
+        Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
+            if !force && places.data_dir.exists() && places.data_dir.read_dir()?.next().is_some() {
+                bail!(error.context(
+                    "cannot take this host out of the network: launch again and reset, or use --force"
+                ));
+            }
+            crate::leftovers::remove(places)
+        }
+        outcome => outcome,
+    }
+}
+
+fn end(places: &Places, path: &str) -> anyhow::Result<()> {
+    let watched = Watched::new(&places.pid_file());
+    let _empty: Value = Client::new(places.socket()).post(path, &json!({}))?;
+    watched.wait_end(END_TIMEOUT)
+}

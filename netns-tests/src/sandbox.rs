@@ -1,0 +1,195 @@
+//! Runs a test again inside namespaces of its own.
+//!
+//! The test's process starts `unshare … <test executable> --exact <test>` and waits. Inside, `/run` is a private
+//! tmpfs, which is where `ip netns` keeps its names and where the lab keeps its files. A shell is the first process
+//! there and collects daemons whose parents have gone, as an init does.
+
+use std::any::type_name;
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::lab::Lab;
+
+/// Set in the process inside.
+const MARK: &str = "WEFT_LAB_INSIDE";
+/// A test that takes longer hangs; seconds.
+const LIMIT_S: u32 = 300;
+/// The same for the long versions.
+const LIMIT_LONG_S: u32 = 3600;
+
+/// Runs `body`, a closure written in the test itself, in a lab; other labs may run at the same time.
+///
+/// # Panics
+///
+/// If the test fails inside, or cannot be run while `CI=true`.
+pub fn in_lab<F: FnOnce(&Lab)>(body: F) {
+    enter(body, File::lock_shared);
+}
+
+/// As [`in_lab`], while no other lab runs: for tests that measure time or throughput.
+///
+/// # Panics
+///
+/// As [`in_lab`].
+pub fn alone_in_lab<F: FnOnce(&Lab)>(body: F) {
+    enter(body, File::lock);
+}
+
+/// Whether the long versions of tests are wanted.
+#[must_use]
+pub fn is_long() -> bool {
+    env::var("WEFT_TESTS_LONG").is_ok_and(|value| value == "1")
+}
+
+/// The binary under test.
+///
+/// # Panics
+///
+/// If it has not been built.
+#[must_use]
+pub fn weft_binary() -> PathBuf {
+    let given = env::var_os("WEFT_BIN").map(PathBuf::from);
+    let beside = || {
+        let own = env::current_exe().expect("the test executable has a path");
+        own.ancestors()
+            .nth(2)
+            .expect("test executables lie in target/PROFILE/deps")
+            .join("weft")
+    };
+    let path = given.unwrap_or_else(beside);
+    assert!(
+        path.is_file(),
+        "no weft binary at {}: run `cargo build`, or set WEFT_BIN",
+        path.display()
+    );
+    path.canonicalize()
+        .expect("the path of a file that exists resolves")
+}
+
+/// Whether this process is root, in whatever user namespace.
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn enter<F: FnOnce(&Lab)>(body: F, lock: fn(&File) -> std::io::Result<()>) {
+    if env::var_os(MARK).is_some() {
+        prepare();
+        body(&Lab::new());
+        return;
+    }
+    let binary = weft_binary();
+    if let Err(reason) = possible() {
+        return skip(&reason);
+    }
+    let turn = turnstile();
+    lock(&turn).expect("flock works on a local file");
+    run_inside(test_name::<F>(), &binary);
+}
+
+/// `frames::a_test::{{closure}}` is the closure of the test `a_test` of the executable `frames`.
+fn test_name<F>() -> &'static str {
+    let path = type_name::<F>();
+    let (_, name) = path
+        .split_once("::")
+        .expect("a closure's type name starts with its crate");
+    name.split("::{{closure}}")
+        .next()
+        .expect("split yields at least one part")
+}
+
+fn run_inside(test: &str, binary: &Path) {
+    let limit = if is_long() { LIMIT_LONG_S } else { LIMIT_S };
+    let mut command = Command::new("timeout");
+    command
+        .args(["--kill-after=5", &limit.to_string(), "unshare"])
+        .args(namespaces());
+    command.args(["sh", "-c", "\"$0\" \"$@\"; exit $?"]);
+    command.arg(env::current_exe().expect("the test executable has a path"));
+    command.args([
+        "--exact",
+        test,
+        "--nocapture",
+        "--include-ignored",
+        "--test-threads=1",
+    ]);
+    let command = command
+        .env(MARK, "1")
+        .env("WEFT_BIN", binary)
+        .stdin(Stdio::null());
+    let output = command.output().expect("timeout and unshare are installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let logged = String::from_utf8_lossy(&output.stderr);
+    // A name that matches no test would pass in silence.
+    let passed = output.status.success() && said.contains("1 passed");
+    assert!(passed, "{test}: {}\n{said}\n{logged}", output.status);
+}
+
+fn namespaces() -> Vec<&'static str> {
+    let mut flags = vec![
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ];
+    if !is_root() {
+        flags.extend(["--user", "--map-root-user"]);
+    }
+    flags
+}
+
+fn possible() -> Result<(), String> {
+    if !Path::new("/dev/net/tun").exists() {
+        return Err("/dev/net/tun is missing".to_owned());
+    }
+    let tried = Command::new("unshare")
+        .args(namespaces())
+        .arg("true")
+        .output();
+    let output = tried.map_err(|error| format!("unshare: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "namespaces are refused: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
+}
+
+fn skip(reason: &str) {
+    let in_ci = env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!in_ci, "cannot run here: {reason}");
+    say_skipped(reason);
+}
+
+/// Prints `skipped: …` where a tester sees it.
+pub fn say_skipped(reason: &str) {
+    // Written past the test harness, which would hide it.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+/// The file whose lock tests share, or hold alone.
+fn turnstile() -> File {
+    let owner = std::fs::metadata("/proc/self").map_or(0, |own| own.uid());
+    let path = env::temp_dir().join(format!("weft-netns-tests-{owner}.lock"));
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    opened.unwrap_or_else(|error| panic!("open {}: {error}", path.display()))
+}
+
+fn prepare() {
+    let mut mount = Command::new("mount");
+    let status = mount
+        .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
+        .status()
+        .expect("mount is installed");
+    assert!(status.success(), "mount a private /run");
+}

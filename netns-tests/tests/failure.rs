@@ -1,0 +1,245 @@
+//! The underlay breaks, moves and shrinks, and the overlay lives with it.
+
+use std::time::Duration;
+
+use weft_netns_tests::{
+    Host, Lab, Overlay, Ping, Stream, Weft, alone_in_lab, is_long, now, pause, within,
+};
+
+/// A path that swallows everything is called dead in this time.
+const NOTICE_LIMIT: Duration = Duration::from_millis(3500);
+/// A path that works again is used again in this time.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(2);
+/// Between two echo requests where single losses count.
+const PING_INTERVAL: Duration = Duration::from_millis(20);
+/// Echo requests that may go unanswered while an endpoint moves: those on their way, and those that follow before the
+/// challenge to the new address is answered, which is one round trip (below a millisecond here).
+const MOVE_LOSS_MAX: usize = 2;
+
+/// ```text
+///  one 10.2.1.1 ─ weft a 192.0.2.1 ══ 198.51.100.1 .. 192.0.2.254 router 198.51.100.254 ══ 198.51.100.1 weft b ─ two 10.2.1.2
+/// ```
+struct Routed {
+    router: Host,
+    overlay: Overlay,
+}
+
+impl Routed {
+    fn new(lab: &Lab, flags: &[&str], prepare: impl Fn(&[Host; 2], &Host)) -> Self {
+        let (hosts, router) = ([lab.host("a"), lab.host("b")], lab.host("router"));
+        lab.link(
+            (&hosts[0], "eth0", "192.0.2.1/24"),
+            (&router, "left", "192.0.2.254/24"),
+        );
+        lab.link(
+            (&hosts[1], "eth0", "198.51.100.1/24"),
+            (&router, "right", "198.51.100.254/24"),
+        );
+        hosts[0].route_all_via("192.0.2.254");
+        hosts[1].route_all_via("198.51.100.254");
+        router.be_a_router();
+        prepare(&hosts, &router);
+        // The first host dials, so that it may stand behind a translation.
+        let overlay = Overlay::on(
+            lab,
+            &[hosts[1].clone(), hosts[0].clone()],
+            "198.51.100.1",
+            flags,
+        );
+        Self { router, overlay }
+    }
+}
+
+/// Both sides must have seen it in the time promised.
+fn notice_dead_path(overlay: &Overlay) {
+    within("the dead path to be noticed", NOTICE_LIMIT, || {
+        overlay.weft.iter().all(|weft| !weft.has_path())
+    });
+}
+
+/// ```text
+///  one ─ weft a 192.0.2.1 ══╳══ 192.0.2.2 weft b ─ two
+/// ```
+#[test]
+fn a_dead_path_is_noticed_and_a_healed_one_used_again() {
+    alone_in_lab(|lab| {
+        let overlay = Overlay::on_a_link(lab, &[]);
+        let hosts = [overlay.weft[0].host(), overlay.weft[1].host()];
+        for _ in 0..2 {
+            for host in hosts {
+                host.black_hole("eth0");
+            }
+            notice_dead_path(&overlay);
+            for host in hosts {
+                host.heal();
+            }
+            overlay.wait_until_reachable(RECOVERY_LIMIT);
+            for weft in &overlay.weft {
+                within("the path in the report", RECOVERY_LIMIT, || weft.has_path());
+            }
+        }
+    });
+}
+
+/// Only one direction is lost: both sides must call the path dead, for frames go both ways or not at all.
+#[test]
+fn a_path_that_works_one_way_only_is_dead() {
+    alone_in_lab(|lab| {
+        let overlay = Overlay::on_a_link(lab, &[]);
+
+        overlay.weft[1].host().black_hole("eth0");
+
+        notice_dead_path(&overlay);
+        overlay.weft[1].host().heal();
+        overlay.wait_until_reachable(RECOVERY_LIMIT);
+    });
+}
+
+/// ```text
+///  one ─ weft a 192.0.2.1, then 192.0.2.9 ══ 192.0.2.2 weft b ─ two
+/// ```
+#[test]
+fn traffic_goes_on_when_a_host_changes_its_address() {
+    alone_in_lab(|lab| {
+        let overlay = Overlay::on_a_link(lab, &[]);
+        let [one, _] = &overlay.containers;
+        let host = overlay.weft[0].host();
+        let ping = Ping::start(one, overlay.addresses[1], PING_INTERVAL);
+        pause(Duration::from_secs(1));
+
+        let batch = "address add 192.0.2.9/24 dev eth0\naddress delete 192.0.2.1/24 dev eth0\n";
+        let file = lab.folder().join("move");
+        std::fs::write(&file, batch).expect("the lab's folder is writable");
+        host.run(&["ip", "-batch", &file.to_string_lossy()]);
+        pause(Duration::from_secs(2));
+
+        let report = ping.finish();
+        assert!(report.longest_gap <= MOVE_LOSS_MAX, "{report:?}");
+        assert!(report.received > 100, "{report:?}");
+        within("the new address in the report", RECOVERY_LIMIT, || {
+            overlay.weft[1].connection()["path"]["address"] == "192.0.2.9:6783"
+        });
+    });
+}
+
+/// Translates without state: what leaves `a` gets the router's address and `port`.
+fn translate(router: &Host, port: u16) {
+    let out = format!(
+        "iifname left ip saddr 192.0.2.1 udp sport 6783 udp sport set {port} ip saddr set 198.51.100.254; \
+         iifname left ip saddr 192.0.2.1 meta l4proto tcp ip saddr set 198.51.100.254;"
+    );
+    let back = format!(
+        "iifname right ip daddr 198.51.100.254 udp dport {port} udp dport set 6783 ip daddr set 192.0.2.1; \
+         iifname right ip daddr 198.51.100.254 meta l4proto tcp ip daddr set 192.0.2.1;"
+    );
+    router.add_rules("translation", &format!("{out} {back}"));
+}
+
+/// ```text
+///  one ─ weft a 192.0.2.1 ══ router, which translates to 198.51.100.254:20000, then :30000 ══ 198.51.100.1 weft b ─ two
+/// ```
+#[test]
+fn traffic_goes_on_when_a_translator_changes_the_port() {
+    alone_in_lab(|lab| {
+        let routed = Routed::new(lab, &[], |_, router| translate(router, 20000));
+        let (overlay, router) = (&routed.overlay, &routed.router);
+        let far = overlay.weft[0].connection()["path"]["address"].clone();
+        assert_eq!(far, "198.51.100.254:20000");
+        // The container behind the translation speaks first.
+        let ping = Ping::start(&overlay.containers[1], overlay.addresses[0], PING_INTERVAL);
+        pause(Duration::from_secs(1));
+
+        let replace = "flush table inet translation; delete table inet translation;";
+        router.run(&["nft", replace]);
+        translate(router, 30000);
+        pause(Duration::from_secs(2));
+
+        let report = ping.finish();
+        // The two commands leave the router without any rule for some milliseconds.
+        assert!(report.longest_gap <= MOVE_LOSS_MAX + 2, "{report:?}");
+        within("the new port in the report", RECOVERY_LIMIT, || {
+            overlay.weft[0].connection()["path"]["address"] == "198.51.100.254:30000"
+        });
+    });
+}
+
+/// ```text
+///  one ─ weft a 192.0.2.1 ══ UDP only ══ 192.0.2.2 weft b ─ two
+/// ```
+#[test]
+fn data_goes_on_without_the_control_link_and_is_rekeyed() {
+    alone_in_lab(|lab| {
+        let overlay = Overlay::on_a_link(lab, &["--rekey-interval-ms", "1000"]);
+        let [one, two] = &overlay.containers;
+        let ping = Ping::start(one, overlay.addresses[1], PING_INTERVAL);
+        let stream = Stream::start(one, two, overlay.addresses[1]);
+        let rekeys = |weft: &Weft| weft.connection()["rekeys"].as_u64().unwrap_or(0);
+
+        for weft in &overlay.weft {
+            weft.host().add_rules(
+                "no_link",
+                "tcp dport 6783 reject with tcp reset; tcp sport 6783 drop;",
+            );
+        }
+        let before = rekeys(&overlay.weft[0]);
+        pause(Duration::from_secs(if is_long() { 300 } else { 15 }));
+
+        let report = ping.finish();
+        assert!(
+            report.longest_silence <= Duration::from_millis(200),
+            "{report:?}"
+        );
+        let report = stream.finish();
+        assert!(
+            report.longest_silence <= Duration::from_millis(500),
+            "{report:?}"
+        );
+        assert!(
+            rekeys(&overlay.weft[0]) >= before + 5,
+            "sessions are rekeyed inside sessions"
+        );
+    });
+}
+
+/// ```text
+///  one ─ weft a 192.0.2.1 ══ router, which swallows what is longer than 1300 bytes ══ 198.51.100.1 weft b ─ two
+/// ```
+#[test]
+fn traffic_goes_on_when_the_path_silently_shrinks() {
+    alone_in_lab(|lab| {
+        let routed = Routed::new(lab, &[], |hosts, _| {
+            for host in hosts {
+                host.send_datagrams_singly("eth0");
+            }
+        });
+        let overlay = &routed.overlay;
+        let [one, two] = &overlay.containers;
+        let stream = Stream::start(one, two, overlay.addresses[1]);
+        stream.wait_for_more(RECOVERY_LIMIT);
+
+        routed
+            .router
+            .add_rules("narrow", "meta l4proto udp meta length > 1300 drop;");
+        let start = now();
+        pause(Duration::from_millis(200));
+        let silence = stream.wait_for_more(Duration::from_secs(15));
+
+        within("the smaller MTU in the report", RECOVERY_LIMIT, || {
+            let mtu = overlay.weft[0].connection()["path"]["mtu"]
+                .as_u64()
+                .unwrap_or(0);
+            (1000..=1300 - 28 - 34).contains(&mtu)
+        });
+        let full = overlay.addresses[1].to_string();
+        one.run(&[
+            "ping", "-n", "-c", "3", "-W", "2", "-M", "do", "-s", "1348", &full,
+        ]);
+        assert!(
+            silence < Duration::from_secs(10),
+            "{silence:?} of {:?}",
+            start.elapsed()
+        );
+        let report = stream.finish();
+        assert!(report.bytes > 0, "{report:?}");
+    });
+}

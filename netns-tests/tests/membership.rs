@@ -1,0 +1,131 @@
+//! Who may join: passwords, tokens, open membership.
+//!
+//! ```text
+//!  weft a ─ eth0 192.0.2.1 ══ 192.0.2.2 eth0 ─ weft b
+//! ```
+
+use std::time::Duration;
+
+use weft_netns_tests::{Lab, Weft, eventually, in_lab, pause, within};
+
+/// To be connected, or refused, on a busy machine.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+fn two_hosts(lab: &Lab) -> [Weft; 2] {
+    let hosts = [lab.host("a"), lab.host("b")];
+    lab.link(
+        (&hosts[0], "eth0", "192.0.2.1/24"),
+        (&hosts[1], "eth0", "192.0.2.2/24"),
+    );
+    [lab.weft(&hosts[0]), lab.weft(&hosts[1])]
+}
+
+/// Both sides say why, and nothing of the other stays once it is forgotten.
+fn never_established(a: &Weft, b: &Weft, words: &[&str]) {
+    let reason = |weft: &Weft| {
+        eventually(
+            &format!("a reason on {}", weft.host().name()),
+            CONNECT_LIMIT,
+            || {
+                let said = format!("{}\n{}", weft.ok(&["status", "connections"]), weft.log())
+                    .to_lowercase();
+                words.iter().any(|word| said.contains(word)).then_some(said)
+            },
+        )
+    };
+    let _ = (reason(a), reason(b));
+    pause(Duration::from_secs(2));
+    for weft in [a, b] {
+        let report = weft.report();
+        let connections = report["connections"]
+            .as_array()
+            .expect("a report lists connections");
+        let established = connections
+            .iter()
+            .filter(|connection| connection["state"] == "established")
+            .count();
+        assert_eq!(established, 0, "{connections:?}");
+        assert!(
+            weft.ok(&["status"]).contains("Peers: 1"),
+            "only itself is a peer"
+        );
+    }
+    b.ok(&["forget", "192.0.2.1"]);
+    for weft in [a, b] {
+        within(
+            &format!("nothing left on {}", weft.host().name()),
+            CONNECT_LIMIT,
+            || {
+                weft.report()["connections"]
+                    .as_array()
+                    .is_some_and(Vec::is_empty)
+            },
+        );
+    }
+}
+
+#[test]
+fn peers_with_different_passwords_never_link_and_both_say_why() {
+    in_lab(|lab| {
+        let [a, b] = two_hosts(lab);
+        a.ok(&["launch", "--password", "secret"]);
+        b.ok(&["launch", "--password", "other", "192.0.2.1"]);
+
+        never_established(&a, &b, &["password", "secret"]);
+    });
+}
+
+#[test]
+fn an_open_peer_and_a_closed_one_never_link_and_both_say_why() {
+    in_lab(|lab| {
+        let [a, b] = two_hosts(lab);
+        let outcome = a.run(&["launch"]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("--password"),
+            "open membership is warned of: {outcome:?}"
+        );
+        assert_eq!(a.report()["membership"], "open");
+        b.ok(&["launch", "--password", "secret", "192.0.2.1"]);
+
+        never_established(&a, &b, &["password", "open", "closed"]);
+    });
+}
+
+#[test]
+fn two_open_peers_link_and_are_encrypted_all_the_same() {
+    in_lab(|lab| {
+        let [a, b] = two_hosts(lab);
+        a.ok(&["launch"]);
+        b.ok(&["launch", "192.0.2.1"]);
+
+        b.wait_for_path(CONNECT_LIMIT);
+
+        let line = b.ok(&["status", "connections"]);
+        assert!(line.contains("established encrypted"), "{line}");
+        assert!(b.ok(&["status"]).contains("open membership"));
+    });
+}
+
+#[test]
+fn a_token_goes_where_a_password_goes() {
+    in_lab(|lab| {
+        let [a, b] = two_hosts(lab);
+        let token = a.ok(&["token"]);
+        let token = token.trim();
+        let file = lab.folder().join("token");
+        std::fs::write(&file, format!("{token}\n")).unwrap();
+
+        a.ok(&["launch", "--password", token]);
+        b.ok(&[
+            "launch",
+            "--password-file",
+            &file.to_string_lossy(),
+            "192.0.2.1",
+        ]);
+
+        b.wait_for_path(CONNECT_LIMIT);
+        assert_eq!(b.report()["membership"], "token");
+        assert_ne!(a.ok(&["token"]).trim(), token, "every token is new");
+    });
+}
