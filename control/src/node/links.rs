@@ -20,9 +20,10 @@ use crate::config::{
     HANDSHAKE_TIMEOUT, LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX,
     PENDING_INBOUND_PER_SOURCE_MAX,
 };
+use crate::link::error::LinkError;
 use crate::link::handshake::Hello;
 use crate::link::message::{ByeReason, Message, Refusal};
-use crate::link::{Link, LinkAction, LinkContext, LinkError};
+use crate::link::{Link, LinkAction, LinkContext};
 use crate::node::admission::Source;
 use crate::node::exchange::{CloseCause, DialId, LinkId, Output};
 use crate::node::notice::Notice;

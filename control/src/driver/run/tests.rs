@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, Weak};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
@@ -16,9 +17,11 @@ use weft_engine::session::CipherSuite;
 
 use super::*;
 use crate::api::{
-    self, AttachReply, AttachRequest, Attachment, ConnectRequest, ForgetRequest, Status,
+    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ForgetRequest,
+    Status,
 };
 use crate::config::{CipherCost, RekeyConfig};
+use crate::driver::request::BoxFuture;
 use crate::secret::Credential;
 
 type Bus = Arc<Mutex<BTreeMap<u32, (Weak<StandIn>, PeerSlot)>>>;
@@ -87,7 +90,13 @@ impl EngineHandle for StandIn {
                     engine.report(Event::PathUp { slot, path });
                 }
             }
-            _ => {}
+            Command::AddPeer { .. }
+            | Command::RemovePeer { .. }
+            | Command::RemoveSession { .. }
+            | Command::SetCandidates { .. }
+            | Command::SetFib(_)
+            | Command::SendMessage { .. }
+            | Command::Bench { .. } => {}
         }
     }
 
