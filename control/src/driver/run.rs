@@ -103,15 +103,15 @@ fn listen_to(events: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
 }
 
 impl<E: EngineHandle> Driver<E> {
-    /// Takes up identity and store, stretches the passwords, and listens. The incarnation is on disk when this
-    /// returns, and nothing has been sent.
+    /// Takes up identity and store, stretches the passwords, and listens; `attacher` is made once the peer's name
+    /// is known. The incarnation is on disk when this returns, and nothing has been sent.
     ///
     /// # Errors
     /// [`ControlError`] names what failed; nothing keeps running then.
     pub async fn new(
         config: DriverConfig,
         engine: Arc<E>,
-        attacher: Arc<dyn Attacher>,
+        attacher: impl FnOnce(PeerName) -> Arc<dyn Attacher>,
     ) -> Result<Self, ControlError> {
         let network = NetworkId::of(&config.network);
         let credentials = config.credentials.clone();
@@ -157,7 +157,7 @@ impl<E: EngineHandle> Driver<E> {
         Ok(Self {
             node: Node::new(node_config, loaded.identity, random, now()),
             engine,
-            attacher,
+            attacher: attacher(name),
             sockets,
             net,
             store: Arc::new(loaded.store),

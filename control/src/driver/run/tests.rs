@@ -193,7 +193,7 @@ fn config(dir: &tempfile::TempDir, nickname: &str, password: Option<&str>) -> Dr
 }
 
 async fn start(config: DriverConfig, bus: &Bus) -> Daemon {
-    let driver = Driver::new(config, StandIn::new(bus), Arc::new(NoContainers))
+    let driver = Driver::new(config, StandIn::new(bus), |_| Arc::new(NoContainers))
         .await
         .unwrap();
     let (port, address) = (driver.address().port(), driver.address().to_string());
@@ -397,7 +397,7 @@ async fn a_taken_port_is_named() {
         port: a.port,
         ..config(&dir, "b", None)
     };
-    let error = Driver::new(second, StandIn::new(&bus), Arc::new(NoContainers))
+    let error = Driver::new(second, StandIn::new(&bus), |_| Arc::new(NoContainers))
         .await
         .err()
         .unwrap();
