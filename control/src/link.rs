@@ -13,12 +13,13 @@
 //! `PREAMBLE_TIMEOUT`, `MESSAGE_LEN_MAX`, `LINK_DEAD_AFTER`.
 
 pub(crate) mod dialer;
+pub(crate) mod error;
 pub(crate) mod handshake;
 pub(crate) mod message;
 pub(crate) mod noise;
 pub(crate) mod preamble;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weft_engine::command::SecretKey;
 
@@ -26,12 +27,13 @@ use crate::config::{
     HANDSHAKE_TIMEOUT, LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_RECORDS_MAX, LINK_SUSPECT_AFTER,
     MESSAGE_LEN_MAX, PREAMBLE_TIMEOUT,
 };
-use crate::link::handshake::{Hello, HelloError};
+use crate::link::error::LinkError;
+use crate::link::handshake::Hello;
 use crate::link::message::{
     ByeReason, FRAME_HEADER_LEN, FrameError, FrameHeader, FrameKind, Message, Refusal, frame,
 };
 use crate::link::noise::{LinkCipher, NoiseError, NoiseHandshake, Split, TAG_LEN};
-use crate::link::preamble::{PREAMBLE_LEN, Preamble, PreambleError};
+use crate::link::preamble::{PREAMBLE_LEN, Preamble};
 use crate::peer::Identity;
 use crate::random::Randomness;
 use crate::secret::{NetworkId, Secrets};
@@ -58,129 +60,6 @@ pub(crate) enum LinkAction {
     Malformed,
     /// The link is over; what was sent goes out first.
     Down(LinkError),
-}
-
-/// Why a link ended; the words stand in `weft status connections`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LinkError {
-    #[error("peer {0}")]
-    Preamble(#[source] PreambleError),
-    #[error("{}", refusal_words(*.0))]
-    RefusedByPeer(Refusal),
-    #[error("{}", our_refusal_words(*.0))]
-    RefusedByUs(Refusal),
-    #[error("handshake does not verify: another network, or somebody on the way interferes")]
-    Handshake,
-    #[error("peer {0}")]
-    Hello(#[source] HelloError),
-    #[error("peer sent what is no message")]
-    Frame,
-    #[error("a record does not verify: damaged or forged on the way")]
-    Record,
-    #[error("peer did not finish the handshake in time")]
-    HandshakeTimeout,
-    #[error("no sign of life for {} s", LINK_DEAD_AFTER.as_secs())]
-    Silent,
-    #[error("{}", bye_words(*.0))]
-    ByPeer(ByeReason),
-    #[error("{}", bye_words(*.0))]
-    ByUs(ByeReason),
-    #[error("connection closed")]
-    Ended,
-    #[error("connection broken")]
-    Broken,
-    #[error("peer takes nothing in")]
-    QueueFull,
-    #[error("replaced after 2^48 records")]
-    Worn,
-}
-
-fn refusal_words(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::OtherNetwork => "refused (unverified): another --network",
-        Refusal::WrongSecret => "refused (unverified): wrong password",
-        Refusal::Busy => "refused (unverified): peer is busy",
-        Refusal::TooManyFailures => "refused (unverified): too many failed attempts",
-        Refusal::Malformed => "refused (unverified): peer does not understand us",
-        Refusal::Unknown(_) => "refused (unverified)",
-    }
-}
-
-fn our_refusal_words(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::OtherNetwork => "peer belongs to another --network",
-        Refusal::WrongSecret => "peer has the wrong password",
-        Refusal::Busy => "too many handshakes at once",
-        Refusal::TooManyFailures => "too many failed attempts from there",
-        Refusal::Malformed | Refusal::Unknown(_) => "peer is not understood",
-    }
-}
-
-fn bye_words(reason: ByeReason) -> &'static str {
-    match reason {
-        ByeReason::Stopping => "peer stopped",
-        ByeReason::Duplicate => "another link to the same peer is kept",
-        ByeReason::SelfConnection => "cannot connect to ourself",
-        ByeReason::ClonedIdentity => {
-            "two hosts run with this identity key; run `weft reset` on the copy"
-        }
-        ByeReason::PeersMax => "too many peers",
-        ByeReason::LabelCollision => {
-            "another peer has the same label; run `weft reset` on one of them"
-        }
-        ByeReason::SecretRemoved => "the password of this link is no longer valid",
-        ByeReason::Unknown(_) => "closed by peer",
-    }
-}
-
-impl LinkError {
-    /// True if only a person can mend it, so that trying again soon is useless.
-    pub(crate) fn is_refusal(self) -> bool {
-        match self {
-            Self::Preamble(_) | Self::Hello(_) | Self::Handshake => true,
-            Self::RefusedByPeer(refusal) | Self::RefusedByUs(refusal) => refusal != Refusal::Busy,
-            Self::ByPeer(reason) | Self::ByUs(reason) => {
-                matches!(
-                    reason,
-                    ByeReason::ClonedIdentity | ByeReason::PeersMax | ByeReason::LabelCollision
-                )
-            }
-            Self::Frame
-            | Self::Record
-            | Self::HandshakeTimeout
-            | Self::Silent
-            | Self::Ended
-            | Self::Broken
-            | Self::QueueFull
-            | Self::Worn => false,
-        }
-    }
-
-    /// True for what happens in a healthy network and needs no line in the log.
-    pub(crate) fn is_quiet(self) -> bool {
-        matches!(self, Self::ByPeer(reason) | Self::ByUs(reason)
-            if matches!(reason, ByeReason::Duplicate | ByeReason::SelfConnection))
-    }
-
-    /// True for what is counted against who dialled us, and shown in status.
-    pub(crate) fn counts_against_source(self) -> bool {
-        match self {
-            Self::RefusedByUs(refusal) => {
-                matches!(refusal, Refusal::WrongSecret | Refusal::OtherNetwork)
-            }
-            Self::Preamble(error) => error != PreambleError::NotWeft,
-            Self::Hello(_) | Self::Frame | Self::Record | Self::Handshake => true,
-            Self::RefusedByPeer(_)
-            | Self::HandshakeTimeout
-            | Self::Silent
-            | Self::ByPeer(_)
-            | Self::ByUs(_)
-            | Self::Ended
-            | Self::Broken
-            | Self::QueueFull
-            | Self::Worn => false,
-        }
-    }
 }
 
 enum Stage {
@@ -212,7 +91,6 @@ pub(crate) struct Link {
     up_at: Option<Instant>,
     heard_at: Instant,
     ping: Option<([u8; 8], Instant)>,
-    rtt: Option<Duration>,
 }
 
 impl Link {
@@ -238,7 +116,6 @@ impl Link {
             up_at: None,
             heard_at: now,
             ping: None,
-            rtt: None,
         }
     }
 
@@ -252,12 +129,12 @@ impl Link {
         self.up_at
     }
 
-    /// True until a good preamble is in.
+    /// Nothing has been heard that a weft would say.
     pub(crate) fn awaits_preamble(&self) -> bool {
         matches!(self.stage, Stage::AwaitPreamble)
     }
 
-    /// True if a curve operation comes with the next message.
+    /// Curve operations come with the next message.
     pub(crate) fn awaits_first(&self) -> bool {
         matches!(self.stage, Stage::AwaitFirst(_))
     }
@@ -450,12 +327,9 @@ impl Link {
             .open(&header.encode(), &mut message)
             .map_err(|NoiseError| LinkError::Record)?;
         self.heard_at = context.now;
-        let message = match Message::decode(&message) {
-            Ok(message) => message,
-            Err(_) => {
-                actions.push(LinkAction::Malformed);
-                return Ok(());
-            }
+        let Ok(message) = Message::decode(&message) else {
+            actions.push(LinkAction::Malformed);
+            return Ok(());
         };
         if matches!(self.stage, Stage::AwaitHello(_)) {
             let Message::Hello(hello) = message else {
@@ -469,12 +343,7 @@ impl Link {
         match message {
             Message::Ping(nonce) => self.send(&Message::Pong(nonce), actions),
             Message::Pong(nonce) => {
-                if let Some((sent, sent_at)) = self.ping
-                    && sent == nonce
-                {
-                    self.ping = None;
-                    self.rtt = Some(context.now.duration_since(sent_at));
-                }
+                self.ping.take_if(|(sent, _)| *sent == nonce);
             }
             Message::Bye(reason) => return Err(LinkError::ByPeer(reason)),
             Message::Hello(_) | Message::Session(_) | Message::Unknown(_) => {
@@ -528,15 +397,16 @@ impl Link {
     }
 
     fn fail(&mut self, error: LinkError, actions: &mut Vec<LinkAction>) {
-        match error {
-            LinkError::ByUs(reason) => self.send(&Message::Bye(reason), actions),
-            LinkError::RefusedByUs(refusal) if !self.awaits_preamble() => {
-                actions.push(LinkAction::Send(frame(
-                    FrameKind::Refusal,
-                    &[refusal.byte()],
-                )));
-            }
-            _ => {}
+        if let LinkError::ByUs(reason) = error {
+            self.send(&Message::Bye(reason), actions);
+        }
+        if let LinkError::RefusedByUs(refusal) = error
+            && !self.awaits_preamble()
+        {
+            actions.push(LinkAction::Send(frame(
+                FrameKind::Refusal,
+                &[refusal.byte()],
+            )));
         }
         self.stage = Stage::Closed;
         self.inbox = Vec::new();

@@ -9,34 +9,33 @@
 //!
 //! Everything follows from the seed. One event queue, ordered by time and then by age.
 
+mod engine;
+pub(crate) mod host;
+mod net;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use weft_engine::command::{Command, Event, PeerSlot, SessionKeys};
-use weft_engine::path::PathStatus;
-use weft_engine::session::CipherSuite;
+use weft_engine::command::SessionKeys;
 
 use crate::api::Status;
-use crate::config::{BootId, CipherCost, DIAL_TIMEOUT, NodeConfig, RekeyConfig};
-use crate::link::dialer::{TargetAddress, TargetHost};
+use crate::config::{BootId, NodeConfig};
 use crate::node::Node;
-use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, LinkId, Output, RequestId};
+use crate::node::exchange::{DialId, Input, Output, RequestId};
 use crate::node::notice::Notice;
 use crate::peer::Identity;
 use crate::random::Randomness;
-use crate::secret::{Credential, NetworkId, Secrets};
-
-/// How long the stand-in takes to install an epoch.
-const INSTALL_TIME: Duration = Duration::from_micros(200);
-/// How often the stand-in probes a peer that does not answer.
-const PROBE_PERIOD: Duration = Duration::from_millis(500);
-/// Silence after which the stand-in says that a path is down.
-const PATH_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::secret::NetworkId;
+use crate::sim::engine::{EngineStandIn, PROBE_PERIOD};
+use crate::sim::host::HostSpec;
+use crate::sim::net::Wire;
 
 pub(crate) type HostId = usize;
+/// Changes bytes on their way; false drops them.
+pub(crate) type Tamper = Box<dyn FnMut(&mut Vec<u8>) -> bool>;
 
 /// The first instant of a simulation.
 #[expect(
@@ -77,25 +76,6 @@ enum SimEvent {
     },
 }
 
-struct Wire {
-    ends: [(HostId, LinkId); 2],
-    open: bool,
-    last_arrival: [Instant; 2],
-    held: Vec<(bool, Option<Bytes>)>,
-}
-
-#[derive(Default)]
-struct EngineStandIn {
-    peers: BTreeSet<PeerSlot>,
-    epochs: BTreeMap<u32, Arc<SessionKeys>>,
-    confirmed: BTreeSet<u32>,
-    active: BTreeMap<PeerSlot, u32>,
-    candidates: BTreeMap<PeerSlot, Arc<[SocketAddr]>>,
-    heard: BTreeMap<PeerSlot, Instant>,
-    up: BTreeSet<PeerSlot>,
-    generation: u64,
-}
-
 pub(crate) struct Host {
     node: Option<Node>,
     life: u64,
@@ -118,56 +98,10 @@ pub(crate) struct Sim {
     cuts: BTreeSet<(HostId, HostId)>,
     pub(crate) latency: Duration,
     /// Spoils bytes on their way; says whether they go on.
-    pub(crate) tamper: Option<Box<dyn FnMut(&mut Vec<u8>) -> bool>>,
+    pub(crate) tamper: Option<Tamper>,
     /// Datagrams that found no epoch to open them while the way was good.
     pub(crate) lost: u64,
     pub(crate) delivered: u64,
-}
-
-/// What a host of a simulation is.
-pub(crate) struct HostSpec {
-    pub(crate) nickname: &'static str,
-    pub(crate) secrets: Secrets,
-    pub(crate) targets: Vec<String>,
-    pub(crate) network: &'static str,
-    pub(crate) ciphers: Vec<CipherCost>,
-    pub(crate) rekey: RekeyConfig,
-}
-
-impl HostSpec {
-    pub(crate) fn new(nickname: &'static str) -> Self {
-        Self {
-            nickname,
-            secrets: Secrets::open(),
-            targets: Vec::new(),
-            network: "weft",
-            ciphers: vec![CipherCost {
-                suite: CipherSuite::ChaCha20Poly1305,
-                ns_per_kib: 700,
-            }],
-            rekey: RekeyConfig::default(),
-        }
-    }
-
-    pub(crate) fn dialling(self, targets: &[&str]) -> Self {
-        Self {
-            targets: targets.iter().map(ToString::to_string).collect(),
-            ..self
-        }
-    }
-
-    pub(crate) fn with_secrets(self, secrets: Secrets) -> Self {
-        Self { secrets, ..self }
-    }
-}
-
-/// Secrets without the cost of stretching: tokens made from numbers.
-pub(crate) fn tokens(numbers: &[u8]) -> Secrets {
-    let credentials: Vec<_> = numbers
-        .iter()
-        .map(|n| Credential::Token(zeroize::Zeroizing::new([*n; 32])))
-        .collect();
-    Secrets::stretch(&credentials, &NetworkId::of("weft")).unwrap()
 }
 
 impl Sim {
@@ -416,338 +350,6 @@ impl Sim {
                 .push(result.map_err(|error| error.error)),
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
         }
-    }
-
-    fn dial(&mut self, host: HostId, dial: DialId, address: &TargetAddress) {
-        let life = self.hosts[host].life;
-        let TargetHost::Ip(ip) = address.host else {
-            let input = Input::DialFailed {
-                dial,
-                failure: DialFailure::Unresolved,
-            };
-            return self.at(self.now, SimEvent::Input { host, life, input });
-        };
-        let to = SocketAddr::new(ip, address.port);
-        let latency = self.latency() * 2;
-        self.at(
-            self.now + latency,
-            SimEvent::Open {
-                from: host,
-                life,
-                dial,
-                to,
-            },
-        );
-    }
-
-    fn host_at(&self, address: IpAddr) -> Option<HostId> {
-        self.hosts
-            .iter()
-            .position(|host| host.address.ip() == address)
-    }
-
-    fn open(&mut self, from: HostId, life: u64, dial: DialId, to: SocketAddr) {
-        let now = self.now;
-        let Some(target) = self
-            .host_at(to.ip())
-            .filter(|target| !self.is_cut(from, *target))
-        else {
-            let input = Input::DialFailed {
-                dial,
-                failure: DialFailure::TimedOut,
-            };
-            return self.at(
-                now + DIAL_TIMEOUT,
-                SimEvent::Input {
-                    host: from,
-                    life,
-                    input,
-                },
-            );
-        };
-        if self.hosts[target].node.is_none() || to.port() != self.hosts[target].address.port() {
-            let input = Input::DialFailed {
-                dial,
-                failure: DialFailure::Refused,
-            };
-            return self.at(
-                now,
-                SimEvent::Input {
-                    host: from,
-                    life,
-                    input,
-                },
-            );
-        }
-        if self.hosts[from].life != life {
-            return;
-        }
-        self.links += 2;
-        let (ours, theirs) = (LinkId(self.links), LinkId(self.links + 1));
-        let local = SocketAddr::new(self.hosts[from].address.ip(), 40_000);
-        let ends = [(from, ours), (target, theirs)];
-        self.wires.push(Wire {
-            ends,
-            open: true,
-            last_arrival: [now; 2],
-            held: Vec::new(),
-        });
-        self.input(
-            target,
-            Input::LinkOpened {
-                link: theirs,
-                dial: None,
-                remote: local,
-                local: to,
-            },
-        );
-        self.input(
-            from,
-            Input::LinkOpened {
-                link: ours,
-                dial: Some(dial),
-                remote: to,
-                local,
-            },
-        );
-    }
-
-    fn send(&mut self, host: HostId, link: LinkId, data: Option<Bytes>) {
-        let Some(wire) = self
-            .wires
-            .iter()
-            .position(|wire| wire.ends.contains(&(host, link)))
-        else {
-            return;
-        };
-        let forward = self.wires[wire].ends[0] == (host, link);
-        self.transmit(wire, forward, data);
-    }
-
-    fn transmit(&mut self, wire: usize, forward: bool, data: Option<Bytes>) {
-        let latency = self.latency();
-        self.transmit_after(wire, forward, data, latency);
-    }
-
-    fn transmit_after(&mut self, wire: usize, forward: bool, data: Option<Bytes>, after: Duration) {
-        let [(a, _), (b, _)] = self.wires[wire].ends;
-        let mut data = data;
-        if let (Some(tamper), Some(bytes)) = (&mut self.tamper, &data) {
-            let mut bytes = bytes.to_vec();
-            if !tamper(&mut bytes) {
-                return;
-            }
-            data = Some(bytes.into());
-        }
-        if self.is_cut(a, b) {
-            self.wires[wire].held.push((forward, data));
-            return;
-        }
-        let last = &mut self.wires[wire].last_arrival[usize::from(forward)];
-        *last = (self.now + after).max(*last);
-        let at = *last;
-        self.at(
-            at,
-            SimEvent::Arrive {
-                wire,
-                forward,
-                data,
-            },
-        );
-    }
-
-    fn arrive(&mut self, wire: usize, forward: bool, data: Option<Bytes>) {
-        let (host, link) = self.wires[wire].ends[usize::from(forward)];
-        if !self.wires[wire].open {
-            return;
-        }
-        match data {
-            Some(data) => self.input(host, Input::LinkData { link, data }),
-            None => {
-                self.wires[wire].open = false;
-                self.input(
-                    host,
-                    Input::LinkClosed {
-                        link,
-                        cause: CloseCause::Broken,
-                    },
-                );
-            }
-        }
-    }
-
-    fn command(&mut self, host: HostId, command: Command) {
-        let (now, life) = (self.now, self.hosts[host].life);
-        let engine = &mut self.hosts[host].engine;
-        match command {
-            Command::AddPeer { slot } => {
-                assert!(engine.peers.insert(slot), "slot {slot:?} is in use")
-            }
-            Command::RemovePeer { slot } => {
-                assert!(engine.peers.remove(&slot), "slot {slot:?} is free");
-                engine.epochs.retain(|_, keys| keys.slot != slot);
-                engine.active.remove(&slot);
-                engine.candidates.remove(&slot);
-                engine.up.remove(&slot);
-            }
-            Command::InstallSession(keys) => {
-                assert!(
-                    engine.peers.contains(&keys.slot),
-                    "a session of a peer that was not added"
-                );
-                let (slot, local_index) = (keys.slot, keys.local_index);
-                assert!(
-                    engine.epochs.insert(local_index, keys).is_none(),
-                    "index in use"
-                );
-                assert!(
-                    engine
-                        .epochs
-                        .values()
-                        .filter(|keys| keys.slot == slot)
-                        .count()
-                        <= 4,
-                    "too many epochs"
-                );
-                let input = Input::Engine(Event::SessionInstalled { slot, local_index });
-                self.at(now + INSTALL_TIME, SimEvent::Input { host, life, input });
-            }
-            Command::ActivateSession { slot, local_index } => {
-                assert!(
-                    engine.epochs.contains_key(&local_index),
-                    "an epoch that was not installed"
-                );
-                engine.active.insert(slot, local_index);
-                self.datagram_to(host, slot, None);
-            }
-            Command::RemoveSession { slot, local_index } => {
-                assert!(
-                    engine.epochs.remove(&local_index).is_some(),
-                    "an epoch that is not there"
-                );
-                engine.confirmed.remove(&local_index);
-                if engine.active.get(&slot) == Some(&local_index) {
-                    engine.active.remove(&slot);
-                    engine.up.remove(&slot);
-                }
-            }
-            Command::SetCandidates { slot, addresses } => {
-                engine.candidates.insert(slot, addresses);
-            }
-            Command::SetFib(fib) => {
-                assert!(fib.generation > engine.generation, "generations rise");
-                assert_eq!(
-                    fib.flood.iter().copied().collect::<BTreeSet<_>>(),
-                    engine.peers
-                );
-                engine.generation = fib.generation;
-            }
-            Command::SendMessage { slot, message } => self.datagram_to(host, slot, Some(message)),
-            Command::Bench { .. } => {}
-        }
-    }
-
-    fn datagram_to(&mut self, host: HostId, slot: PeerSlot, message: Option<Bytes>) {
-        let latency = self.latency();
-        let engine = &self.hosts[host].engine;
-        let Some(keys) = engine
-            .active
-            .get(&slot)
-            .and_then(|index| engine.epochs.get(index))
-            .cloned()
-        else {
-            return;
-        };
-        let Some(to) = engine
-            .candidates
-            .get(&slot)
-            .and_then(|addresses| addresses.first())
-            .copied()
-        else {
-            return;
-        };
-        let from = self.hosts[host].address;
-        let index = keys.remote_index;
-        self.at(
-            self.now + latency,
-            SimEvent::Datagram {
-                from,
-                to,
-                index,
-                keys,
-                message,
-            },
-        );
-    }
-
-    fn datagram(
-        &mut self,
-        from: SocketAddr,
-        to: SocketAddr,
-        index: u32,
-        keys: &SessionKeys,
-        message: Option<Bytes>,
-    ) {
-        let (Some(sender), Some(host)) = (self.host_at(from.ip()), self.host_at(to.ip())) else {
-            return;
-        };
-        if self.is_cut(sender, host) || self.hosts[host].node.is_none() {
-            return;
-        }
-        let now = self.now;
-        let engine = &mut self.hosts[host].engine;
-        let ours = engine
-            .epochs
-            .get(&index)
-            .filter(|ours| ours.recv_key == keys.send_key && ours.suite == keys.suite);
-        let Some(ours) = ours else {
-            self.lost += 1;
-            return;
-        };
-        let slot = ours.slot;
-        self.delivered += 1;
-        let first = engine.confirmed.insert(index);
-        engine.heard.insert(slot, now);
-        let path_up = engine.active.contains_key(&slot) && engine.up.insert(slot);
-        if first {
-            self.input(
-                host,
-                Input::Engine(Event::SessionConfirmed {
-                    slot,
-                    local_index: index,
-                }),
-            );
-        }
-        if path_up {
-            let path = PathStatus {
-                address: from,
-                rtt: 2 * self.latency,
-                datagram_max: 1472,
-                loss: 0.0,
-            };
-            self.input(host, Input::Engine(Event::PathUp { slot, path }));
-        }
-        if let Some(message) = message {
-            self.input(host, Input::Engine(Event::Message { slot, message }));
-        }
-    }
-
-    fn probe(&mut self, host: HostId, life: u64) {
-        if self.hosts[host].life != life {
-            return;
-        }
-        for slot in self.hosts[host].engine.peers.clone() {
-            self.datagram_to(host, slot, None);
-            let engine = &mut self.hosts[host].engine;
-            let silent = engine
-                .heard
-                .get(&slot)
-                .is_none_or(|at| self.now - *at >= PATH_TIMEOUT);
-            if silent && engine.up.remove(&slot) {
-                self.input(host, Input::Engine(Event::PathDown { slot }));
-            }
-        }
-        self.at(self.now + PROBE_PERIOD, SimEvent::Probe { host, life });
     }
 
     /// Every host sends one datagram to each peer that it has an active session with.

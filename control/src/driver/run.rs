@@ -9,43 +9,41 @@
 //!
 //! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
 
+mod beside;
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::api::{ApiError, BenchRequest, Report};
+use crate::api::ApiError;
 use crate::config::{BootId, NodeConfig};
-use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
-use crate::driver::request::{Attacher, BoxFuture, Reply, Request};
+use crate::driver::request::{Attacher, Reply, Request};
+use crate::driver::run::beside::{Beside, Done};
 use crate::driver::sockets::{NetEvent, Sockets};
 use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
 use crate::error::ControlError;
 use crate::node::Node;
-use crate::node::exchange::{
-    CloseCause, DialFailure, DialId, Input, Output, PersistToken, Record, RequestId,
-};
+use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
 use crate::peer::PeerName;
 use crate::random::Randomness;
-use crate::secret::{NetworkId, SecretError, Secrets};
+use crate::secret::{NetworkId, Secrets};
 
 /// Engine events taken before the sockets have their turn again.
 const EVENTS_PER_TURN_MAX: usize = 256;
-/// Writes that wait for the store; each holds an answer back, and there are no more requests than that.
-const WRITES_MAX: usize = 64;
-/// Seconds that one phase of `weft bench` may take.
-const BENCH_SECONDS_MAX: u32 = 3600;
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +71,7 @@ pub struct Driver<E> {
     requests: u64,
     /// Engine events wait that the last turn did not take.
     events_left: bool,
-    benching: Option<tokio::task::JoinHandle<()>>,
-}
-
-/// Work beside the loop that is done.
-enum Done {
-    Persisted(PersistToken, bool),
-    Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
+    benching: Option<JoinHandle<()>>,
 }
 
 /// What a turn of the loop is about.
@@ -101,10 +93,18 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// Waits for the engine's events.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a BorrowedFd names one open descriptor for its whole life"
+)]
+fn listen_to(events: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    AsyncFd::with_interest(events, Interest::READABLE)
+}
+
 impl<E: EngineHandle> Driver<E> {
-    /// Takes up identity and store, stretches the passwords, and listens; `attacher` is made once the peer's name is
-    /// known. The incarnation is on disk when this
-    /// returns, and nothing has been sent.
+    /// Takes up identity and store, stretches the passwords, and listens; `attacher` is made once the peer's name
+    /// is known. The incarnation is on disk when this returns, and nothing has been sent.
     ///
     /// # Errors
     /// [`ControlError`] names what failed; nothing keeps running then.
@@ -194,17 +194,10 @@ impl<E: EngineHandle> Driver<E> {
         mut requests: mpsc::Receiver<Request>,
     ) -> Result<Ended, ControlError> {
         let engine = Arc::clone(&self.engine);
-        #[expect(
-            deprecated,
-            reason = "the newer call is unsafe for all; a borrowed eventfd keeps to I/O safety"
-        )]
-        let events = AsyncFd::with_interest(engine.event_fd(), Interest::READABLE)
-            .map_err(|source| ControlError::EngineEvents { source })?;
+        let events =
+            listen_to(engine.event_fd()).map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
-        let beside = Beside {
-            writes: start_writer(Arc::clone(&self.store), done.clone()),
-            done,
-        };
+        let beside = Beside::start(Arc::clone(&self.store), done);
         self.feed(Input::Tick, &beside);
         loop {
             match self
@@ -251,7 +244,7 @@ impl<E: EngineHandle> Driver<E> {
             () = std::future::ready(()), if self.events_left => Turn::Engine,
             ready = events.readable() => {
                 // Cleared before the events are taken: one that comes meanwhile is a new edge.
-                ready.map_err(|error| ControlError::EngineEvents { source: error.into() })?.clear_ready();
+                ready.map_err(|source| ControlError::EngineEvents { source })?.clear_ready();
                 Turn::Engine
             }
             request = requests.recv() => request.map_or(Turn::Abandoned, Turn::Request),
@@ -367,107 +360,6 @@ impl<E: EngineHandle> Driver<E> {
         }
     }
 
-    fn request(&mut self, request: Request, beside: &Beside) {
-        match request {
-            Request::Status(reply) => {
-                let _ = reply.send(self.node.status(self.engine.status(), now()));
-            }
-            Request::Report(reply) => self.report(reply),
-            Request::Connect(request, reply) => {
-                let (peers, replace) = (request.peers, request.replace);
-                let request = self.expect_answer(reply);
-                self.feed(
-                    Input::Connect {
-                        request,
-                        peers,
-                        replace,
-                    },
-                    beside,
-                );
-            }
-            Request::Forget(request, reply) => {
-                let peers = request.peers;
-                let request = self.expect_answer(reply);
-                self.feed(Input::Forget { request, peers }, beside);
-            }
-            Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
-            Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
-            Request::Ps(reply) => answer_later(self.attacher.list(), reply),
-            Request::Bench(request, progress) => self.bench(&request, progress),
-            Request::Reload(credentials, reply) => {
-                let (network, done) = (self.network, beside.done.clone());
-                spawn_blocking(move || {
-                    let _ = done.send(Done::Stretched(
-                        Secrets::stretch(&credentials, &network),
-                        reply,
-                    ));
-                });
-            }
-            // The loop has taken these two.
-            Request::Stop(_) | Request::Reset(_) => {}
-        }
-    }
-
-    fn expect_answer(&mut self, reply: Reply<Result<(), ApiError>>) -> RequestId {
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        self.answers.insert(request, reply);
-        request
-    }
-
-    fn report(&self, reply: Reply<Report>) {
-        let status = self.node.status(self.engine.status(), now());
-        let control_counters = self.node.counters();
-        let listing = self.attacher.list();
-        tokio::spawn(async move {
-            let attachments = listing.await.unwrap_or_else(|error| {
-                tracing::warn!(
-                    error = error.error,
-                    "attachments are missing from the report"
-                );
-                Vec::new()
-            });
-            let _ = reply.send(Report {
-                status,
-                attachments,
-                control_counters,
-            });
-        });
-    }
-
-    fn bench(&mut self, request: &BenchRequest, progress: Progress) {
-        let refusal = if self
-            .benching
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
-            "another measurement is running".to_owned()
-        } else if !(1..=BENCH_SECONDS_MAX).contains(&request.seconds) {
-            format!("seconds is not 1 to {BENCH_SECONDS_MAX}")
-        } else {
-            match self.node.find_peer(&request.peer) {
-                Some(slot) => {
-                    let phase = Duration::from_secs(request.seconds.into());
-                    let bench = Bench {
-                        slot,
-                        phase,
-                        mtu: self.mtu,
-                    };
-                    let engine = Arc::clone(&self.engine);
-                    self.benching = Some(tokio::spawn(bench::run(engine, bench, progress)));
-                    return;
-                }
-                None => format!(
-                    "{}: not one connected peer; accepted are the name, nickname or PeerId that `weft status connections` shows",
-                    request.peer
-                ),
-            }
-        };
-        tokio::spawn(async move {
-            let _ = progress.send(Err(ApiError { error: refusal })).await;
-        });
-    }
-
     /// Says goodbye, and waits for it to be sent and for writes to be done.
     async fn leave(&mut self, beside: Beside) {
         self.feed(Input::Stop, &beside);
@@ -475,13 +367,15 @@ impl<E: EngineHandle> Driver<E> {
             task.abort();
         }
         self.sockets.finish().await;
-        let Beside { writes, done } = beside;
-        drop(done);
-        let finished = writes.clone();
-        drop(writes);
-        // The writer holds each write until it is durable; an empty queue means that all are.
-        while finished.capacity() < WRITES_MAX {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let Beside {
+            writes,
+            done,
+            writer,
+        } = beside;
+        drop((writes, done));
+        // The writer ends when nobody can give it anything any more and all is durable.
+        if let Err(error) = writer.await {
+            tracing::error!(%error, "the store's writer was cut off");
         }
     }
 
@@ -498,54 +392,15 @@ impl<E: EngineHandle> Driver<E> {
             task: "the removal of state",
             source,
         })?;
-        let answer = removed.as_ref().map(|()| ()).map_err(|error| ApiError {
-            error: error.to_string(),
-        });
+        let answer = match &removed {
+            Ok(()) => Ok(()),
+            Err(error) => Err(ApiError {
+                error: error.to_string(),
+            }),
+        };
         let _ = reply.send(answer);
         removed.map(|()| Ended::Reset)
     }
-}
-
-/// The ways to what runs beside the loop.
-struct Beside {
-    writes: mpsc::Sender<(PersistToken, Record)>,
-    done: mpsc::UnboundedSender<Done>,
-}
-
-/// Writes records one after the other.
-fn start_writer(
-    store: Arc<Store>,
-    done: mpsc::UnboundedSender<Done>,
-) -> mpsc::Sender<(PersistToken, Record)> {
-    let (writes, mut waiting) = mpsc::channel::<(PersistToken, Record)>(WRITES_MAX);
-    tokio::spawn(async move {
-        while let Some((token, record)) = waiting.recv().await {
-            let store = Arc::clone(&store);
-            let written = spawn_blocking(move || match record {
-                Record::Targets(targets) => store.set_targets(&targets),
-            })
-            .await;
-            let durable = match written {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "write to the store failed");
-                    false
-                }
-                Err(error) => {
-                    tracing::error!(%error, "write to the store was cut off");
-                    false
-                }
-            };
-            let _ = done.send(Done::Persisted(token, durable));
-        }
-    });
-    writes
-}
-
-fn answer_later<T: Send + 'static>(work: BoxFuture<T>, reply: Reply<T>) {
-    tokio::spawn(async move {
-        let _ = reply.send(work.await);
-    });
 }
 
 #[cfg(test)]

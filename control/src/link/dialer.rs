@@ -20,7 +20,7 @@ use crate::config::{
     BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, DIALS_MAX,
     TARGET_LEN_MAX, TARGETS_MAX,
 };
-use crate::link::LinkError;
+use crate::link::error::LinkError;
 use crate::node::exchange::{DialFailure, DialId, LinkId};
 use crate::peer::PeerId;
 use crate::random::Randomness;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{FAILURE_SOURCES_MAX, FAILURE_WINDOW, FAILURES_MAX, HANDSHAKES_PER_SECOND_MAX};
-use crate::link::LinkError;
+use crate::link::error::LinkError;
 
 /// One IPv4 address, or an IPv6 /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

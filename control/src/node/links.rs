@@ -20,9 +20,10 @@ use crate::config::{
     HANDSHAKE_TIMEOUT, LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX,
     PENDING_INBOUND_PER_SOURCE_MAX,
 };
+use crate::link::error::LinkError;
 use crate::link::handshake::Hello;
 use crate::link::message::{ByeReason, Message, Refusal};
-use crate::link::{Link, LinkAction, LinkContext, LinkError};
+use crate::link::{Link, LinkAction, LinkContext};
 use crate::node::admission::Source;
 use crate::node::exchange::{CloseCause, DialId, LinkId, Output};
 use crate::node::notice::Notice;
@@ -249,7 +250,7 @@ impl Node {
 
     fn is_alive(&self, peer: &Peer, now: Instant) -> bool {
         let link = peer.link.and_then(|id| self.links.get(&id));
-        peer.path.is_some() || link.is_some_and(|entry| !entry.link.is_suspect(now))
+        peer.is_data_up() || link.is_some_and(|entry| !entry.link.is_suspect(now))
     }
 
     /// Makes a place for a new peer, or for a new process of a known one; false if there is none.
@@ -258,7 +259,7 @@ impl Node {
         if let Some(peer) = self.peers.find_mut(peer_id) {
             let (boot_id, name) = (hello.boot_id, hello.name);
             let old_link = peer.link.take();
-            (peer.hello, peer.path) = (hello, None);
+            peer.hello = hello;
             self.with_session(peer_id, now, |session, context| {
                 session.restarted(boot_id, context)
             });

@@ -46,6 +46,11 @@ impl Peer {
         changed
     }
 
+    /// Whether frames can reach the peer: the engine's word on the path counts only while there is a session.
+    pub(crate) fn is_data_up(&self) -> bool {
+        self.path.is_some() && self.session.suite().is_some()
+    }
+
     pub(crate) fn candidates_command(&self) -> Command {
         Command::SetCandidates {
             slot: self.slot,

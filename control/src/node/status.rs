@@ -93,7 +93,7 @@ impl Node {
         let lost = self
             .peers
             .all()
-            .filter(|(_, peer)| peer.link.is_none() && peer.path.is_some());
+            .filter(|(_, peer)| peer.link.is_none() && peer.is_data_up());
         let targets = self
             .dialer
             .targets()
@@ -128,17 +128,17 @@ impl Node {
         } else {
             String::new()
         };
-        let up = peer.path.is_some() && peer.session.suite().is_some();
+        let state = if peer.is_data_up() {
+            "established"
+        } else {
+            "pending"
+        };
         Connection {
             detail,
-            state: state_of(up).to_owned(),
+            state: state.to_owned(),
             ..with_peer(line, peer)
         }
     }
-}
-
-fn state_of(up: bool) -> &'static str {
-    if up { "established" } else { "pending" }
 }
 
 fn blank(outbound: bool, address: String, state: &str) -> Connection {
@@ -165,13 +165,16 @@ fn with_peer(line: Connection, peer: &Peer) -> Connection {
             .session
             .suite()
             .map(|suite| suite_name(suite).to_owned()),
-        path: peer.path.map(|path| PathReport {
-            address: path.address.to_string(),
-            kind: "direct".to_owned(),
-            rtt_ms: path.rtt.as_secs_f64() * 1000.0,
-            mtu: path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD),
-            loss: f64::from(path.loss),
-        }),
+        path: peer
+            .path
+            .filter(|_| peer.is_data_up())
+            .map(|path| PathReport {
+                address: path.address.to_string(),
+                kind: "direct".to_owned(),
+                rtt_ms: path.rtt.as_secs_f64() * 1000.0,
+                mtu: path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD),
+                loss: f64::from(path.loss),
+            }),
         rekeys: peer.session.rekeys(),
         ..line
     }
@@ -183,7 +186,7 @@ fn show_unlinked(peer: &Peer) -> Connection {
         .path
         .map(|path| path.address.to_string())
         .unwrap_or_default();
-    let line = blank(true, address, state_of(peer.session.suite().is_some()));
+    let line = blank(true, address, "established");
     Connection {
         detail: "control link lost, data goes on".to_owned(),
         ..with_peer(line, peer)

@@ -11,7 +11,8 @@ use crate::node::exchange::{Input, LinkId};
 use crate::node::notice::Notice;
 use crate::random::Randomness;
 pub(crate) use crate::sim::first_instant;
-use crate::sim::{HostId, HostSpec, Sim, tokens};
+use crate::sim::host::{HostSpec, tokens};
+use crate::sim::{HostId, Sim};
 
 const SECOND: Duration = Duration::from_secs(1);
 

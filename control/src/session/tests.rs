@@ -1,10 +1,12 @@
 //! Two ends of a session over a channel that loses, repeats and reorders.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use weft_engine::command::Event;
+use weft_engine::command::{Event, SessionKeys};
 
 use super::*;
+use crate::config::{EPOCHS_MAX, SESSIONS_PENDING_MAX};
 use crate::node::tests::first_instant;
 
 struct End {
@@ -210,7 +212,7 @@ impl Pair {
 }
 
 fn secret(n: u8) -> Secrets {
-    crate::sim::tokens(&[n])
+    crate::sim::host::tokens(&[n])
 }
 
 #[test]

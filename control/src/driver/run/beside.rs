@@ -1,0 +1,67 @@
+//! What runs beside the loop because it blocks: writes to the store; and how finished work comes back.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::api::ApiError;
+use crate::driver::request::Reply;
+use crate::driver::store::Store;
+use crate::error::ControlError;
+use crate::node::exchange::{PersistToken, Record};
+use crate::secret::{SecretError, Secrets};
+
+/// Writes that wait for the store; each holds an answer back, and there are no more requests than that.
+const WRITES_MAX: usize = 64;
+
+/// Work beside the loop that is done.
+pub(super) enum Done {
+    Persisted(PersistToken, bool),
+    Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
+}
+
+/// The ways to what runs beside the loop.
+pub(super) struct Beside {
+    pub(super) writes: mpsc::Sender<(PersistToken, Record)>,
+    pub(super) done: mpsc::UnboundedSender<Done>,
+    pub(super) writer: JoinHandle<()>,
+}
+
+impl Beside {
+    pub(super) fn start(store: Arc<Store>, done: mpsc::UnboundedSender<Done>) -> Self {
+        let (writes, waiting) = mpsc::channel(WRITES_MAX);
+        let writer = tokio::spawn(write_records(store, waiting, done.clone()));
+        Self {
+            writes,
+            done,
+            writer,
+        }
+    }
+}
+
+/// Writes records one after the other.
+async fn write_records(
+    store: Arc<Store>,
+    mut waiting: mpsc::Receiver<(PersistToken, Record)>,
+    done: mpsc::UnboundedSender<Done>,
+) {
+    while let Some((token, record)) = waiting.recv().await {
+        let store = Arc::clone(&store);
+        let write = move || match record {
+            Record::Targets(targets) => store.set_targets(&targets),
+        };
+        let failure = match spawn_blocking(write).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(source) => Some(ControlError::Task {
+                task: "a write to the store",
+                source,
+            }),
+        };
+        if let Some(error) = &failure {
+            tracing::error!(%error, "write to the store failed");
+        }
+        let _ = done.send(Done::Persisted(token, failure.is_none()));
+    }
+}
