@@ -2,13 +2,28 @@
 
 mod engine;
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use weft_control::config::{REQUESTS_MAX, RekeyConfig};
+use weft_control::driver::api::ApiServer;
+use weft_control::driver::attach::{AttachOptions, Host};
+use weft_control::driver::attach_service::HostAttacher;
+use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
+use weft_control::driver::docker::Docker;
+use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
+use weft_control::driver::request::Request;
+use weft_control::driver::run::{Driver, Ended};
+use weft_control::driver::start::DriverConfig;
 use weft_control::driver::underlay;
+use weft_control::peer::PeerName;
+use weft_control::secret::Credential;
+use weft_engine::config::gso_size_max;
+use weft_engine::engine::Engine;
 
 use crate::settings::Settings;
-use weft_control::secret::Credential;
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -30,10 +45,104 @@ pub(crate) async fn run(
     ready: impl FnOnce(&str),
 ) -> anyhow::Result<()> {
     let host = NetNs::current().context("open the host's network namespace")?;
+    bridge::check_name(&settings.bridge)?;
     let underlay_mtu = underlay::largest_mtu(&host, &settings.bridge)
         .await
         .context("look at the interfaces")?;
-    let _config = engine::config(settings, underlay_mtu);
-    let _ = (&mut orders, ready);
-    anyhow::bail!("daemon assembly is not merged yet")
+    // First of all: a second daemon must fail here, before it touches what the first one uses.
+    let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
+    let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
+    let gso = GsoLimits {
+        max_size: Some(gso_size_max(settings.mtu)),
+        max_segs: None,
+    };
+    let attacher = attacher(settings, &host, gso)?;
+    let driver = Driver::new(driver_config(settings)?, Arc::clone(&engine), attacher).await?;
+    let devices = BridgeConfig {
+        name: settings.bridge.clone(),
+        tap: Some(TAP.to_owned()),
+        mac: bridge_mac(driver.name().0),
+        mtu: settings.mtu.into(),
+        gso,
+    };
+    bridge::ensure(&host, &devices).await?;
+    let keeper = Keeper::start(host.clone(), devices.clone());
+    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(api.serve(requests.clone(), async {
+        let _ = api_stopped.await;
+    }));
+    ready(&driver.name().to_string());
+    let ended = drive(driver, receiver, &requests, &mut orders).await;
+    keeper.stop().await;
+    if matches!(ended, Ok(Ended::Reset)) {
+        bridge::remove(&host, &devices).await?;
+    }
+    drop(stop_api);
+    let _ = serving.await;
+    ended.map(drop)
+}
+
+/// Runs the driver, and passes on what signals ask for.
+async fn drive(
+    driver: Driver<Engine>,
+    receiver: mpsc::Receiver<Request>,
+    requests: &mpsc::Sender<Request>,
+    orders: &mut mpsc::Receiver<Order>,
+) -> anyhow::Result<Ended> {
+    let running = driver.run(receiver);
+    tokio::pin!(running);
+    loop {
+        let request = tokio::select! {
+            ended = &mut running => return Ok(ended?),
+            order = orders.recv() => match order {
+                Some(Order::Secrets(credentials)) => Request::Reload(credentials, oneshot::channel().0),
+                Some(Order::Leave) | None => Request::Stop(oneshot::channel().0),
+            },
+        };
+        if requests.try_send(request).is_err() {
+            tracing::warn!("the daemon is too busy for a signal: send it again");
+        }
+    }
+}
+
+fn driver_config(settings: &Settings) -> anyhow::Result<DriverConfig> {
+    Ok(DriverConfig {
+        data_dir: settings.data_dir.clone(),
+        network: settings.network.clone(),
+        credentials: settings.credentials()?,
+        name: settings.peer_name()?,
+        nickname: settings.checked_nickname()?,
+        host: settings.host,
+        port: settings.port,
+        targets: settings.peers.clone(),
+        resume: settings.resume,
+        mtu: settings.mtu,
+        discovery: settings.discovery,
+        cipher: engine::pinned(settings.cipher),
+        rekey: settings
+            .rekey_interval_ms
+            .map_or_else(RekeyConfig::default, engine::accelerated),
+    })
+}
+
+/// What makes the attacher once the peer's name is known.
+fn attacher(
+    settings: &Settings,
+    host: &NetNs,
+    gso: GsoLimits,
+) -> anyhow::Result<impl FnOnce(PeerName) -> Arc<dyn weft_control::driver::request::Attacher> + use<>>
+{
+    let docker = Docker::new(settings.docker_host.as_deref())?;
+    let options = AttachOptions {
+        mtu: settings.mtu.into(),
+        multicast_route: true,
+        hairpin: true,
+        gso,
+    };
+    let (host, bridge) = (host.clone(), settings.bridge.clone());
+    Ok(move |name: PeerName| {
+        let attacher = HostAttacher::new(Host::new(host, &bridge, name.0), docker, options);
+        Arc::new(attacher) as Arc<dyn weft_control::driver::request::Attacher>
+    })
 }

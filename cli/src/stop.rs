@@ -38,9 +38,9 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
     match end(places, "/reset") {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
             if !force && places.data_dir.exists() && places.data_dir.read_dir()?.next().is_some() {
-                bail!(
-                    error.context("cannot take this host out of the network: launch again and reset, or use --force")
-                );
+                bail!(error.context(
+                    "cannot take this host out of the network: launch again and reset, or use --force"
+                ));
             }
             crate::leftovers::remove(places)
         }

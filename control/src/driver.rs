@@ -1,18 +1,26 @@
 //! The shell around the control core: sockets, namespaces, files and the clock.
 //!
-//! Containers reach the network through [`attach`](mod@attach), the host's own devices through [`bridge`].
+//! [`run`](mod@run) is the loop. Containers reach the network through [`attach`](mod@attach), the host's own devices through [`bridge`].
 
 pub mod address;
 mod announce;
 pub mod api;
 pub mod attach;
 pub mod attach_service;
+pub(crate) mod bench;
 pub mod bridge;
 pub mod container;
 pub mod docker;
+pub mod engine;
 mod identity;
+mod log;
 pub mod netlink;
 pub mod netns;
 pub mod request;
+pub(crate) mod resolve;
+pub mod run;
+pub(crate) mod sockets;
+pub mod start;
+pub mod store;
 mod sysctl;
 pub mod underlay;

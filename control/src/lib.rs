@@ -1,8 +1,17 @@
 //! Decides for weft: peers, links, sessions, containers.
+//!
+//! ```text
+//!  cli ──► driver ── Input ──► node ─┬─► link      one TCP connection: preamble, Noise, messages, liveness
+//!            ▲                      ├─► link::dialer  targets and back-off
+//!            └─────── Output ───────┴─► session   data keys of one peer: handshakes, epochs, rekeys
+//! ```
+//!
+//! `driver` holds every socket, file and clock; the rest is pure and is run in tests by `sim`.
 
 pub mod api;
 pub mod config;
 pub mod driver;
+pub mod error;
 mod fields;
 mod link;
 pub mod node;

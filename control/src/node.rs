@@ -187,6 +187,7 @@ impl Node {
             });
         }
         self.suspect_links(now);
+        self.end_handovers(now);
         for id in self.peers.ids() {
             self.with_session(id, now, |session, context| session.tick(context));
         }
@@ -282,10 +283,6 @@ impl Node {
                 link.close(ByeReason::Stopping, actions)
             });
         }
-    }
-
-    fn wake_for_forgetting(&mut self, now: Instant) {
-        self.wake(Some(now + PEER_FORGOTTEN_AFTER));
     }
 
     /// Frees the slots of peers that have been gone for long.

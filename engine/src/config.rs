@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::wire::FRAME_OVERHEAD;
+
 /// Peers in the tables; a slot is a `u16` and the FDB packs it beside a MAC.
 pub const PEERS_MAX: usize = 4096;
 /// Lanes of one sender, which are its workers; more than 16 workers share one UDP port badly.
@@ -120,4 +122,41 @@ pub struct EngineConfig {
     pub mtu: u16,
     /// Largest MTU of the host's underlay interfaces: no path is searched beyond it.
     pub underlay_mtu: u16,
+}
+
+/// What TCP keeps back of `gso_max_size` for headers: `MAX_TCP_HEADER` and one.
+const TCP_HEADROOM: usize = 321;
+
+/// The `gso_max_size` with which a container's TCP makes super-frames that fill one train and no more.
+///
+/// A longer one costs a second send for a few datagrams.
+pub fn gso_size_max(mtu: u16) -> u32 {
+    let mtu = usize::from(mtu);
+    let datagrams = (TRAIN_LEN_MAX / (mtu + 14 + FRAME_OVERHEAD)).clamp(1, TRAIN_DATAGRAMS_MAX);
+    // The payload of a segment with time stamps over IPv4; over IPv6 it is less and one segment more may fit.
+    let size = datagrams * mtu.saturating_sub(52) + TCP_HEADROOM;
+    u32::try_from(size.min(65_536)).unwrap_or(65_536)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_super_frame_of_the_size_for_containers_fills_one_train() {
+        for mtu in [576, 1376, 1424, 8900] {
+            let payload = gso_size_max(mtu) as usize - TCP_HEADROOM;
+            let segment = usize::from(mtu) - 52;
+            let count = payload / segment;
+            let datagram = usize::from(mtu) + 14 + FRAME_OVERHEAD;
+            assert!(
+                count <= TRAIN_DATAGRAMS_MAX && count * datagram <= TRAIN_LEN_MAX,
+                "{mtu}"
+            );
+            assert!(
+                count == TRAIN_DATAGRAMS_MAX || (count + 1) * datagram > TRAIN_LEN_MAX,
+                "{mtu}: one more would fit"
+            );
+        }
+    }
 }

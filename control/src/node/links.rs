@@ -16,7 +16,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use weft_engine::command::Command;
 
-use crate::config::{LINK_SIMULTANEOUS, PENDING_INBOUND_MAX, PENDING_INBOUND_PER_SOURCE_MAX};
+use crate::config::{
+    HANDSHAKE_TIMEOUT, LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX,
+    PENDING_INBOUND_PER_SOURCE_MAX,
+};
 use crate::link::handshake::Hello;
 use crate::link::message::{ByeReason, Message, Refusal};
 use crate::link::{Link, LinkAction, LinkContext, LinkError};
@@ -283,6 +286,7 @@ impl Node {
             path: None,
             candidates: Vec::new(),
             gone_since: Some(now),
+            handover_until: None,
         };
         self.peers.insert(peer_id, peer);
         self.engine(Command::AddPeer { slot });
@@ -306,7 +310,8 @@ impl Node {
             return;
         };
         peer.link = Some(stays);
-        if peer.gone_since.take().is_some() {
+        let handed_over = peer.handover_until.take().is_some();
+        if peer.gone_since.take().is_some() && !handed_over {
             let (name, nickname) = (peer.hello.name, peer.hello.nickname.clone());
             if let Some(entry) = self.links.get(&stays) {
                 let (address, outbound) = (entry.remote, entry.link.is_outbound());
@@ -394,6 +399,23 @@ impl Node {
         };
         peer.link = None;
         peer.gone_since = Some(now);
+        if error == LinkError::ByPeer(ByeReason::Duplicate) {
+            peer.handover_until = Some(now + HANDSHAKE_TIMEOUT);
+            self.wake(Some(now + HANDSHAKE_TIMEOUT));
+        } else {
+            self.link_lost(peer_id, error, now);
+        }
+        if error == LinkError::ByPeer(ByeReason::Stopping) {
+            self.with_session(peer_id, now, |session, context| session.end(context));
+        }
+    }
+
+    /// The peer has no link any more.
+    fn link_lost(&mut self, peer_id: PeerId, error: LinkError, now: Instant) {
+        let Some(peer) = self.peers.find_mut(peer_id) else {
+            return;
+        };
+        peer.handover_until = None;
         let (name, nickname) = (peer.hello.name, peer.hello.nickname.clone());
         self.notice(Notice::LinkDown {
             name,
@@ -403,9 +425,24 @@ impl Node {
         self.dialer
             .disconnected(peer_id, Some(error), &mut self.random, now);
         self.wake(self.dialer.deadline());
-        self.wake_for_forgetting(now);
-        if matches!(error, LinkError::ByPeer(ByeReason::Stopping)) {
-            self.with_session(peer_id, now, |session, context| session.end(context));
+        self.wake(Some(now + PEER_FORGOTTEN_AFTER));
+    }
+
+    /// Links that a peer closed for another one that never came.
+    pub(super) fn end_handovers(&mut self, now: Instant) {
+        for peer_id in self.peers.ids() {
+            let Some(until) = self
+                .peers
+                .find(peer_id)
+                .and_then(|peer| peer.handover_until)
+            else {
+                continue;
+            };
+            if until <= now {
+                self.link_lost(peer_id, LinkError::Ended, now);
+            } else {
+                self.wake(Some(until));
+            }
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) candidates: Vec<SocketAddr>,
     /// Since when there is no link.
     pub(crate) gone_since: Option<Instant>,
+    /// The peer closed the link in use for another, whose last message is still on its way.
+    pub(crate) handover_until: Option<Instant>,
 }
 
 impl Peer {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use weft_engine::command::PeerSlot;
+
 use crate::api::{Connection, EngineStatus, PathReport, Status, Target as ApiTarget};
 use crate::link::dialer::{Target, TargetPhase};
 use crate::node::exchange::LinkId;
@@ -65,11 +67,11 @@ impl Node {
         .collect()
     }
 
-    /// The peer of this PeerId, shown name or nickname; `None` if there is none, or more than one.
+    /// The slot of the peer of this PeerId, shown name or nickname; `None` if there is none, or more than one.
     #[must_use]
-    pub fn find_peer(&self, text: &str) -> Option<PeerId> {
-        if let Ok(id) = text.parse() {
-            return self.peers.find(id).map(|_| id);
+    pub fn find_peer(&self, text: &str) -> Option<PeerSlot> {
+        if let Ok(id) = text.parse::<PeerId>() {
+            return self.peers.find(id).map(|peer| peer.slot);
         }
         let name = text.parse().ok();
         let matches =
@@ -78,7 +80,7 @@ impl Node {
             .peers
             .all()
             .filter(|(_, peer)| matches(peer))
-            .map(|(id, _)| id);
+            .map(|(_, peer)| peer.slot);
         let first = found.next();
         if found.next().is_some() { None } else { first }
     }

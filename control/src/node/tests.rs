@@ -193,8 +193,8 @@ fn simultaneous_dials_leave_one_link() {
             assert_eq!(
                 sim.links_to(host, other),
                 1,
-                "seed {seed} {:#?}",
-                sim.status(host)
+                "seed {seed}: {:#?}",
+                sim.status(host).map(|s| (s.connections, s.targets))
             );
             let up = |notice: &&Notice| matches!(notice, Notice::LinkUp { .. });
             assert_eq!(

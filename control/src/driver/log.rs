@@ -1,0 +1,58 @@
+//! Writes the node's notices into the log; addresses go to `debug` and below, or where they are the point.
+
+use crate::node::notice::Notice;
+
+/// Writes one notice.
+pub(crate) fn write(notice: &Notice) {
+    match notice {
+        Notice::LinkUp {
+            name,
+            nickname,
+            address,
+            outbound,
+        } => {
+            tracing::info!(%name, %nickname, outbound, "link up");
+            tracing::debug!(%name, %address, "link address");
+        }
+        Notice::LinkDown {
+            name,
+            nickname,
+            reason,
+        } => {
+            tracing::info!(%name, %nickname, reason, "link down");
+        }
+        Notice::LinkFailed {
+            address,
+            outbound,
+            reason,
+        } => {
+            tracing::info!(%address, outbound, reason, "no link");
+        }
+        Notice::SelfConnection { address } => {
+            tracing::debug!(%address, "target is this host itself")
+        }
+        Notice::ClonedIdentity {
+            peer_id,
+            address,
+            ours: true,
+        } => tracing::warn!(
+            %peer_id, %address, "another host runs with our identity key; run `weft reset` on the copy"
+        ),
+        Notice::ClonedIdentity {
+            peer_id,
+            address,
+            ours: false,
+        } => tracing::warn!(
+            %peer_id, %address, "two hosts run with one identity key; run `weft reset` on the copy"
+        ),
+        Notice::SessionUp { name, cipher } => tracing::info!(%name, cipher, "session up"),
+        Notice::SessionDown { name } => tracing::info!(%name, "session down"),
+        Notice::PeerRestarted { name } => tracing::info!(%name, "peer restarted"),
+        Notice::BadTarget { target, reason } => {
+            tracing::warn!(target_given = target, reason, "target left out")
+        }
+        Notice::StoreFailed => {
+            tracing::error!("targets are not on disk; they hold until the next start")
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! The loop: feeds the node, carries out what it wants; the only clock of control.
+//!
+//! ```text
+//!  sockets ──────┐                        ┌─► sockets
+//!  engine events ├─► Input ─► node ─ Output ─► engine
+//!  requests ─────┤                        ├─► store (a task that writes in order)
+//!  deadline ─────┘                        └─► answers, log
+//! ```
+//!
+//! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::api::{ApiError, BenchRequest, Report};
+use crate::config::{BootId, NodeConfig};
+use crate::driver::bench::{self, Bench, Progress};
+use crate::driver::engine::EngineHandle;
+use crate::driver::log;
+use crate::driver::request::{Attacher, BoxFuture, Reply, Request};
+use crate::driver::sockets::{NetEvent, Sockets};
+use crate::driver::start::{DriverConfig, Loaded, load, offered};
+use crate::driver::store::{self, Store};
+use crate::error::ControlError;
+use crate::node::Node;
+use crate::node::exchange::{
+    CloseCause, DialFailure, DialId, Input, Output, PersistToken, Record, RequestId,
+};
+use crate::peer::PeerName;
+use crate::random::Randomness;
+use crate::secret::{NetworkId, SecretError, Secrets};
+
+/// Engine events taken before the sockets have their turn again.
+const EVENTS_PER_TURN_MAX: usize = 256;
+/// Writes that wait for the store; each holds an answer back, and there are no more requests than that.
+const WRITES_MAX: usize = 64;
+/// Seconds that one phase of `weft bench` may take.
+const BENCH_SECONDS_MAX: u32 = 3600;
+
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The state stays.
+    Stopped,
+    /// Identity and store are gone.
+    Reset,
+}
+
+/// A daemon that is ready to run.
+pub struct Driver<E> {
+    node: Node,
+    engine: Arc<E>,
+    attacher: Arc<dyn Attacher>,
+    sockets: Sockets,
+    net: mpsc::Receiver<NetEvent>,
+    store: Arc<Store>,
+    data_dir: PathBuf,
+    network: NetworkId,
+    name: PeerName,
+    address: SocketAddr,
+    mtu: u16,
+    answers: BTreeMap<RequestId, Reply<Result<(), ApiError>>>,
+    requests: u64,
+    /// Engine events wait that the last turn did not take.
+    events_left: bool,
+    benching: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Work beside the loop that is done.
+enum Done {
+    Persisted(PersistToken, bool),
+    Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
+}
+
+/// What a turn of the loop is about.
+enum Turn {
+    Deadline,
+    Net(NetEvent),
+    Engine,
+    Request(Request),
+    Done(Done),
+    /// Nobody can ask for anything any more.
+    Abandoned,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver reads the clock for the whole of control"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl<E: EngineHandle> Driver<E> {
+    /// Takes up identity and store, stretches the passwords, and listens; `attacher` is made once the peer's name is
+    /// known. The incarnation is on disk when this
+    /// returns, and nothing has been sent.
+    ///
+    /// # Errors
+    /// [`ControlError`] names what failed; nothing keeps running then.
+    pub async fn new(
+        config: DriverConfig,
+        engine: Arc<E>,
+        attacher: impl FnOnce(PeerName) -> Arc<dyn Attacher>,
+    ) -> Result<Self, ControlError> {
+        let network = NetworkId::of(&config.network);
+        let credentials = config.credentials.clone();
+        let stretching = spawn_blocking(move || Secrets::stretch(&credentials, &network));
+        let (data_dir, given, resume) = (
+            config.data_dir.clone(),
+            config.targets.clone(),
+            config.resume,
+        );
+        let loaded = spawn_blocking(move || load(&data_dir, given, resume)).await;
+        let loaded: Loaded = loaded.map_err(|source| ControlError::Task {
+            task: "the store",
+            source,
+        })??;
+        let secrets = stretching
+            .await
+            .map_err(|source| ControlError::Task {
+                task: "the stretching of passwords",
+                source,
+            })?
+            .map_err(|source| ControlError::Secrets { source })?;
+        let (sockets, net, address) = Sockets::listen(config.host, config.port).await?;
+        let mut random = Randomness::system();
+        let node_config = NodeConfig {
+            network_id: network,
+            network: config.network,
+            secrets,
+            name: config.name,
+            nickname: config.nickname,
+            port: address.port(),
+            workers: u8::try_from(engine.workers()).unwrap_or(1),
+            ciphers: offered(&*engine, config.cipher),
+            mtu: config.mtu,
+            discovery: config.discovery,
+            boot_id: BootId(random.bytes()),
+            incarnation: loaded.incarnation,
+            targets: loaded.targets,
+            rekey: config.rekey,
+        };
+        let name = config
+            .name
+            .unwrap_or_else(|| loaded.identity.peer_id().name());
+        Ok(Self {
+            node: Node::new(node_config, loaded.identity, random, now()),
+            engine,
+            attacher: attacher(name),
+            sockets,
+            net,
+            store: Arc::new(loaded.store),
+            data_dir: config.data_dir,
+            network,
+            name,
+            address,
+            mtu: config.mtu,
+            answers: BTreeMap::new(),
+            requests: 0,
+            events_left: false,
+            benching: None,
+        })
+    }
+
+    /// The name that `launch` prints.
+    #[must_use]
+    pub fn name(&self) -> PeerName {
+        self.name
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until told to stop, or until nobody can tell it any more.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the engine cannot be listened to, or the state not be removed by `reset`.
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+    ) -> Result<Ended, ControlError> {
+        let engine = Arc::clone(&self.engine);
+        #[expect(
+            deprecated,
+            reason = "the newer call is unsafe for all; a borrowed eventfd keeps to I/O safety"
+        )]
+        let events = AsyncFd::with_interest(engine.event_fd(), Interest::READABLE)
+            .map_err(|source| ControlError::EngineEvents { source })?;
+        let (done, mut finished) = mpsc::unbounded_channel();
+        let beside = Beside {
+            writes: start_writer(Arc::clone(&self.store), done.clone()),
+            done,
+        };
+        self.feed(Input::Tick, &beside);
+        loop {
+            match self
+                .next_turn(&mut requests, &mut finished, &events)
+                .await?
+            {
+                Turn::Deadline => self.feed(Input::Tick, &beside),
+                Turn::Engine => self.take_events(&beside),
+                Turn::Net(event) => self.net_event(event, &beside),
+                Turn::Done(done) => self.work_done(done, &beside),
+                Turn::Request(Request::Stop(reply)) => {
+                    self.leave(beside).await;
+                    let _ = reply.send(());
+                    return Ok(Ended::Stopped);
+                }
+                Turn::Request(Request::Reset(reply)) => return self.reset(beside, reply).await,
+                Turn::Request(request) => self.request(request, &beside),
+                Turn::Abandoned => {
+                    self.leave(beside).await;
+                    return Ok(Ended::Stopped);
+                }
+            }
+        }
+    }
+
+    async fn next_turn(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        finished: &mut mpsc::UnboundedReceiver<Done>,
+        events: &AsyncFd<BorrowedFd<'_>>,
+    ) -> Result<Turn, ControlError> {
+        let deadline = self.node.deadline();
+        let due = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Branches that are ready have their turn at random, so none starves.
+        Ok(tokio::select! {
+            () = due => Turn::Deadline,
+            Some(event) = self.net.recv() => Turn::Net(event),
+            Some(done) = finished.recv() => Turn::Done(done),
+            () = std::future::ready(()), if self.events_left => Turn::Engine,
+            ready = events.readable() => {
+                // Cleared before the events are taken: one that comes meanwhile is a new edge.
+                ready.map_err(|error| ControlError::EngineEvents { source: error.into() })?.clear_ready();
+                Turn::Engine
+            }
+            request = requests.recv() => request.map_or(Turn::Abandoned, Turn::Request),
+        })
+    }
+
+    /// Feeds one input and carries out what comes of it.
+    fn feed(&mut self, input: Input, beside: &Beside) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.node.handle(input, now());
+            while let Some(output) = self.node.poll_output() {
+                inputs.extend(self.carry_out(output, beside));
+            }
+        }
+    }
+
+    /// Does one thing; says what went wrong at once.
+    fn carry_out(&mut self, output: Output, beside: &Beside) -> Option<Input> {
+        match output {
+            Output::Dial { dial, address } => self.sockets.dial(dial, address),
+            Output::Send { link, data } => {
+                if !self.sockets.send(link, data) {
+                    return Some(Input::LinkClosed {
+                        link,
+                        cause: CloseCause::QueueFull,
+                    });
+                }
+            }
+            Output::Close { link } => self.sockets.close(link),
+            Output::Engine(command) => self.engine.command(command),
+            Output::Persist { token, record } => {
+                if beside.writes.try_send((token, record)).is_err() {
+                    return Some(Input::Persisted {
+                        token,
+                        durable: false,
+                    });
+                }
+            }
+            Output::Answer { request, result } => {
+                if let Some(reply) = self.answers.remove(&request) {
+                    let _ = reply.send(result);
+                }
+            }
+            Output::Notice(notice) => log::write(&notice),
+        }
+        None
+    }
+
+    fn take_events(&mut self, beside: &Beside) {
+        for _ in 0..EVENTS_PER_TURN_MAX {
+            let Some(event) = self.engine.poll_event() else {
+                self.events_left = false;
+                return;
+            };
+            self.feed(Input::Engine(event), beside);
+        }
+        self.events_left = true;
+    }
+
+    fn net_event(&mut self, event: NetEvent, beside: &Beside) {
+        let input = match event {
+            NetEvent::Accepted(stream, remote) => self.opened(stream, None, remote.to_string()),
+            NetEvent::Dialled(dial, stream) => {
+                self.opened(stream, Some(dial), String::new())
+                    .or(Some(Input::DialFailed {
+                        dial,
+                        failure: DialFailure::Unreachable,
+                    }))
+            }
+            NetEvent::DialFailed(dial, failure) => Some(Input::DialFailed { dial, failure }),
+            NetEvent::Data(link, data) => Some(Input::LinkData { link, data }),
+            NetEvent::Closed(link, cause) => {
+                self.sockets.forget(link);
+                Some(Input::LinkClosed { link, cause })
+            }
+        };
+        if let Some(input) = input {
+            self.feed(input, beside);
+        }
+    }
+
+    fn opened(&mut self, stream: TcpStream, dial: Option<DialId>, remote: String) -> Option<Input> {
+        match self.sockets.attach(stream) {
+            Ok((link, remote, local)) => Some(Input::LinkOpened {
+                link,
+                dial,
+                remote,
+                local,
+            }),
+            Err(error) => {
+                tracing::debug!(%error, remote, "connection was gone at once");
+                None
+            }
+        }
+    }
+
+    fn work_done(&mut self, done: Done, beside: &Beside) {
+        match done {
+            Done::Persisted(token, durable) => {
+                self.feed(Input::Persisted { token, durable }, beside)
+            }
+            Done::Stretched(Ok(secrets), reply) => {
+                tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
+                self.feed(Input::Reload(secrets), beside);
+                let _ = reply.send(Ok(()));
+            }
+            Done::Stretched(Err(error), reply) => {
+                let _ = reply.send(Err(ApiError {
+                    error: error.to_string(),
+                }));
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request, beside: &Beside) {
+        match request {
+            Request::Status(reply) => {
+                let _ = reply.send(self.node.status(self.engine.status(), now()));
+            }
+            Request::Report(reply) => self.report(reply),
+            Request::Connect(request, reply) => {
+                let (peers, replace) = (request.peers, request.replace);
+                let request = self.expect_answer(reply);
+                self.feed(
+                    Input::Connect {
+                        request,
+                        peers,
+                        replace,
+                    },
+                    beside,
+                );
+            }
+            Request::Forget(request, reply) => {
+                let peers = request.peers;
+                let request = self.expect_answer(reply);
+                self.feed(Input::Forget { request, peers }, beside);
+            }
+            Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
+            Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
+            Request::Ps(reply) => answer_later(self.attacher.list(), reply),
+            Request::Bench(request, progress) => self.bench(&request, progress),
+            Request::Reload(credentials, reply) => {
+                let (network, done) = (self.network, beside.done.clone());
+                spawn_blocking(move || {
+                    let _ = done.send(Done::Stretched(
+                        Secrets::stretch(&credentials, &network),
+                        reply,
+                    ));
+                });
+            }
+            // The loop has taken these two.
+            Request::Stop(_) | Request::Reset(_) => {}
+        }
+    }
+
+    fn expect_answer(&mut self, reply: Reply<Result<(), ApiError>>) -> RequestId {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.answers.insert(request, reply);
+        request
+    }
+
+    fn report(&self, reply: Reply<Report>) {
+        let status = self.node.status(self.engine.status(), now());
+        let control_counters = self.node.counters();
+        let listing = self.attacher.list();
+        tokio::spawn(async move {
+            let attachments = listing.await.unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = error.error,
+                    "attachments are missing from the report"
+                );
+                Vec::new()
+            });
+            let _ = reply.send(Report {
+                status,
+                attachments,
+                control_counters,
+            });
+        });
+    }
+
+    fn bench(&mut self, request: &BenchRequest, progress: Progress) {
+        let refusal = if self
+            .benching
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
+            "another measurement is running".to_owned()
+        } else if !(1..=BENCH_SECONDS_MAX).contains(&request.seconds) {
+            format!("seconds is not 1 to {BENCH_SECONDS_MAX}")
+        } else {
+            match self.node.find_peer(&request.peer) {
+                Some(slot) => {
+                    let phase = Duration::from_secs(request.seconds.into());
+                    let bench = Bench {
+                        slot,
+                        phase,
+                        mtu: self.mtu,
+                    };
+                    let engine = Arc::clone(&self.engine);
+                    self.benching = Some(tokio::spawn(bench::run(engine, bench, progress)));
+                    return;
+                }
+                None => format!(
+                    "{}: not one connected peer; accepted are the name, nickname or PeerId that `weft status connections` shows",
+                    request.peer
+                ),
+            }
+        };
+        tokio::spawn(async move {
+            let _ = progress.send(Err(ApiError { error: refusal })).await;
+        });
+    }
+
+    /// Says goodbye, and waits for it to be sent and for writes to be done.
+    async fn leave(&mut self, beside: Beside) {
+        self.feed(Input::Stop, &beside);
+        if let Some(task) = self.benching.take() {
+            task.abort();
+        }
+        self.sockets.finish().await;
+        let Beside { writes, done } = beside;
+        drop(done);
+        let finished = writes.clone();
+        drop(writes);
+        // The writer holds each write until it is durable; an empty queue means that all are.
+        while finished.capacity() < WRITES_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn reset(
+        mut self,
+        beside: Beside,
+        reply: Reply<Result<(), ApiError>>,
+    ) -> Result<Ended, ControlError> {
+        self.leave(beside).await;
+        let data_dir = self.data_dir.clone();
+        drop(self);
+        let removed = spawn_blocking(move || store::remove(&data_dir)).await;
+        let removed = removed.map_err(|source| ControlError::Task {
+            task: "the removal of state",
+            source,
+        })?;
+        let answer = removed.as_ref().map(|()| ()).map_err(|error| ApiError {
+            error: error.to_string(),
+        });
+        let _ = reply.send(answer);
+        removed.map(|()| Ended::Reset)
+    }
+}
+
+/// The ways to what runs beside the loop.
+struct Beside {
+    writes: mpsc::Sender<(PersistToken, Record)>,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+/// Writes records one after the other.
+fn start_writer(
+    store: Arc<Store>,
+    done: mpsc::UnboundedSender<Done>,
+) -> mpsc::Sender<(PersistToken, Record)> {
+    let (writes, mut waiting) = mpsc::channel::<(PersistToken, Record)>(WRITES_MAX);
+    tokio::spawn(async move {
+        while let Some((token, record)) = waiting.recv().await {
+            let store = Arc::clone(&store);
+            let written = spawn_blocking(move || match record {
+                Record::Targets(targets) => store.set_targets(&targets),
+            })
+            .await;
+            let durable = match written {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "write to the store failed");
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(%error, "write to the store was cut off");
+                    false
+                }
+            };
+            let _ = done.send(Done::Persisted(token, durable));
+        }
+    });
+    writes
+}
+
+fn answer_later<T: Send + 'static>(work: BoxFuture<T>, reply: Reply<T>) {
+    tokio::spawn(async move {
+        let _ = reply.send(work.await);
+    });
+}
+
+#[cfg(test)]
+mod tests;

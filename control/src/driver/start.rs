@@ -1,0 +1,133 @@
+//! What a daemon starts from: its configuration, and what the last run left.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use weft_engine::session::CipherSuite;
+
+use crate::config::{CipherCost, RekeyConfig};
+use crate::driver::engine::EngineHandle;
+use crate::driver::store::{self, Store};
+use crate::error::ControlError;
+use crate::peer::{Identity, Nickname, PeerName};
+use crate::secret::Credential;
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct DriverConfig {
+    /// Identity key and store.
+    pub data_dir: PathBuf,
+    /// The network's name.
+    pub network: String,
+    /// What proves membership, the one to offer first in front; empty means open membership.
+    pub credentials: Vec<Credential>,
+    /// Shown name; derived from the identity unless given.
+    pub name: Option<PeerName>,
+    /// For people.
+    pub nickname: Nickname,
+    /// Where to listen; every address of the host unless given.
+    pub host: Option<IpAddr>,
+    /// TCP and UDP port.
+    pub port: u16,
+    /// Peers to dial, as typed. They replace the ones of the last run; if there are none, those are dialled.
+    pub targets: Vec<String>,
+    /// Dial the targets of the last run besides the ones given.
+    pub resume: bool,
+    /// Overlay MTU in bytes.
+    pub mtu: u16,
+    /// True when unknown peers may be dialled.
+    pub discovery: bool,
+    /// Offer this data cipher only.
+    pub cipher: Option<CipherSuite>,
+    /// When epochs are replaced.
+    pub rekey: RekeyConfig,
+}
+
+/// What the data directory holds.
+pub(crate) struct Loaded {
+    pub(crate) identity: Identity,
+    pub(crate) store: Store,
+    pub(crate) incarnation: u64,
+    pub(crate) targets: Vec<String>,
+}
+
+/// Takes up the state and counts this start; blocks.
+pub(crate) fn load(
+    data_dir: &Path,
+    given: Vec<String>,
+    resume: bool,
+) -> Result<Loaded, ControlError> {
+    let store = Store::open(data_dir)?;
+    let identity = store::load_identity(data_dir)?;
+    let saved = store.targets()?;
+    let targets = choose_targets(given, &saved, resume);
+    if targets != saved {
+        store.set_targets(&targets)?;
+    }
+    let incarnation = store.next_incarnation()?;
+    Ok(Loaded {
+        identity,
+        store,
+        incarnation,
+        targets,
+    })
+}
+
+fn choose_targets(given: Vec<String>, saved: &[String], resume: bool) -> Vec<String> {
+    let keeps_saved = resume || given.is_empty();
+    let kept: &[String] = if keeps_saved { saved } else { &[] };
+    let mut targets = kept.to_vec();
+    for target in given {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// The ciphers that we offer to peers.
+pub(crate) fn offered<E: EngineHandle>(engine: &E, pinned: Option<CipherSuite>) -> Vec<CipherCost> {
+    let measured = engine.ciphers();
+    measured
+        .into_iter()
+        .filter(|cipher| pinned.is_none_or(|pinned| cipher.suite == pinned))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn given_targets_replace_saved_ones_unless_resumed() {
+        for (given, resume, wanted) in [
+            ("", false, "a b"),
+            ("", true, "a b"),
+            ("c", false, "c"),
+            ("c a", true, "a b c"),
+        ] {
+            assert_eq!(
+                choose_targets(list(given), &list("a b"), resume),
+                list(wanted)
+            );
+        }
+    }
+
+    #[test]
+    fn each_start_counts_and_keeps_the_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = load(dir.path(), list("a"), false).unwrap();
+        let (id, incarnation) = (first.identity.peer_id(), first.incarnation);
+        drop(first);
+
+        let second = load(dir.path(), Vec::new(), false).unwrap();
+
+        assert_eq!(second.identity.peer_id(), id);
+        assert_eq!(second.incarnation, incarnation + 1);
+        assert_eq!(second.targets, ["a"]);
+    }
+}

@@ -1,0 +1,336 @@
+//! What survives a restart: the identity key, the incarnation, the targets.
+//!
+//! ```text
+//!  <data-dir>/identity.key   64 bytes, mode 0600: Ed25519 secret, X25519 secret
+//!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n
+//!                            targets: position → target as typed
+//! ```
+//!
+//! Everything here blocks; the driver calls it at start and from a blocking task. A key file is written beside its
+//! place, flushed, and moved into it, so that a crash leaves the old one or the new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use zeroize::Zeroizing;
+
+use crate::error::ControlError;
+use crate::peer::{IDENTITY_LEN, Identity};
+use crate::random::Randomness;
+
+/// The newest layout of the store that we know.
+const SCHEMA: u64 = 1;
+const IDENTITY_FILE: &str = "identity.key";
+const STORE_FILE: &str = "store.redb";
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const TARGETS: TableDefinition<'_, u64, &str> = TableDefinition::new("targets");
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    database: Database,
+}
+
+/// Takes up the identity of this data directory, or makes one at the first start.
+///
+/// # Errors
+/// [`ControlError`] if the directory or the key cannot be read, written, or is damaged.
+pub fn load_identity(data_dir: &Path) -> Result<Identity, ControlError> {
+    let path = data_dir.join(IDENTITY_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let bytes = Zeroizing::new(bytes);
+            let len = bytes.len();
+            let key: &[u8; IDENTITY_LEN] =
+                bytes
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| ControlError::DamagedIdentity {
+                        path,
+                        len,
+                        wanted: IDENTITY_LEN,
+                    })?;
+            Ok(Identity::from_bytes(key))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_data_dir(data_dir)?;
+            let identity = Identity::generate(&mut Randomness::system());
+            write_secret(data_dir, &path, identity.to_bytes().as_slice())
+                .map_err(|source| ControlError::WriteIdentity { path, source })?;
+            Ok(identity)
+        }
+        Err(source) => Err(ControlError::ReadIdentity { path, source }),
+    }
+}
+
+/// Deletes the identity and the store; for `reset`, after the store is closed.
+///
+/// # Errors
+/// [`ControlError::RemoveState`] if a file is there and stays.
+pub fn remove(data_dir: &Path) -> Result<(), ControlError> {
+    for name in [IDENTITY_FILE, STORE_FILE] {
+        let path = data_dir.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(ControlError::RemoveState { path, source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn create_data_dir(path: &Path) -> Result<(), ControlError> {
+    let created = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    created.map_err(|source| ControlError::CreateDataDir {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write_secret(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(dir)?.sync_all()
+}
+
+impl Store {
+    /// Opens the store of a data directory, making it at the first start.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is in use, damaged, or of a newer weft.
+    pub fn open(data_dir: &Path) -> Result<Self, ControlError> {
+        create_data_dir(data_dir)?;
+        let path = data_dir.join(STORE_FILE);
+        let database = match Database::create(&path) {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(ControlError::StoreInUse { path });
+            }
+            Err(error) => {
+                return Err(ControlError::OpenStore {
+                    path,
+                    source: Box::new(error.into()),
+                });
+            }
+        };
+        let store = Self { path, database };
+        store.check_schema()?;
+        Ok(store)
+    }
+
+    fn check_schema(&self) -> Result<(), ControlError> {
+        let found = self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("schema")?.map(|value| value.value());
+            if found.is_none() {
+                meta.insert("schema", SCHEMA)?;
+            }
+            transaction.open_table(TARGETS)?;
+            Ok(found.unwrap_or(SCHEMA))
+        })?;
+        if found > SCHEMA {
+            return Err(ControlError::NewerStore {
+                path: self.path.clone(),
+                found,
+                known: SCHEMA,
+            });
+        }
+        if found == 0 {
+            return Err(ControlError::DamagedStore {
+                path: self.path.clone(),
+                what: "its schema number is 0",
+            });
+        }
+        Ok(())
+    }
+
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, ControlError> {
+        let run = || -> Result<T, redb::Error> {
+            let transaction = self.database.begin_write()?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|source| ControlError::WriteStore {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Counts this start; the number is on disk before this returns.
+    ///
+    /// # Errors
+    /// [`ControlError::WriteStore`].
+    pub fn next_incarnation(&self) -> Result<u64, ControlError> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let next = meta
+                .get("incarnation")?
+                .map_or(0, |value| value.value())
+                .saturating_add(1);
+            meta.insert("incarnation", next)?;
+            Ok(next)
+        })
+    }
+
+    /// The targets of the last run, in their order.
+    ///
+    /// # Errors
+    /// [`ControlError::OpenStore`] if they cannot be read.
+    pub fn targets(&self) -> Result<Vec<String>, ControlError> {
+        let run = || -> Result<Vec<String>, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let table = transaction.open_table(TARGETS)?;
+            table
+                .iter()?
+                .map(|entry| Ok(entry?.1.value().to_owned()))
+                .collect()
+        };
+        run().map_err(|source| ControlError::OpenStore {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Replaces the targets; they are on disk before this returns.
+    ///
+    /// # Errors
+    /// [`ControlError::WriteStore`].
+    pub fn set_targets(&self, targets: &[String]) -> Result<(), ControlError> {
+        self.write(|transaction| {
+            transaction.delete_table(TARGETS)?;
+            let mut table = transaction.open_table(TARGETS)?;
+            for (position, target) in (0_u64..).zip(targets) {
+                table.insert(position, target.as_str())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_made_once_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a/b");
+
+        let first = load_identity(&data).unwrap();
+        let again = load_identity(&data).unwrap();
+
+        assert_eq!(first.peer_id(), again.peer_id());
+        let mode = fs::metadata(data.join(IDENTITY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&data).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn a_damaged_identity_is_named_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(IDENTITY_FILE), b"short").unwrap();
+
+        let error = load_identity(dir.path()).unwrap_err().to_string();
+
+        assert!(
+            error.contains("identity.key is damaged (5 bytes, a key has 64)"),
+            "{error}"
+        );
+        assert_eq!(fs::read(dir.path().join(IDENTITY_FILE)).unwrap(), b"short");
+    }
+
+    #[test]
+    fn incarnations_rise_and_targets_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let targets = ["b".to_owned(), "a:1".to_owned(), "[::1]".to_owned()];
+        {
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.next_incarnation().unwrap(), 1);
+            assert_eq!(store.targets().unwrap(), Vec::<String>::new());
+            store.set_targets(&targets).unwrap();
+            assert!(matches!(
+                Store::open(dir.path()).unwrap_err(),
+                ControlError::StoreInUse { .. }
+            ));
+        }
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.next_incarnation().unwrap(), 2);
+        assert_eq!(store.targets().unwrap(), targets);
+        store.set_targets(&targets[..1]).unwrap();
+        assert_eq!(store.targets().unwrap(), targets[..1]);
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store
+            .write(|transaction| {
+                transaction.open_table(META)?.insert("schema", 7)?;
+                Ok(())
+            })
+            .unwrap();
+        drop(store);
+
+        let error = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("has schema 7, this weft knows up to 1; use a newer weft"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_store_is_an_error_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(STORE_FILE), [7; 5000]).unwrap();
+
+        let error = Store::open(dir.path()).unwrap_err();
+
+        assert!(matches!(error, ControlError::OpenStore { .. }), "{error}");
+        assert_eq!(fs::read(dir.path().join(STORE_FILE)).unwrap(), [7; 5000]);
+    }
+
+    #[test]
+    fn reset_removes_both_and_may_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = load_identity(dir.path()).unwrap().peer_id();
+        drop(Store::open(dir.path()).unwrap());
+
+        remove(dir.path()).unwrap();
+        remove(dir.path()).unwrap();
+
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_ne!(load_identity(dir.path()).unwrap().peer_id(), before);
+    }
+}

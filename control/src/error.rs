@@ -1,0 +1,94 @@
+//! What can fail while control starts or runs, one variant for each operation.
+#![expect(missing_docs, reason = "the display text is the documentation")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::secret::SecretError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("prepare secrets")]
+    Secrets {
+        #[source]
+        source: SecretError,
+    },
+    #[error("listen on TCP {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("create data directory {}", path.display())]
+    CreateDataDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("read identity key {}", path.display())]
+    ReadIdentity {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "identity key {} is damaged ({len} bytes, a key has {wanted}); restore it, or run `weft reset` to get a new identity",
+        path.display()
+    )]
+    DamagedIdentity {
+        path: PathBuf,
+        len: usize,
+        wanted: usize,
+    },
+    #[error("write identity key {}", path.display())]
+    WriteIdentity {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("open store {}; if it is damaged, move it away and start again", path.display())]
+    OpenStore {
+        path: PathBuf,
+        #[source]
+        source: Box<redb::Error>,
+    },
+    #[error("store {} is in use by another weft", path.display())]
+    StoreInUse { path: PathBuf },
+    #[error("store {} has schema {found}, this weft knows up to {known}; use a newer weft", path.display())]
+    NewerStore {
+        path: PathBuf,
+        found: u64,
+        known: u64,
+    },
+    #[error("store {} is damaged: {what}", path.display())]
+    DamagedStore { path: PathBuf, what: &'static str },
+    #[error("write store {}", path.display())]
+    WriteStore {
+        path: PathBuf,
+        #[source]
+        source: Box<redb::Error>,
+    },
+    #[error("remove state in {}", path.display())]
+    RemoveState {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("start the control thread's runtime")]
+    Runtime {
+        #[source]
+        source: io::Error,
+    },
+    #[error("wait for the engine's events")]
+    EngineEvents {
+        #[source]
+        source: io::Error,
+    },
+    #[error("run {task} beside the loop")]
+    Task {
+        task: &'static str,
+        #[source]
+        source: tokio::task::JoinError,
+    },
+}
