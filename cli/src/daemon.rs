@@ -2,10 +2,12 @@
 
 mod engine;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
+use weft_control::api::ApiError;
 use weft_control::config::{REQUESTS_MAX, RekeyConfig};
 use weft_control::driver::api::ApiServer;
 use weft_control::driver::attach::{AttachOptions, Host};
@@ -14,7 +16,7 @@ use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
 use weft_control::driver::docker::Docker;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
-use weft_control::driver::request::Request;
+use weft_control::driver::request::{Reply, Request};
 use weft_control::driver::run::{Driver, Ended};
 use weft_control::driver::start::DriverConfig;
 use weft_control::driver::underlay;
@@ -50,6 +52,7 @@ pub(crate) async fn run(
         .await
         .context("look at the interfaces")?;
     // First of all: a second daemon must fail here, before it touches what the first one uses.
+    check_port(settings)?;
     let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
     let gso = GsoLimits {
@@ -96,7 +99,7 @@ async fn drive(
         let request = tokio::select! {
             ended = &mut running => return Ok(ended?),
             order = orders.recv() => match order {
-                Some(Order::Secrets(credentials)) => Request::Reload(credentials, oneshot::channel().0),
+                Some(Order::Secrets(credentials)) => Request::Reload(credentials, log_refusal()),
                 Some(Order::Leave) | None => Request::Stop(oneshot::channel().0),
             },
         };
@@ -104,6 +107,30 @@ async fn drive(
             tracing::warn!("the daemon is too busy for a signal: send it again");
         }
     }
+}
+
+/// Returns the place for an answer that nobody waits for, and that is logged if it is a refusal.
+fn log_refusal() -> Reply<Result<(), ApiError>> {
+    let (reply, answer) = oneshot::channel::<Result<(), ApiError>>();
+    tokio::spawn(async move {
+        if let Ok(Err(refusal)) = answer.await {
+            tracing::warn!("keep the secrets in use: {}", refusal.error);
+        }
+    });
+    reply
+}
+
+/// Looks whether our port is free. Data sockets share their port on purpose, so a daemon with another run
+/// directory would not fail there, but take datagrams and the TAP's frames away from the first.
+fn check_port(settings: &Settings) -> anyhow::Result<()> {
+    let host = settings.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let free = TcpListener::bind((host, settings.port)).map(drop);
+    free.with_context(|| {
+        format!(
+            "listen on TCP port {} (see `ss -ltnp`, or take another with --port)",
+            settings.port
+        )
+    })
 }
 
 fn driver_config(settings: &Settings) -> anyhow::Result<DriverConfig> {

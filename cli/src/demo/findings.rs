@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -63,8 +64,8 @@ impl Findings {
             .zip(round_trips)
             .map(|(to, measured)| RoundTrip {
                 to,
-                median_ms: measured.median.as_secs_f64() * 1000.0,
-                p99_ms: measured.p99.as_secs_f64() * 1000.0,
+                median_ms: milliseconds(measured.median),
+                p99_ms: milliseconds(measured.p99),
             })
             .collect();
         Ok(Self {
@@ -135,6 +136,12 @@ impl Findings {
         );
         text
     }
+}
+
+/// Returns milliseconds to the microsecond, which is all that was measured.
+fn milliseconds(time: Duration) -> f64 {
+    let whole_us = Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    whole_us.as_secs_f64() * 1000.0
 }
 
 #[cfg(test)]

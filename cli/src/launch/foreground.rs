@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::prctl::set_name;
 use nix::unistd::{dup2_stdout, setsid};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +32,8 @@ const THREADS_TIMEOUT: Duration = Duration::from_millis(300);
 ///
 /// In the foreground, why it could not start or go on; in the background that has been said already.
 pub(crate) fn run(settings: &Settings, mode: Mode) -> anyhow::Result<ExitCode> {
+    // Started as /proc/self/exe, the kernel would call it `exe`.
+    set_name(c"weft").context("name the process")?;
     if mode == Mode::Background {
         // Fails only for a group leader, which a process started by `weft launch` is not.
         setsid().context("leave the terminal's session")?;

@@ -63,8 +63,8 @@ pub(crate) fn prepare(handover: &Handover) -> anyhow::Result<Command> {
     file.write_all(&text)
         .and_then(|()| file.rewind())
         .context("write the handover")?;
-    let program = std::env::current_exe().context("find this program's own file")?;
-    let mut command = Command::new(program);
+    // Not by its path, which may lie under a mount, or belong to a newer version by now.
+    let mut command = Command::new("/proc/self/exe");
     command
         .arg0("weft")
         .arg("--config")
