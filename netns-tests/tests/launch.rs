@@ -149,7 +149,7 @@ fn attaching_twice_changes_nothing_and_another_address_is_added() {
         );
         assert_eq!(
             a.ok(&["attach", "10.2.2.1/24", "10.2.3.1/24", &one.as_container()]),
-            "10.2.2.1\n10.2.3.1\n"
+            "10.2.2.1 10.2.3.1\n"
         );
 
         assert_eq!(one.device_file("ethwe", "address"), mac);
