@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::host::Host;
-use crate::sandbox::weft_binary;
+use crate::sandbox::{LAB_BINARIES, weft_binary};
 use crate::weft::Weft;
 
 /// Files of this lab; in the private `/run`, so they go with it.
@@ -26,7 +26,7 @@ impl Lab {
     pub(crate) fn new() -> Self {
         fs::create_dir_all(FOLDER).expect("the private /run is writable");
         // A copy that any user may run, wherever the build folder lies.
-        let binary = Path::new(FOLDER).join("weft");
+        let binary = Path::new(LAB_BINARIES).join("weft");
         fs::copy(weft_binary(), &binary).expect("the binary can be copied");
         Self {
             binary,

@@ -1,7 +1,7 @@
 //! Keys are renewed under full load, and nobody notices.
 //!
 //! ```text
-//!  one 10.2.1.1 ═ TCP as fast as it goes ═► two 10.2.1.2       both daemons renew every 50 ms
+//!  one 10.2.1.1 ═ TCP as fast as it goes ═► two 10.2.1.2       both daemons renew every 100 ms
 //! ```
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use weft_netns_tests::{Overlay, Stream, alone_in_lab, eventually, is_long};
 
 /// Between two renewals; the default is two minutes.
-const INTERVAL_MS: &str = "50";
+const INTERVAL_MS: &str = "100";
 /// What counts as a frame lost to a renewal: a datagram whose keys are gone or not there yet.
 const KEY_LOSSES: [&str; 4] = ["unknown", "no_session", "forged", "replayed"];
 
