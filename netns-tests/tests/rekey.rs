@@ -10,6 +10,8 @@ use weft_netns_tests::{Overlay, Stream, alone_in_lab, eventually, is_long};
 
 /// Between two renewals; the default is two minutes.
 const INTERVAL_MS: &str = "100";
+/// A stream that stands still for longer has lost its keys, not its turn on a busy processor.
+const STALL: Duration = Duration::from_secs(1);
 /// What counts as a frame lost to a renewal: a datagram whose keys are gone or not there yet.
 const KEY_LOSSES: [&str; 4] = ["unknown", "no_session", "forged", "replayed"];
 
@@ -59,10 +61,7 @@ fn renewals(overlay: &Overlay) {
         "datagrams lost to a renewal: {}",
         overlay.weft[1].report()
     );
-    assert!(
-        report.longest_silence < Duration::from_millis(250),
-        "{report:?}"
-    );
+    assert!(report.longest_silence < STALL, "{report:?}");
     // Debug builds move bytes too slowly for the promise of 1 Gbit/s.
     let least = if cfg!(debug_assertions) { 0.2 } else { 1.0 };
     assert!(
