@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::host::Host;
-use crate::sandbox::weft_binary;
+use crate::sandbox::{LAB_BINARIES, weft_binary};
 use crate::weft::Weft;
 
 /// Files of this lab; in the private `/run`, so they go with it.
@@ -26,7 +26,7 @@ impl Lab {
     pub(crate) fn new() -> Self {
         fs::create_dir_all(FOLDER).expect("the private /run is writable");
         // A copy that any user may run, wherever the build folder lies.
-        let binary = Path::new(FOLDER).join("weft");
+        let binary = Path::new(LAB_BINARIES).join("weft");
         fs::copy(weft_binary(), &binary).expect("the binary can be copied");
         Self {
             binary,
@@ -57,7 +57,16 @@ impl Lab {
     /// Joins two hosts by a veth pair; an end is host, device and address with prefix length.
     pub fn link(&self, one: (&Host, &str, &str), other: (&Host, &str, &str)) {
         let mut command = Command::new("ip");
-        command.args(["-n", one.0.name(), "link", "add", one.1, "type", "veth"]);
+        command.args([
+            "-n",
+            one.0.name(),
+            "link",
+            "add",
+            "name",
+            one.1,
+            "type",
+            "veth",
+        ]);
         command.args(["peer", "name", other.1, "netns", other.0.name()]);
         assert!(
             command.status().expect("iproute2 is installed").success(),
@@ -82,13 +91,22 @@ impl Lab {
     pub fn plug(&self, switch: &Host, host: &Host, device: &str, address: &str) {
         let port = host.name();
         let mut command = Command::new("ip");
-        command.args(["-n", switch.name(), "link", "add", port, "type", "veth"]);
+        command.args([
+            "-n",
+            switch.name(),
+            "link",
+            "add",
+            "name",
+            port,
+            "type",
+            "veth",
+        ]);
         command.args(["peer", "name", device, "netns", host.name()]);
         assert!(
             command.status().expect("iproute2 is installed").success(),
             "plug in {host:?}"
         );
-        switch.run(&["ip", "link", "set", port, "master", "br0", "up"]);
+        switch.run(&["ip", "link", "set", "dev", port, "master", "br0", "up"]);
         host.add_address(device, address);
         host.run(&["ip", "link", "set", device, "up"]);
     }

@@ -24,7 +24,7 @@ pub struct PingReport {
     pub sent: usize,
     /// Requests answered.
     pub received: usize,
-    /// Most requests in a row without an answer, before the last one answered.
+    /// Most requests in a row without an answer; the last one sent does not count.
     pub longest_gap: usize,
     /// The same as time.
     pub longest_silence: Duration,
@@ -71,7 +71,7 @@ impl Ping {
             .lines()
             .find(|line| line.contains("packets transmitted"));
         let summary = summary.unwrap_or_else(|| panic!("ping ended early: {text}"));
-        let sent = summary
+        let sent: usize = summary
             .split(' ')
             .next()
             .and_then(|word| word.parse().ok())
@@ -86,12 +86,14 @@ impl Ping {
                 .ok()
         };
         let answered: BTreeSet<usize> = replies.filter_map(sequence).collect();
+        // The last request may still be on its way.
+        let end = sent.max(1);
         let before = std::iter::once(&0).chain(&answered);
-        let longest_gap = before
-            .zip(&answered)
-            .map(|(before, after)| after - before - 1)
-            .max()
-            .unwrap_or(sent);
+        let after = answered.iter().chain([&end]);
+        let gaps = before
+            .zip(after)
+            .map(|(before, after)| (after - before).saturating_sub(1));
+        let longest_gap = gaps.max().unwrap_or(sent);
         let silence = self.interval * u32::try_from(longest_gap).expect("a test sends fewer pings");
         PingReport {
             sent,

@@ -16,6 +16,8 @@ use crate::lab::Lab;
 
 /// Set in the process inside.
 const MARK: &str = "WEFT_LAB_INSIDE";
+/// Where the lab keeps a copy of the binary: not in `/run`, for the demo has one of its own.
+pub(crate) const LAB_BINARIES: &str = "/mnt";
 /// A test that takes longer hangs; seconds.
 const LIMIT_S: u32 = 300;
 /// The same for the long versions.
@@ -185,11 +187,14 @@ fn turnstile() -> File {
     opened.unwrap_or_else(|error| panic!("open {}: {error}", path.display()))
 }
 
+/// Puts private folders where `ip netns` keeps its names and where the lab keeps the binary.
 fn prepare() {
-    let mut mount = Command::new("mount");
-    let status = mount
-        .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
-        .status()
-        .expect("mount is installed");
-    assert!(status.success(), "mount a private /run");
+    for folder in ["/run", LAB_BINARIES] {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", folder]);
+        assert!(
+            mount.status().expect("mount is installed").success(),
+            "mount a private {folder}"
+        );
+    }
 }

@@ -104,6 +104,8 @@ fn traffic_goes_on_when_a_host_changes_its_address() {
         let overlay = Overlay::on_a_link(lab, &[]);
         let [one, _] = &overlay.containers;
         let host = overlay.weft[0].host();
+        // Else the kernel takes the new address away with the old one, for they share a subnet.
+        host.run(&["sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1"]);
         let ping = Ping::start(one, overlay.addresses[1], PING_INTERVAL);
         pause(Duration::from_secs(1));
 
@@ -122,29 +124,34 @@ fn traffic_goes_on_when_a_host_changes_its_address() {
     });
 }
 
-/// Translates without state: what leaves `a` gets the router's address and `port`.
+/// Translates without state: what leaves `a` gets another address and `port`.
 fn translate(router: &Host, port: u16) {
     let out = format!(
-        "iifname left ip saddr 192.0.2.1 udp sport 6783 udp sport set {port} ip saddr set 198.51.100.254; \
-         iifname left ip saddr 192.0.2.1 meta l4proto tcp ip saddr set 198.51.100.254;"
+        "iifname left udp sport 6783 udp sport set {port}; \
+         iifname left ip saddr 192.0.2.1 ip saddr set 203.0.113.7;"
     );
     let back = format!(
-        "iifname right ip daddr 198.51.100.254 udp dport {port} udp dport set 6783 ip daddr set 192.0.2.1; \
-         iifname right ip daddr 198.51.100.254 meta l4proto tcp ip daddr set 192.0.2.1;"
+        "iifname right ip daddr 203.0.113.7 udp dport {port} udp dport set 6783; \
+         iifname right udp dport 6783 ip daddr 203.0.113.7 ip daddr set 192.0.2.1; \
+         iifname right meta l4proto tcp ip daddr 203.0.113.7 ip daddr set 192.0.2.1;"
     );
     router.add_rules("translation", &format!("{out} {back}"));
 }
 
 /// ```text
-///  one ─ weft a 192.0.2.1 ══ router, which translates to 198.51.100.254:20000, then :30000 ══ 198.51.100.1 weft b ─ two
+///  one ─ weft a 192.0.2.1 ══ router, which translates to 203.0.113.7:20000, then :30000 ══ 198.51.100.1 weft b ─ two
 /// ```
 #[test]
 fn traffic_goes_on_when_a_translator_changes_the_port() {
     alone_in_lab(|lab| {
-        let routed = Routed::new(lab, &[], |_, router| translate(router, 20000));
+        let routed = Routed::new(lab, &[], |_, router| {
+            // Where it leads does not matter: it only makes the address a likely one on that side.
+            router.run(&["ip", "route", "add", "203.0.113.7", "via", "192.0.2.1"]);
+            translate(router, 20000);
+        });
         let (overlay, router) = (&routed.overlay, &routed.router);
         let far = overlay.weft[0].connection()["path"]["address"].clone();
-        assert_eq!(far, "198.51.100.254:20000");
+        assert_eq!(far, "203.0.113.7:20000");
         // The container behind the translation speaks first.
         let ping = Ping::start(&overlay.containers[1], overlay.addresses[0], PING_INTERVAL);
         pause(Duration::from_secs(1));
@@ -158,7 +165,7 @@ fn traffic_goes_on_when_a_translator_changes_the_port() {
         // The two commands leave the router without any rule for some milliseconds.
         assert!(report.longest_gap <= MOVE_LOSS_MAX + 2, "{report:?}");
         within("the new port in the report", RECOVERY_LIMIT, || {
-            overlay.weft[0].connection()["path"]["address"] == "198.51.100.254:30000"
+            overlay.weft[0].connection()["path"]["address"] == "203.0.113.7:30000"
         });
     });
 }

@@ -10,6 +10,8 @@ use weft_netns_tests::{Lab, Weft, eventually, in_lab, pause, within};
 
 /// To be connected, or refused, on a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// A refused attempt is shown for a minute, so that somebody can read why.
+const FORGOTTEN_LIMIT: Duration = Duration::from_secs(75);
 
 fn two_hosts(lab: &Lab) -> [Weft; 2] {
     let hosts = [lab.host("a"), lab.host("b")];
@@ -54,7 +56,7 @@ fn never_established(a: &Weft, b: &Weft, words: &[&str]) {
     for weft in [a, b] {
         within(
             &format!("nothing left on {}", weft.host().name()),
-            CONNECT_LIMIT,
+            FORGOTTEN_LIMIT,
             || {
                 weft.report()["connections"]
                     .as_array()

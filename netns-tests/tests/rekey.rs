@@ -1,7 +1,7 @@
 //! Keys are renewed under full load, and nobody notices.
 //!
 //! ```text
-//!  one 10.2.1.1 ═ TCP as fast as it goes ═► two 10.2.1.2       both daemons renew every 50 ms
+//!  one 10.2.1.1 ═ TCP as fast as it goes ═► two 10.2.1.2       both daemons renew every 100 ms
 //! ```
 
 use std::time::Duration;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use weft_netns_tests::{Overlay, Stream, alone_in_lab, eventually, is_long};
 
 /// Between two renewals; the default is two minutes.
-const INTERVAL_MS: &str = "50";
+const INTERVAL_MS: &str = "100";
+/// A stream that stands still for longer has lost its keys, not its turn on a busy processor.
+const STALL: Duration = Duration::from_secs(1);
 /// What counts as a frame lost to a renewal: a datagram whose keys are gone or not there yet.
 const KEY_LOSSES: [&str; 4] = ["unknown", "no_session", "forged", "replayed"];
 
@@ -59,10 +61,7 @@ fn renewals(overlay: &Overlay) {
         "datagrams lost to a renewal: {}",
         overlay.weft[1].report()
     );
-    assert!(
-        report.longest_silence < Duration::from_millis(250),
-        "{report:?}"
-    );
+    assert!(report.longest_silence < STALL, "{report:?}");
     // Debug builds move bytes too slowly for the promise of 1 Gbit/s.
     let least = if cfg!(debug_assertions) { 0.2 } else { 1.0 };
     assert!(
