@@ -60,8 +60,8 @@ pub const LINK_RECORDS_MAX: u64 = 1 << 48;
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause between the starts of two attempts.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(300);
-/// The longest pause while the outage is young: a healed network is found within it.
-pub const BACKOFF_YOUNG_MAX: Duration = Duration::from_millis(1500);
+/// The longest pause while the outage is young: a peer that restarts, or a network that heals, is back in two seconds.
+pub const BACKOFF_YOUNG_MAX: Duration = Duration::from_millis(1000);
 /// How long an outage counts as young.
 pub const BACKOFF_YOUNG: Duration = Duration::from_secs(300);
 /// The longest pause after that.

@@ -7,7 +7,7 @@
 //!                 └───────────────────────────────────────────────┘
 //! ```
 //!
-//! Sans-IO: bytes and time in, [`LinkAction`]s out. A link is up at one end only when the other end has proved the
+//! Sans-IO: bytes and time in, an outbox and [`LinkAction`]s out. A link is up at one end only when the other end has proved the
 //! secret and its identity. Which of two links to one peer stays is for the node to say. Curve operations begin
 //! after a good preamble, and garbage ends the link at its first wrong byte. Bounds: `config::HANDSHAKE_TIMEOUT`,
 //! `PREAMBLE_TIMEOUT`, `MESSAGE_LEN_MAX`, `LINK_DEAD_AFTER`.
@@ -52,7 +52,6 @@ pub(crate) struct LinkContext<'a> {
 /// What a link asks of the node.
 #[derive(Debug)]
 pub(crate) enum LinkAction {
-    Send(Vec<u8>),
     /// The peer has proved who it is.
     Up(Box<Hello>),
     Message(Message),
@@ -87,6 +86,8 @@ pub(crate) struct Link {
     preamble: Preamble,
     stage: Stage,
     inbox: Vec<u8>,
+    /// In the order of sealing, which is the only order in which the peer can open them.
+    outbox: Vec<Vec<u8>>,
     opened_at: Instant,
     up_at: Option<Instant>,
     heard_at: Instant,
@@ -94,11 +95,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A connection that we dialled; the first bytes to send come with it.
-    pub(crate) fn dialled(secret: SecretKey, closed: bool, now: Instant) -> (Self, Vec<u8>) {
-        let link = Self::new(Some(secret), closed, now);
-        let bytes = link.preamble.as_bytes().to_vec();
-        (link, bytes)
+    /// A connection that we dialled; its preamble waits in the outbox.
+    pub(crate) fn dialled(secret: SecretKey, closed: bool, now: Instant) -> Self {
+        let mut link = Self::new(Some(secret), closed, now);
+        link.outbox.push(link.preamble.as_bytes().to_vec());
+        link
     }
 
     /// A connection that somebody made to us; silent until it shows a good preamble.
@@ -112,11 +113,17 @@ impl Link {
             preamble: Preamble::ours(closed),
             stage: Stage::AwaitPreamble,
             inbox: Vec::new(),
+            outbox: Vec::new(),
             opened_at: now,
             up_at: None,
             heard_at: now,
             ping: None,
         }
+    }
+
+    /// What is to be sent, in this order.
+    pub(crate) fn take_outbox(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.outbox)
     }
 
     /// True if we dialled.
@@ -202,7 +209,7 @@ impl Link {
             let Some(theirs) = Preamble::parse(bytes).map_err(LinkError::Preamble)? else {
                 return Ok(0);
             };
-            self.take_preamble(&theirs, context, actions)?;
+            self.take_preamble(&theirs, context)?;
             return Ok(PREAMBLE_LEN);
         }
         let Some(header) = FrameHeader::parse(bytes).map_err(|FrameError| LinkError::Frame)? else {
@@ -223,21 +230,18 @@ impl Link {
         &mut self,
         theirs: &Preamble,
         context: &mut LinkContext<'_>,
-        actions: &mut Vec<LinkAction>,
     ) -> Result<(), LinkError> {
         if self.offered.is_none() {
             // Ours goes out even when the two do not agree: the peer shall see why.
-            actions.push(LinkAction::Send(self.preamble.as_bytes().to_vec()));
+            self.outbox.push(self.preamble.as_bytes().to_vec());
         }
         self.preamble.agree(theirs).map_err(LinkError::Preamble)?;
         let exchange = context.identity.exchange_secret();
         self.stage = if let Some(secret) = &self.offered {
             let prologue = Preamble::prologue(&self.preamble, theirs, context.network);
             let mut noise = NoiseHandshake::initiator(exchange, secret, &prologue, context.random)?;
-            actions.push(LinkAction::Send(frame(
-                FrameKind::Handshake,
-                &noise.write(&[])?,
-            )));
+            self.outbox
+                .push(frame(FrameKind::Handshake, &noise.write(&[])?));
             Stage::AwaitSecond(noise)
         } else {
             let prologue = Preamble::prologue(theirs, &self.preamble, context.network);
@@ -261,19 +265,15 @@ impl Link {
                 noise
                     .read(body)
                     .map_err(|NoiseError| LinkError::RefusedByUs(Refusal::OtherNetwork))?;
-                actions.push(LinkAction::Send(frame(
-                    FrameKind::Handshake,
-                    &noise.write(&[])?,
-                )));
+                self.outbox
+                    .push(frame(FrameKind::Handshake, &noise.write(&[])?));
                 self.stage = Stage::AwaitThird(noise);
             }
             Stage::AwaitSecond(mut noise) => {
                 noise.read(body)?;
                 let secret = self.offered.clone().ok_or(LinkError::Frame)?;
-                actions.push(LinkAction::Send(frame(
-                    FrameKind::Handshake,
-                    &noise.write(context.hello)?,
-                )));
+                self.outbox
+                    .push(frame(FrameKind::Handshake, &noise.write(context.hello)?));
                 self.stage = Stage::AwaitHello(secure(noise, secret, true)?);
             }
             Stage::AwaitThird(mut noise) => {
@@ -287,7 +287,7 @@ impl Link {
                     .cloned()
                     .ok_or(LinkError::Handshake)?;
                 self.stage = Stage::Up(secure(noise, secret, false)?);
-                self.send(&Message::Hello(context.hello.to_vec()), actions);
+                self.send(&Message::Hello(context.hello.to_vec()));
                 self.come_up(&payload, context, actions)?;
             }
             Stage::AwaitPreamble | Stage::AwaitHello(_) | Stage::Up(_) | Stage::Closed => {
@@ -341,7 +341,7 @@ impl Link {
             return self.come_up(&hello, context, actions);
         }
         match message {
-            Message::Ping(nonce) => self.send(&Message::Pong(nonce), actions),
+            Message::Ping(nonce) => self.send(&Message::Pong(nonce)),
             Message::Pong(nonce) => {
                 self.ping.take_if(|(sent, _)| *sent == nonce);
             }
@@ -363,7 +363,7 @@ impl Link {
     }
 
     /// Sends a message; nothing while the link is not up.
-    pub(crate) fn send(&mut self, message: &Message, actions: &mut Vec<LinkAction>) {
+    pub(crate) fn send(&mut self, message: &Message) {
         let Stage::Up(secured) = &mut self.stage else {
             return;
         };
@@ -382,7 +382,7 @@ impl Link {
             .seal(&header, &mut bytes, FRAME_HEADER_LEN)
             .is_ok()
         {
-            actions.push(LinkAction::Send(bytes));
+            self.outbox.push(bytes);
         }
     }
 
@@ -398,15 +398,13 @@ impl Link {
 
     fn fail(&mut self, error: LinkError, actions: &mut Vec<LinkAction>) {
         if let LinkError::ByUs(reason) = error {
-            self.send(&Message::Bye(reason), actions);
+            self.send(&Message::Bye(reason));
         }
         if let LinkError::RefusedByUs(refusal) = error
             && !self.awaits_preamble()
         {
-            actions.push(LinkAction::Send(frame(
-                FrameKind::Refusal,
-                &[refusal.byte()],
-            )));
+            self.outbox
+                .push(frame(FrameKind::Refusal, &[refusal.byte()]));
         }
         self.stage = Stage::Closed;
         self.inbox = Vec::new();
@@ -434,15 +432,15 @@ impl Link {
             // The ping was sent `LINK_PING_AFTER` after the last word, and has waited for the rest.
             return self.fail(LinkError::Silent, actions);
         }
-        self.ping(context, actions);
+        self.ping(context);
     }
 
     /// Asks for a sign of life now.
-    pub(crate) fn ping(&mut self, context: &mut LinkContext<'_>, actions: &mut Vec<LinkAction>) {
+    pub(crate) fn ping(&mut self, context: &mut LinkContext<'_>) {
         if self.ping.is_none() {
             let nonce = context.random.bytes();
             self.ping = Some((nonce, context.now));
-            self.send(&Message::Ping(nonce), actions);
+            self.send(&Message::Ping(nonce));
         }
     }
 

@@ -116,7 +116,7 @@ pub(crate) struct PeerArgs {
     #[arg(long, env = "WEFT_RESUME", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) resume: bool,
     /// Milliseconds between rekeys, for tests.
-    #[arg(long, env = "WEFT_REKEY_INTERVAL_MS", hide = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..))]
+    #[arg(long, env = "WEFT_REKEY_INTERVAL_MS", hide = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rekey_interval_ms: Option<u64>,
 }
 

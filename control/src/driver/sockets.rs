@@ -20,7 +20,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, timeout};
@@ -60,6 +60,8 @@ pub(crate) struct Sockets {
     /// Writers of closed connections that still drain.
     draining: Vec<JoinHandle<()>>,
     listeners: Vec<AbortHandle>,
+    /// The address to dial from, if one was chosen.
+    host: Option<IpAddr>,
     next: u64,
 }
 
@@ -104,6 +106,7 @@ impl Sockets {
             connections: BTreeMap::new(),
             draining: Vec::new(),
             listeners: vec![accepting],
+            host,
             next: 0,
         };
         Ok((sockets, receiver, local))
@@ -111,9 +114,9 @@ impl Sockets {
 
     /// Starts to connect; the outcome comes as an event.
     pub(crate) fn dial(&self, dial: DialId, address: TargetAddress) {
-        let events = self.events.clone();
+        let (events, host) = (self.events.clone(), self.host);
         tokio::spawn(async move {
-            let outcome = timeout(DIAL_TIMEOUT, connect(&address)).await;
+            let outcome = timeout(DIAL_TIMEOUT, connect(&address, host)).await;
             let event = match outcome {
                 Ok(Ok(stream)) => NetEvent::Dialled(dial, stream),
                 Ok(Err(failure)) => NetEvent::DialFailed(dial, failure),
@@ -228,7 +231,7 @@ async fn accept(listener: TcpListener, events: mpsc::Sender<NetEvent>) {
 }
 
 /// Tries the addresses one after the other, each beside the ones before it.
-async fn connect(target: &TargetAddress) -> Result<TcpStream, DialFailure> {
+async fn connect(target: &TargetAddress, host: Option<IpAddr>) -> Result<TcpStream, DialFailure> {
     let addresses = resolve::addresses(target).await;
     if addresses.is_empty() {
         return Err(DialFailure::Unresolved);
@@ -237,7 +240,7 @@ async fn connect(target: &TargetAddress) -> Result<TcpStream, DialFailure> {
         .zip(addresses)
         .map(|(n, address)| async move {
             sleep(NEXT_ADDRESS_AFTER * n).await;
-            TcpStream::connect(address).await
+            connect_from(host, address).await
         })
         .collect::<FuturesUnordered<_>>();
     let mut failure = DialFailure::Unreachable;
@@ -254,6 +257,19 @@ async fn connect(target: &TargetAddress) -> Result<TcpStream, DialFailure> {
         }
     }
     Err(failure)
+}
+
+async fn connect_from(host: Option<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // An address of the other family cannot be dialled from; then the kernel chooses.
+    if let Some(host) = host.filter(|host| host.is_ipv4() == address.is_ipv4()) {
+        socket.bind(SocketAddr::new(host, 0))?;
+    }
+    socket.connect(address).await
 }
 
 async fn read(link: LinkId, mut reading: OwnedReadHalf, events: mpsc::Sender<NetEvent>) {

@@ -27,8 +27,9 @@ impl End {
         let identity = Identity::generate(&mut random);
         let secrets = tokens(&[secret]);
         let (link, out) = if dials {
-            let (link, first) = Link::dialled(secrets.keys()[0].clone(), true, now);
-            (link, vec![first])
+            let mut link = Link::dialled(secrets.keys()[0].clone(), true, now);
+            let first = link.take_outbox();
+            (link, first)
         } else {
             (Link::accepted(true, now), Vec::new())
         };
@@ -62,9 +63,9 @@ impl End {
             now,
         };
         run(&mut self.link, &mut context, &mut actions);
+        self.out.extend(self.link.take_outbox());
         for action in actions {
             match action {
-                LinkAction::Send(bytes) => self.out.push(bytes),
                 LinkAction::Up(hello) => self.up = Some(*hello),
                 LinkAction::Message(message) => self.messages.push(message),
                 LinkAction::Malformed => self.messages.push(Message::Unknown(0)),
@@ -193,9 +194,7 @@ fn messages_pass_and_unknown_ones_do_no_harm() {
     let (mut a, mut b, now) = pair((1, 1));
     talk(&mut a, &mut b, 1000, now);
 
-    a.run(now, |link, _, actions| {
-        link.send(&Message::Unknown(0x77), actions)
-    });
+    a.run(now, |link, _, _| link.send(&Message::Unknown(0x77)));
     a.run(now, |link, _, actions| {
         link.close(ByeReason::Duplicate, actions)
     });
@@ -232,9 +231,7 @@ fn handshake_frames_and_refusals_have_their_time() {
 fn a_replayed_record_ends_the_link() {
     let (mut a, mut b, now) = pair((1, 1));
     talk(&mut a, &mut b, 1000, now);
-    a.run(now, |link, _, actions| {
-        link.send(&Message::Ping([1; 8]), actions)
-    });
+    a.run(now, |link, _, _| link.send(&Message::Ping([1; 8])));
     let record = a.out.remove(0);
     b.take(&record, now);
     assert_eq!(b.down, None);

@@ -48,12 +48,7 @@ impl Node {
                 self.outputs.push_back(Output::Close { link: id });
                 return;
             };
-            let (link, first) = Link::dialled(self.secrets.offered(attempt).clone(), closed, now);
-            self.outputs.push_back(Output::Send {
-                link: id,
-                data: first.into(),
-            });
-            link
+            Link::dialled(self.secrets.offered(attempt).clone(), closed, now)
         } else {
             self.counters.links_accepted += 1;
             if !self.make_room_for_inbound(remote, now) {
@@ -63,7 +58,6 @@ impl Node {
             }
             Link::accepted(closed, now)
         };
-        self.wake(link.deadline());
         self.links.insert(
             id,
             LinkEntry {
@@ -73,6 +67,8 @@ impl Node {
                 suspect: false,
             },
         );
+        // Whoever dialled speaks first.
+        self.with_link(id, now, |_, _, _| {});
     }
 
     /// Whether one more connection may wait for its handshake; the oldest that has said nothing gives way.
@@ -136,12 +132,13 @@ impl Node {
             now,
         };
         run(&mut entry.link, &mut context, &mut actions);
+        // Before any action is done: one may seal a record of its own, which must come after these.
+        for data in entry.link.take_outbox() {
+            let data = data.into();
+            self.outputs.push_back(Output::Send { link: id, data });
+        }
         for action in actions {
             match action {
-                LinkAction::Send(data) => self.outputs.push_back(Output::Send {
-                    link: id,
-                    data: data.into(),
-                }),
                 LinkAction::Up(hello) => self.link_up(id, *hello, now),
                 LinkAction::Message(message) => self.link_message(id, &message, now),
                 LinkAction::Malformed => self.counters.messages_malformed += 1,

@@ -84,7 +84,7 @@ impl Node {
             });
         }
         if let Some(link) = link {
-            self.with_link(link, now, |link, _, actions| link.send(&message, actions));
+            self.with_link(link, now, |link, _, _| link.send(&message));
         }
     }
 
@@ -145,9 +145,7 @@ impl Node {
         };
         match self.peers.find(peer_id).and_then(|peer| peer.link) {
             Some(link) => {
-                self.with_link(link, now, |link, context, actions| {
-                    link.ping(context, actions)
-                });
+                self.with_link(link, now, |link, context, _| link.ping(context));
             }
             None => {
                 self.dialer.hurry(peer_id, now);

@@ -395,6 +395,36 @@ fn data_goes_on_without_a_link() {
     assert_eq!(sim.lost, 0);
 }
 
+/// Records are opened in the order in which they were sealed, whatever they answer and however many come at once.
+#[test]
+fn records_keep_their_order_when_many_come_at_once() {
+    let mut sim = Sim::new(11);
+    let rekey = RekeyConfig::accelerated(Duration::from_millis(3));
+    sim.add(HostSpec {
+        rekey,
+        ..HostSpec::new("a").dialling(&["192.0.2.2"])
+    });
+    sim.add(HostSpec {
+        rekey,
+        ..HostSpec::new("b")
+    });
+    run_until_connected(&mut sim, 2 * SECOND);
+
+    for _ in 0..2000 {
+        for host in 0..2 {
+            // A path that goes makes the node ask the link for a sign of life.
+            sim.lose_path(host);
+        }
+        sim.run_for(Duration::from_millis(2));
+    }
+
+    for host in &sim.hosts {
+        let down = |notice: &Notice| matches!(notice, Notice::LinkDown { .. });
+        assert!(!host.notices.iter().any(down), "{:?}", host.notices);
+    }
+    assert!(sim.rekeys(0) > 100);
+}
+
 #[test]
 fn ten_thousand_rekeys_lose_nothing() {
     let mut sim = Sim::new(9);

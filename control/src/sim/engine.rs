@@ -204,4 +204,11 @@ impl Sim {
         }
         self.at(self.now + PROBE_PERIOD, SimEvent::Probe { host, life });
     }
+
+    /// The stand-in of `host` says that every path is down, until the next datagram comes.
+    pub(crate) fn lose_path(&mut self, host: HostId) {
+        for slot in std::mem::take(&mut self.hosts[host].engine.up) {
+            self.input(host, Input::Engine(Event::PathDown { slot }));
+        }
+    }
 }

@@ -169,7 +169,10 @@ impl Sim {
             return;
         }
         match data {
-            Some(data) => self.input(host, Input::LinkData { link, data }),
+            Some(data) => {
+                let data = self.with_what_follows(wire, forward, data);
+                self.input(host, Input::LinkData { link, data });
+            }
             None => {
                 self.wires[wire].open = false;
                 self.input(
@@ -181,5 +184,30 @@ impl Sim {
                 );
             }
         }
+    }
+
+    /// TCP keeps no borders: what is close behind is read with what came.
+    fn with_what_follows(&mut self, wire: usize, forward: bool, data: Bytes) -> Bytes {
+        let close = self.now + self.latency / 4;
+        let follows = |event: &SimEvent| {
+            matches!(event, SimEvent::Arrive { wire: other, forward: way, data: Some(_) }
+                if *other == wire && *way == forward)
+        };
+        let keys: Vec<_> = self
+            .queue
+            .range(..(close, 0))
+            .filter(|(_, event)| follows(event))
+            .map(|(key, _)| *key)
+            .collect();
+        let mut all = data.to_vec();
+        for key in keys {
+            if let Some(SimEvent::Arrive {
+                data: Some(data), ..
+            }) = self.queue.remove(&key)
+            {
+                all.extend_from_slice(&data);
+            }
+        }
+        all.into()
     }
 }

@@ -234,22 +234,6 @@ impl Name {
         name
     }
 
-    /// A name as the kernel wrote it, perhaps shorter than the longest.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let mut whole = [0_u8; size_of::<libc::sockaddr_in6>()];
-        for (to, from) in whole.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        let [f0, f1, p0, p1, a0, a1, a2, a3, address @ .., s0, s1, s2, s3] = whole;
-        let mut name = Self::EMPTY;
-        name.bytes.sin6_family = u16::from_ne_bytes([f0, f1]);
-        name.bytes.sin6_port = u16::from_ne_bytes([p0, p1]);
-        name.bytes.sin6_flowinfo = u32::from_ne_bytes([a0, a1, a2, a3]);
-        name.bytes.sin6_addr.s6_addr = address;
-        name.bytes.sin6_scope_id = u32::from_ne_bytes([s0, s1, s2, s3]);
-        name
-    }
-
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let port = u16::from_be(self.bytes.sin6_port);
         if self.bytes.sin6_family == family(libc::AF_INET) {
