@@ -71,5 +71,5 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(message.len() <= sent.min(usize::from(u16::MAX)));
         }
     }
-    host.check_pools();
+    host.finish();
 });

@@ -22,7 +22,6 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     host.turn();
-    host.check_pools();
     for train in host.trains_out() {
         assert_eq!(train.address, PEER);
         assert!(train.segment <= datagram_max && train.bytes.len() <= TRAIN_LEN_MAX);
@@ -35,5 +34,6 @@ fuzz_target!(|bytes: &[u8]| {
     for frame in peer.delivered() {
         assert!((14..=65_535 + 18).contains(&frame.len()), "{}", frame.len());
     }
-    peer.check_pools();
+    host.finish();
+    peer.finish();
 });
