@@ -13,6 +13,9 @@ pub mod config;
 pub mod driver;
 pub mod error;
 mod fields;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 pub mod node;
 pub mod peer;

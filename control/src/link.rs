@@ -364,10 +364,14 @@ impl Link {
 
     /// Sends a message; nothing while the link is not up.
     pub(crate) fn send(&mut self, message: &Message) {
+        self.send_encoded(&message.encode());
+    }
+
+    /// Sends the bytes of a message.
+    pub(crate) fn send_encoded(&mut self, message: &[u8]) {
         let Stage::Up(secured) = &mut self.stage else {
             return;
         };
-        let message = message.encode();
         debug_assert!(message.len() <= MESSAGE_LEN_MAX, "no message is that long");
         let header = FrameHeader {
             kind: FrameKind::Record,
@@ -376,7 +380,7 @@ impl Link {
         .encode();
         let mut bytes = Vec::with_capacity(FRAME_HEADER_LEN + message.len() + TAG_LEN);
         bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&message);
+        bytes.extend_from_slice(message);
         if secured
             .cipher
             .seal(&header, &mut bytes, FRAME_HEADER_LEN)

@@ -10,11 +10,10 @@
 
 #![no_main]
 
-mod compare;
-
 use libfuzzer_sys::fuzz_target;
 use weft_engine::io::offload::{CoalesceConfig, Coalescer, finish_checksum};
 use weft_engine::wire::meta::Meta;
+use weft_engine_fuzz::compare;
 
 /// One of four frames that are complete but for their payload: TCP and UDP over IPv4 and IPv6.
 struct Template {

@@ -2,10 +2,9 @@
 
 #![no_main]
 
-mod compare;
-
 use libfuzzer_sys::fuzz_target;
 use weft_engine::io::offload::{CoalesceConfig, Coalescer, Headers, VnetHeader};
+use weft_engine_fuzz::compare;
 
 const ALL: CoalesceConfig = CoalesceConfig {
     tcp4: true,

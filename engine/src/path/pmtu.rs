@@ -20,7 +20,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::config::MTU_TRIALS_MAX;
+use crate::config::{DATAGRAM_LEN_MAX, MTU_TRIALS_MAX};
 
 /// Sent without asking, crosses every usable path (RFC 8899 section 5.1.2, `BASE_PLPMTU`).
 pub(super) const BASE: u16 = 1200;
@@ -41,6 +41,14 @@ const ANSWERED_SMALL_MIN: u32 = 2;
 /// Headers of IP and UDP before a payload that goes to this address.
 fn header_len(to: SocketAddr) -> u16 {
     if to.is_ipv4() { 28 } else { 48 }
+}
+
+/// The largest size worth trying: the interface may carry more than the engine's buffers are made for.
+fn limit(underlay_mtu: u16, header_len: u16) -> u16 {
+    let engine_max = u16::try_from(DATAGRAM_LEN_MAX).unwrap_or(u16::MAX);
+    underlay_mtu
+        .saturating_sub(header_len)
+        .clamp(BASE, engine_max)
 }
 
 #[derive(Debug)]
@@ -83,7 +91,7 @@ struct Suspicion {
 impl Pmtu {
     pub(super) fn new(to: SocketAddr, underlay_mtu: u16) -> Self {
         let header_len = header_len(to);
-        let limit = underlay_mtu.saturating_sub(header_len).max(BASE);
+        let limit = limit(underlay_mtu, header_len);
         Self {
             header_len,
             limit,
@@ -119,7 +127,7 @@ impl Pmtu {
 
     /// The local interface's MTU changed.
     pub(super) fn set_underlay_mtu(&mut self, underlay_mtu: u16) {
-        let limit = underlay_mtu.saturating_sub(self.header_len).max(BASE);
+        let limit = limit(underlay_mtu, self.header_len);
         if limit == self.limit {
             return;
         }

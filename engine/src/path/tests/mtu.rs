@@ -273,3 +273,16 @@ fn a_settled_search_costs_at_most_a_round_a_minute() {
         "{trials} trials in ten minutes"
     );
 }
+
+#[test]
+fn no_size_is_tried_that_the_engine_has_no_room_for() {
+    for mtu in [9001, 9216, 65535] {
+        let mut sim = Sim::new(7, config(mtu), vec![Underlay::v4(lan(mtu))]);
+        sim.run_for(secs(60));
+        assert_eq!(
+            usize::from(sim.datagram_max(0)),
+            crate::config::DATAGRAM_LEN_MAX,
+            "underlay of {mtu} bytes"
+        );
+    }
+}
