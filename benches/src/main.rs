@@ -14,6 +14,7 @@
     reason = "a command line program: the table goes to stdout, progress to stderr"
 )]
 
+mod backends;
 mod cases;
 mod install;
 mod load;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::backends::{BackendsArguments, HostArguments};
 use crate::cases::Case;
 use crate::pair::Mode;
 use crate::peers::Peer;
@@ -48,6 +50,11 @@ struct Arguments {
 enum Bench {
     /// weft and its peers in turns between two namespaces; needs root (or user namespaces, once installed)
     Peers(PeersArguments),
+    /// The engine's I/O backends in turns, and tokio-uring beside them; needs root
+    Backends(BackendsArguments),
+    /// One host of `backends`
+    #[command(hide = true)]
+    BackendHost(HostArguments),
 }
 
 #[derive(Debug, Args)]
@@ -79,8 +86,12 @@ struct PeersArguments {
 }
 
 fn main() -> ExitCode {
-    let Bench::Peers(arguments) = Arguments::parse().bench;
-    match bench_peers(&arguments) {
+    let outcome = match Arguments::parse().bench {
+        Bench::Peers(arguments) => bench_peers(&arguments),
+        Bench::Backends(arguments) => backends::run(&arguments),
+        Bench::BackendHost(arguments) => backends::run_host(&arguments).map(|()| ExitCode::SUCCESS),
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("weft-benches: {error:#}");

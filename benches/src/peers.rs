@@ -1,5 +1,6 @@
 //! What is measured: weft in its variants, and the programs beside it.
 
+mod engine;
 mod nebula;
 mod openvpn;
 mod plain;
@@ -10,6 +11,7 @@ mod wireguard;
 
 use anyhow::{Result, bail};
 
+use crate::backends::Backend;
 use crate::install::Tools;
 use crate::pair::{Netns, Pair};
 use crate::program::Daemon;
@@ -33,6 +35,7 @@ enum Kind {
     WireguardGo,
     Openvpn,
     Tinc,
+    Engine(Backend),
 }
 
 const ALL: [Peer; 13] = [
@@ -90,6 +93,26 @@ const ALL: [Peer; 13] = [
     },
 ];
 
+/// The engine alone on each backend.
+const BACKENDS: [Peer; 4] = [
+    Peer {
+        name: "io_uring",
+        kind: Kind::Engine(Backend::IoUring),
+    },
+    Peer {
+        name: "epoll",
+        kind: Kind::Engine(Backend::Epoll),
+    },
+    Peer {
+        name: "tokio-uring-1",
+        kind: Kind::Engine(Backend::TokioUring { receives: 1 }),
+    },
+    Peer {
+        name: "tokio-uring-16",
+        kind: Kind::Engine(Backend::TokioUring { receives: 16 }),
+    },
+];
+
 impl Peer {
     /// The peers of these names, all if there are none; `weft` stands for all its variants.
     pub(crate) fn select(names: &[String]) -> Result<Vec<Self>> {
@@ -114,6 +137,17 @@ impl Peer {
         Ok(selected)
     }
 
+    /// The engine on the backends of these names, all if there are none.
+    pub(crate) fn select_backends(names: &[String]) -> Result<Vec<Self>> {
+        let known = BACKENDS.map(|peer| peer.name);
+        if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("unknown backend {name}: it is none of {}", known.join(", "));
+        }
+        let is_wanted =
+            |peer: &Self| names.is_empty() || names.iter().any(|name| name == peer.name);
+        Ok(BACKENDS.into_iter().filter(is_wanted).collect())
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -125,7 +159,7 @@ impl Peer {
     /// Programs it needs, with the distribution's package of each.
     pub(crate) fn packages(&self) -> &'static [(&'static str, &'static str)] {
         match self.kind {
-            Kind::Raw | Kind::Vxlan | Kind::Weft(_) | Kind::Vpncloud => &[],
+            Kind::Raw | Kind::Vxlan | Kind::Weft(_) | Kind::Vpncloud | Kind::Engine(_) => &[],
             Kind::Boringtun => &[("wg", "wireguard-tools")],
             Kind::WireguardGo => &[("wireguard-go", "wireguard-go"), ("wg", "wireguard-tools")],
             Kind::Nebula => &[("nebula", "nebula"), ("nebula-cert", "nebula")],
@@ -145,7 +179,8 @@ impl Peer {
             | Kind::Nebula
             | Kind::WireguardGo
             | Kind::Openvpn
-            | Kind::Tinc => None,
+            | Kind::Tinc
+            | Kind::Engine(_) => None,
         }
     }
 
@@ -161,6 +196,7 @@ impl Peer {
             Kind::Nebula => nebula::start(pair),
             Kind::Openvpn => openvpn::start(pair),
             Kind::Tinc => tinc::start(pair),
+            Kind::Engine(backend) => engine::start(pair, backend),
         }
     }
 }

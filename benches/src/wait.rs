@@ -27,6 +27,11 @@ pub(crate) fn until(
     Ok(())
 }
 
+/// The time.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 /// Runs `work` and says how many seconds it took.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();
