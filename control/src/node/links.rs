@@ -138,6 +138,10 @@ impl Node {
             self.outputs.push_back(Output::Send { link: id, data });
         }
         for action in actions {
+            // An action may have ended the link: what the peer said after that is not heard.
+            if !self.links.contains_key(&id) {
+                break;
+            }
             match action {
                 LinkAction::Up(hello) => self.link_up(id, *hello, now),
                 LinkAction::Message(message) => self.link_message(id, &message, now),
