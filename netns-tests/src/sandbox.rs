@@ -6,13 +6,15 @@
 
 use std::any::type_name;
 use std::env;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::lab::Lab;
+use crate::wait;
 
 /// Set in the process inside.
 const MARK: &str = "WEFT_LAB_INSIDE";
@@ -29,7 +31,7 @@ const LIMIT_LONG_S: u32 = 3600;
 ///
 /// If the test fails inside, or cannot be run while `CI=true`.
 pub fn in_lab<F: FnOnce(&Lab)>(body: F) {
-    enter(body, File::lock_shared);
+    enter(body, File::try_lock_shared);
 }
 
 /// As [`in_lab`], while no other lab runs: for tests that measure time or throughput.
@@ -38,7 +40,7 @@ pub fn in_lab<F: FnOnce(&Lab)>(body: F) {
 ///
 /// As [`in_lab`].
 pub fn alone_in_lab<F: FnOnce(&Lab)>(body: F) {
-    enter(body, File::lock);
+    enter(body, File::try_lock);
 }
 
 /// Whether the long versions of tests are wanted.
@@ -77,7 +79,7 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn enter<F: FnOnce(&Lab)>(body: F, lock: fn(&File) -> std::io::Result<()>) {
+fn enter<F: FnOnce(&Lab)>(body: F, lock: fn(&File) -> Result<(), TryLockError>) {
     if env::var_os(MARK).is_some() {
         prepare();
         body(&Lab::new());
@@ -88,7 +90,12 @@ fn enter<F: FnOnce(&Lab)>(body: F, lock: fn(&File) -> std::io::Result<()>) {
         return skip(&reason);
     }
     let turn = turnstile();
-    lock(&turn).expect("flock works on a local file");
+    let limit = Duration::from_secs(u64::from(limit_s()) * 6);
+    wait::within(
+        "the turn of this test: another one holds the lock",
+        limit,
+        || lock(&turn).is_ok(),
+    );
     run_inside(test_name::<F>(), &binary);
 }
 
@@ -104,7 +111,7 @@ fn test_name<F>() -> &'static str {
 }
 
 fn run_inside(test: &str, binary: &Path) {
-    let limit = if is_long() { LIMIT_LONG_S } else { LIMIT_S };
+    let limit = limit_s();
     let mut command = Command::new("timeout");
     command
         .args(["--kill-after=5", &limit.to_string(), "unshare"])
@@ -128,6 +135,10 @@ fn run_inside(test: &str, binary: &Path) {
     // A name that matches no test would pass in silence.
     let passed = output.status.success() && said.contains("1 passed");
     assert!(passed, "{test}: {}\n{said}\n{logged}", output.status);
+}
+
+fn limit_s() -> u32 {
+    if is_long() { LIMIT_LONG_S } else { LIMIT_S }
 }
 
 fn namespaces() -> Vec<&'static str> {
