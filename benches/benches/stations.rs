@@ -205,6 +205,7 @@ impl End {
             generation: 1,
             routes: BTreeMap::from([(SLOT, NextHop::Direct)]),
             flood: vec![SLOT],
+            ..Fib::default()
         };
         datapath.apply(Order::Command(Command::SetFib(Arc::new(fib))), now);
         datapath.apply(Order::InstallSession(Arc::new(keys), Arc::new(epoch)), now);

@@ -111,6 +111,7 @@ impl Node {
             started_at: now,
             config,
         };
+        node.engine(Command::SetLabel(node.identity.peer_id().label()));
         for target in node.config.targets.clone() {
             if let Err(error) = node.dialer.add(&target, now) {
                 node.notice(Notice::BadTarget {

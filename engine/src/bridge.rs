@@ -4,6 +4,8 @@
 
 mod fdb;
 mod fib;
+mod neighbours;
 
 pub use fdb::{Fdb, Port};
-pub use fib::{Fib, NextHop};
+pub use fib::{Branch, Fib, GroupFib, NextHop};
+pub use neighbours::{Home, Neighbour, NeighbourTable};

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::bridge::Fib;
+use crate::bridge::{Fib, NeighbourTable};
+use crate::config::{FLOOD_PER_MAC_MAX, FLOOD_PER_TAP_MAX};
 use crate::path::PathStatus;
 use crate::session::CipherSuite;
+use crate::wire::ethernet::MacAddr;
 
 /// A peer's place in the engine's tables; below [`crate::config::PEERS_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,13 +53,53 @@ pub struct SessionKeys {
     pub peer_lanes: u8,
 }
 
+/// The key under which one source's floods are sealed once for all members.
+#[derive(Debug, Clone)]
+pub struct GroupKey {
+    /// The source; `None` is this host.
+    pub slot: Option<PeerSlot>,
+    /// The source's number for the key; larger is newer.
+    pub epoch: u32,
+    /// The data cipher, one that every member has.
+    pub suite: CipherSuite,
+    /// Random, the source's own; each lane derives its own from it.
+    pub key: SecretKey,
+    /// How many lanes the source sends on, 1 to [`crate::config::LANES_MAX`].
+    pub lanes: u8,
+}
+
+/// What the engine may do for others, and how much of a storm it lets out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Whether we pass on datagrams of others; false with `--no-relay`.
+    pub relay: bool,
+    /// Frames a second that one MAC may have flooded.
+    pub flood_per_mac: u32,
+    /// Frames a second that may be flooded in all.
+    pub flood_per_tap: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            relay: true,
+            flood_per_mac: FLOOD_PER_MAC_MAX,
+            flood_per_tap: FLOOD_PER_TAP_MAX,
+        }
+    }
+}
+
 /// An order from control; each worker applies each command once, in the order given.
 #[derive(Debug, Clone)]
 pub enum Command {
+    /// Our own name in RELAY and GROUP headers; given once, before the first peer.
+    SetLabel([u8; 8]),
     /// A peer exists from now on; frames for it are staged until a session is active.
     AddPeer {
         /// The peer's slot, free until now.
         slot: PeerSlot,
+        /// Its name in RELAY and GROUP headers: the first 8 bytes of its PeerId. Unique.
+        label: [u8; 8],
     },
     /// Forget the peer, its sessions, paths and FDB entries.
     RemovePeer {
@@ -89,6 +131,21 @@ pub enum Command {
     },
     /// Where frames for each peer go, and who takes part in a flood.
     SetFib(Arc<Fib>),
+    /// The attachments that are known, ours and others': their addresses are answered for, their MACs stay
+    /// where they belong.
+    SetNeighbours(Arc<NeighbourTable>),
+    /// What we do for others, and how much of a storm we let out.
+    SetLimits(Limits),
+    /// Accept floods under this key, or seal our own under it from now on. A source's key before this one is
+    /// kept for late datagrams, older ones go.
+    SetGroupKey(Arc<GroupKey>),
+    /// Drop one group key.
+    RemoveGroupKey {
+        /// The source; `None` is this host.
+        slot: Option<PeerSlot>,
+        /// The source's number for the key.
+        epoch: u32,
+    },
     /// Carry an opaque message to the peer inside its live session (best effort, at most
     /// [`crate::config::MESSAGE_LEN_MAX`] bytes).
     SendMessage {
@@ -160,6 +217,20 @@ pub enum Event {
     PathDown {
         /// The peer's slot.
         slot: PeerSlot,
+    },
+    /// Our group key is used up to a soft limit: hand out a new one.
+    GroupKeyDue {
+        /// The key's number.
+        epoch: u32,
+    },
+    /// What our own side sends comes back by this peer, or the other way round: two hosts are joined by some
+    /// LAN, too. Its MAC is not learned and floods towards the peer rest; at most once in
+    /// [`crate::config::LOOP_NOTICE_INTERVAL`].
+    LoopSuspected {
+        /// The peer at the other side.
+        slot: PeerSlot,
+        /// Whose frame it was.
+        mac: MacAddr,
     },
     /// A message that the peer sent with [`Command::SendMessage`].
     Message {

@@ -37,6 +37,16 @@ pub const TAP_BATCH_MAX: usize = 64;
 pub const FDB_ENTRIES_MAX: usize = 65_536;
 /// A MAC that was not heard for so long is forgotten (Weave's and the kernel bridge's habit: minutes).
 pub const FDB_AGE_MAX: Duration = Duration::from_secs(600);
+/// Members of a flood that each get a copy sealed for them; beyond, sources seal once and relays copy.
+pub const FLOOD_COPIES_MAX: usize = 64;
+/// Known attachments: sixteen containers on each of 4096 hosts. The rest is flooded for, as in any bridge.
+pub const NEIGHBOURS_MAX: usize = 65_536;
+/// Frames a second that one MAC may have flooded: 30 Mbit/s of full-size multicast, a fortieth of an ARP storm.
+pub const FLOOD_PER_MAC_MAX: u32 = 2500;
+/// Frames a second that a host may have flooded, for a few such sources; each may become 64 datagrams.
+pub const FLOOD_PER_TAP_MAX: u32 = 10_000;
+/// Between two reports of a loop.
+pub const LOOP_NOTICE_INTERVAL: Duration = Duration::from_secs(10);
 /// Frames staged for one peer while its session is made; covers one handshake of a busy sender.
 pub const STAGED_FRAMES_MAX: usize = 128;
 /// Bytes staged for all peers together.

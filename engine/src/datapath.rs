@@ -196,6 +196,11 @@ impl Datapath {
             Command::SendMessage { slot, message } => self.send_message(slot, &message, now),
             Command::Bench { slot, load } => self.start_bench(slot, load, now),
             Command::AddPeer { .. } | Command::InstallSession(_) => {}
+            Command::SetLabel(_)
+            | Command::SetNeighbours(_)
+            | Command::SetLimits(_)
+            | Command::SetGroupKey(_)
+            | Command::RemoveGroupKey { .. } => {}
         }
     }
 

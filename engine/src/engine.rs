@@ -179,8 +179,8 @@ impl Engine {
     /// Gives an order to every worker; blocks only while a worker is far behind.
     pub fn command(&self, command: Command) {
         let order = match command {
-            Command::AddPeer { slot } => {
-                let shared = Arc::new(PeerShared::default());
+            Command::AddPeer { slot, label } => {
+                let shared = Arc::new(PeerShared::new(label));
                 self.lock_peers().insert(slot, Arc::clone(&shared));
                 Order::AddPeer(slot, shared)
             }
@@ -199,7 +199,12 @@ impl Engine {
             command @ (Command::ActivateSession { .. }
             | Command::RemoveSession { .. }
             | Command::SetCandidates { .. }
+            | Command::SetLabel(_)
             | Command::SetFib(_)
+            | Command::SetNeighbours(_)
+            | Command::SetLimits(_)
+            | Command::SetGroupKey(_)
+            | Command::RemoveGroupKey { .. }
             | Command::SendMessage { .. }
             | Command::Bench { .. }) => Order::Command(command),
         };

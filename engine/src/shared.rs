@@ -41,6 +41,8 @@ pub struct Staged {
 /// One peer, as all workers see it.
 #[derive(Debug)]
 pub struct PeerShared {
+    /// Its name in RELAY and GROUP headers.
+    pub label: u64,
     /// The path in use, if any; written by the worker that probes.
     pub endpoint: ArcSwapOption<Endpoint>,
     /// Frames that wait.
@@ -65,7 +67,15 @@ pub struct PeerShared {
 
 impl Default for PeerShared {
     fn default() -> Self {
+        Self::new([0; 8])
+    }
+}
+
+impl PeerShared {
+    /// A peer of this label.
+    pub fn new(label: [u8; 8]) -> Self {
         Self {
+            label: u64::from_be_bytes(label),
             endpoint: ArcSwapOption::empty(),
             queue: ArrayQueue::new(STAGED_FRAMES_MAX),
             wanted_ms: AtomicU64::new(0),

@@ -77,6 +77,7 @@ impl Side {
                 generation: 1,
                 routes,
                 flood: vec![SLOT],
+                ..Fib::default()
             })),
             now,
         );

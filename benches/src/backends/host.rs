@@ -135,6 +135,7 @@ fn orders(arguments: &HostArguments) -> Result<Receiver<Order>> {
         generation: 1,
         routes: [(PEER, NextHop::Direct)].into(),
         flood: vec![PEER],
+        ..Fib::default()
     };
     let addresses = [SocketAddr::from((arguments.other, PORT))];
     let all = [

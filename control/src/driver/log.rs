@@ -48,6 +48,11 @@ pub(crate) fn write(notice: &Notice) {
         Notice::SessionUp { name, cipher } => tracing::info!(%name, cipher, "session up"),
         Notice::SessionDown { name } => tracing::info!(%name, "session down"),
         Notice::PeerRestarted { name } => tracing::info!(%name, "peer restarted"),
+        Notice::LoopSuspected { name, mac } => tracing::warn!(
+            %name,
+            %mac,
+            "loop: a LAN joins this host's bridge with that peer's; take one of them off it"
+        ),
         Notice::BadTarget { target, reason } => {
             tracing::warn!(target_given = target, reason, "target left out")
         }

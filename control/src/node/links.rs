@@ -291,7 +291,8 @@ impl Node {
             handover_until: None,
         };
         self.peers.insert(peer_id, peer);
-        self.engine(Command::AddPeer { slot });
+        let label = peer_id.label();
+        self.engine(Command::AddPeer { slot, label });
         let fib = self.peers.fib_command();
         self.engine(fib);
         true

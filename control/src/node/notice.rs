@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use weft_engine::wire::ethernet::MacAddr;
+
 use crate::peer::{Nickname, PeerId, PeerName};
 
 /// One line for the log.
@@ -66,6 +68,13 @@ pub enum Notice {
     PeerRestarted {
         /// The peer's shown name.
         name: PeerName,
+    },
+    /// Frames of ours come back by a peer, or the other way round: a LAN joins the two hosts, too.
+    LoopSuspected {
+        /// The peer's shown name.
+        name: PeerName,
+        /// Whose frame it was.
+        mac: MacAddr,
     },
     /// A target at start is none.
     BadTarget {

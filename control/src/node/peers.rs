@@ -139,6 +139,7 @@ impl Peers {
                 .map(|slot| (*slot, NextHop::Direct))
                 .collect(),
             flood: self.by_slot.keys().copied().collect(),
+            ..Fib::default()
         }))
     }
 }

@@ -123,6 +123,14 @@ impl Node {
                     self.path_changed(slot, now);
                 }
             }
+            Event::LoopSuspected { slot, mac } => {
+                if let Some(peer) = self.peers.at(slot).and_then(|id| self.peers.find(id)) {
+                    let name = peer.hello.name;
+                    self.notice(Notice::LoopSuspected { name, mac });
+                }
+            }
+            // Nobody hands out group keys yet, so none wears out.
+            Event::GroupKeyDue { .. } => {}
             Event::Message { slot, message } => self.carried_message(slot, &message, now),
         }
     }

@@ -36,7 +36,7 @@ impl Sim {
         let (now, life) = (self.now, self.hosts[host].life);
         let engine = &mut self.hosts[host].engine;
         match command {
-            Command::AddPeer { slot } => {
+            Command::AddPeer { slot, .. } => {
                 assert!(engine.peers.insert(slot), "slot {slot:?} is in use")
             }
             Command::RemovePeer { slot } => {
@@ -98,7 +98,12 @@ impl Sim {
                 engine.generation = fib.generation;
             }
             Command::SendMessage { slot, message } => self.datagram_to(host, slot, Some(message)),
-            Command::Bench { .. } => {}
+            Command::SetLabel(_)
+            | Command::SetNeighbours(_)
+            | Command::SetLimits(_)
+            | Command::SetGroupKey(_)
+            | Command::RemoveGroupKey { .. }
+            | Command::Bench { .. } => {}
         }
     }
 

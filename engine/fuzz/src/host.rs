@@ -148,6 +148,7 @@ impl Host {
             generation: 1,
             routes: BTreeMap::from([(SLOT, NextHop::Direct)]),
             flood: vec![SLOT],
+            ..Fib::default()
         };
         for command in [
             Command::SetFib(Arc::new(fib)),

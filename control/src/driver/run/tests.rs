@@ -94,7 +94,12 @@ impl EngineHandle for StandIn {
             | Command::RemovePeer { .. }
             | Command::RemoveSession { .. }
             | Command::SetCandidates { .. }
+            | Command::SetLabel(_)
             | Command::SetFib(_)
+            | Command::SetNeighbours(_)
+            | Command::SetLimits(_)
+            | Command::SetGroupKey(_)
+            | Command::RemoveGroupKey { .. }
             | Command::SendMessage { .. }
             | Command::Bench { .. } => {}
         }
