@@ -328,6 +328,7 @@ impl Datapath {
             lane,
             counters: counters(&self.shared, self.worker),
             to: endpoint.address,
+            local: endpoint.local,
             datagram_max: endpoint.datagram_max,
         };
         peer.builder.flush(&mut sink);

@@ -10,7 +10,7 @@
 //! the caller's stack in any case, and so a buffer is free again at once.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::packet::{Packet, Pool};
@@ -35,6 +35,8 @@ pub struct Received {
     pub segment: usize,
     /// The sender.
     pub from: SocketAddr,
+    /// Our address that it hit, where the kernel tells.
+    pub local: Option<IpAddr>,
 }
 
 /// Sealed datagrams for one address, equal in size but for the last, which may be shorter.
@@ -48,6 +50,8 @@ pub struct Train {
     pub segment: usize,
     /// The receiver.
     pub to: SocketAddr,
+    /// Our address that it leaves from; the kernel chooses unless given.
+    pub local: Option<IpAddr>,
 }
 
 /// How a send went wrong.

@@ -32,6 +32,8 @@
 //!
 //! * Only an answer to a probe of ours proves that a path carries both ways. What is merely heard proves nothing.
 //! * Only an answered challenge moves the path to where the peer sends from; data alone never does.
+//! * What goes to an address leaves from where the peer's last word from there hit us (a host may have several
+//!   addresses, and a NAT lets only that one pass), until answers fail: then the kernel chooses anew.
 //! * What the kernel or ICMP reports only brings probes forward, but for "message too long" of our own host.
 //! * A path carries 1200-byte datagrams until larger ones were seen to cross.
 //!
@@ -47,11 +49,29 @@ mod rtt;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use machine::Paths;
 pub use message::{PATH_MESSAGE_LEN_MAX, PROBE, PROBE_REPLY, PathMessage};
+
+/// Both ends of what arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The sender's underlay address.
+    pub address: SocketAddr,
+    /// Our address that it hit, if that is known.
+    pub local: Option<IpAddr>,
+}
+
+impl From<SocketAddr> for Arrival {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            local: None,
+        }
+    }
+}
 
 /// What is known of the path in use.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,6 +148,8 @@ pub enum PathOutput {
     Send {
         /// Where to.
         to: SocketAddr,
+        /// Our address to send it from; the kernel chooses unless given.
+        local: Option<IpAddr>,
         /// What.
         message: PathMessage,
         /// Pad with zeros, inside the seal, until the UDP payload has this many bytes, and forbid

@@ -1,7 +1,7 @@
 //! What all workers and control see of each other: tables of atomics, bounded queues, no lock.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -17,6 +17,7 @@ use crate::config::{
     BENCH_SAMPLES_MAX, DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, STAGED_BYTES_MAX,
     STAGED_FRAMES_MAX, STRANGERS_MAX,
 };
+use crate::path::Arrival;
 use crate::session::{CipherSuite, Implementation};
 use crate::verdict::{Counters, DropReason};
 
@@ -25,6 +26,8 @@ use crate::verdict::{Counters, DropReason};
 pub struct Endpoint {
     /// The peer's underlay address.
     pub address: SocketAddr,
+    /// Our address that datagrams leave from, if it matters.
+    pub local: Option<IpAddr>,
     /// Largest UDP payload that crosses.
     pub datagram_max: usize,
 }
@@ -97,8 +100,8 @@ pub struct Handoff {
     pub bytes: Box<[u8]>,
     /// How many count.
     pub len: usize,
-    /// The sender.
-    pub from: SocketAddr,
+    /// Where it came from and arrived.
+    pub from: Arrival,
 }
 
 /// One worker, as the others see it.

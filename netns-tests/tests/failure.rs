@@ -1,9 +1,11 @@
 //! The underlay breaks, moves and shrinks, and the overlay lives with it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use weft_netns_tests::{
-    Host, Lab, Overlay, Ping, Stream, Weft, alone_in_lab, is_long, now, pause, within,
+    Capture, Host, Lab, Overlay, Ping, Stream, Weft, alone_in_lab, in_lab, is_long, now, pause,
+    transfer, udp_datagram, within,
 };
 
 /// A path that swallows everything is called dead in this time.
@@ -92,6 +94,75 @@ fn a_path_that_works_one_way_only_is_dead() {
         notice_dead_path(&overlay);
         overlay.weft[1].host().heal();
         overlay.wait_until_reachable(RECOVERY_LIMIT);
+    });
+}
+
+/// The host has two addresses on its underlay device; the kernel would send from the first. Its peer stands behind a
+/// filter that lets only the second one in, as a NAT would.
+///
+/// ```text
+///  one ─ weft a 192.0.2.1 + 192.0.2.5 ══ filter: only 192.0.2.5 ══ 192.0.2.2 weft b ─ two        b dials 192.0.2.5
+/// ```
+#[test]
+fn answers_leave_from_the_address_that_was_hit() {
+    in_lab(|lab| {
+        let hosts = [lab.host("a"), lab.host("b")];
+        lab.link(
+            (&hosts[0], "eth0", "192.0.2.1/24"),
+            (&hosts[1], "eth0", "192.0.2.2/24"),
+        );
+        hosts[0].add_address("eth0", "192.0.2.5/24");
+        hosts[1].add_rules("strict", "udp dport 6783 ip saddr != 192.0.2.5 drop;");
+        let wire = Capture::start(&hosts[1], "eth0");
+
+        let overlay = Overlay::on(lab, &hosts, "192.0.2.5", &[]);
+
+        let used = |side: usize| overlay.weft[side].connection()["path"]["address"].clone();
+        assert_eq!(used(1), "192.0.2.5:6783");
+        let [one, two] = &overlay.containers;
+        transfer(one, two, overlay.addresses[1], 5_000_000);
+        transfer(two, one, overlay.addresses[0], 5_000_000);
+        let from = |ip: &str| {
+            let ip: IpAddr = ip.parse().expect("an address");
+            wire.count(|frame| {
+                udp_datagram(frame).is_some_and(|datagram| datagram.source.ip() == ip)
+            })
+        };
+        // The first words to a peer that has not spoken yet leave from where the kernel likes.
+        let (strange, right) = (from("192.0.2.1"), from("192.0.2.5"));
+        assert!(
+            right > 50 && strange * 10 < right,
+            "{strange} strange, {right} right"
+        );
+    });
+}
+
+/// The address that the peer uses goes away from its host: what is left takes over.
+///
+/// ```text
+///  one ─ weft a 192.0.2.1 + 192.0.2.5 (goes) ══ 192.0.2.2 weft b ─ two        b dials 192.0.2.5
+/// ```
+#[test]
+fn traffic_goes_on_when_the_address_that_was_hit_goes_away() {
+    alone_in_lab(|lab| {
+        let hosts = [lab.host("a"), lab.host("b")];
+        lab.link(
+            (&hosts[0], "eth0", "192.0.2.1/24"),
+            (&hosts[1], "eth0", "192.0.2.2/24"),
+        );
+        hosts[0].add_address("eth0", "192.0.2.5/24");
+        let overlay = Overlay::on(lab, &hosts, "192.0.2.5", &[]);
+        let ping = Ping::start(&overlay.containers[0], overlay.addresses[1], PING_INTERVAL);
+        pause(Duration::from_secs(1));
+
+        hosts[0].run(&["ip", "address", "del", "192.0.2.5/24", "dev", "eth0"]);
+        within("a path to the other address", RECOVERY_LIMIT, || {
+            overlay.weft[1].connection()["path"]["address"] == "192.0.2.1:6783"
+        });
+        pause(Duration::from_secs(1));
+
+        let report = ping.finish();
+        assert!(report.longest_gap <= MOVE_LOSS_MAX, "{report:?}");
     });
 }
 

@@ -239,6 +239,7 @@ async fn receive(inbox: Rc<Inbox>, fd: RawFd, mut slot: Box<Slot>) {
             len,
             segment,
             from,
+            local: None,
         });
     }
 }

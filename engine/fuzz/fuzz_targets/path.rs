@@ -40,6 +40,7 @@ impl Bench {
                 to,
                 message,
                 datagram_len,
+                ..
             } = output
             else {
                 news += 1;

@@ -133,6 +133,7 @@ impl Host {
         let peer = Arc::new(PeerShared::default());
         peer.endpoint.store(Some(Arc::new(Endpoint {
             address,
+            local: None,
             datagram_max,
         })));
         self.order(&Order::AddPeer(SLOT, peer));

@@ -174,6 +174,7 @@ impl Datapath {
             lane,
             counters: counters(&self.shared, self.worker),
             to: endpoint.address,
+            local: endpoint.local,
             datagram_max: endpoint.datagram_max,
         };
         for _ in 0..count {

@@ -1,6 +1,6 @@
 //! Path machines, live: worker 0 owns them, seals their probes on lane 0 and follows their verdicts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,8 +9,8 @@ use crate::command::{Event, PeerSlot};
 use crate::config::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
 use crate::datapath::{Datapath, Sink, TrainBuilder, counters, peer_mut};
 use crate::io::SendError;
-use crate::path::{PathConfig, PathOutput, PathStatus, Paths, SendFailure};
-use crate::shared::Endpoint;
+use crate::path::{Arrival, PathConfig, PathOutput, PathStatus, Paths, SendFailure};
+use crate::shared::{Endpoint, PeerShared};
 use crate::verdict::DropReason;
 use crate::wire::{ControlClass, Kind};
 
@@ -113,7 +113,7 @@ impl Datapath {
     pub(super) fn probe(
         &mut self,
         slot: PeerSlot,
-        from: SocketAddr,
+        from: Arrival,
         len: usize,
         body: &[u8],
         now: Instant,
@@ -165,7 +165,10 @@ impl Datapath {
         self.send_control(
             slot,
             ControlClass::Message,
-            endpoint.address,
+            Arrival {
+                address: endpoint.address,
+                local: endpoint.local,
+            },
             message,
             0,
             DATAGRAM_LEN_BASE,
@@ -181,9 +184,10 @@ impl Datapath {
         };
         act(&mut paths);
         while let Some(output) = paths.poll_output() {
-            self.path_output(slot, output, now);
+            self.path_output(slot, output, paths.local(), now);
         }
         if let Some(peer) = peer_mut(&mut self.peers, slot) {
+            follow_local(&peer.shared, paths.local());
             peer.paths = Some(paths);
         }
         self.schedule(slot, now);
@@ -196,10 +200,17 @@ impl Datapath {
         }
     }
 
-    fn path_output(&mut self, slot: PeerSlot, output: PathOutput, now: Instant) {
+    fn path_output(
+        &mut self,
+        slot: PeerSlot,
+        output: PathOutput,
+        local_in_use: Option<IpAddr>,
+        now: Instant,
+    ) {
         match output {
             PathOutput::Send {
                 to,
+                local,
                 message,
                 datagram_len,
             } => {
@@ -207,26 +218,32 @@ impl Datapath {
                 self.send_control(
                     slot,
                     ControlClass::Path,
-                    to,
+                    Arrival { address: to, local },
                     message.as_bytes(),
                     len,
                     DATAGRAM_LEN_MAX,
                 );
             }
             PathOutput::Up(path) | PathOutput::Changed(path) => {
-                self.use_path(slot, Some(path), now)
+                self.use_path(slot, Some((path, local_in_use)), now)
             }
             PathOutput::Down => self.use_path(slot, None, now),
             PathOutput::Observed(_) => {}
         }
     }
 
-    fn use_path(&mut self, slot: PeerSlot, path: Option<PathStatus>, now: Instant) {
+    fn use_path(
+        &mut self,
+        slot: PeerSlot,
+        path: Option<(PathStatus, Option<IpAddr>)>,
+        now: Instant,
+    ) {
         let Some(peer) = peer_mut(&mut self.peers, slot) else {
             return;
         };
-        let endpoint = path.map(|path| Endpoint {
+        let endpoint = path.map(|(path, local)| Endpoint {
             address: path.address,
+            local,
             datagram_max: path.datagram_max.into(),
         });
         let known = peer.shared.endpoint.load();
@@ -240,7 +257,7 @@ impl Datapath {
             peer.shared.endpoint.store(endpoint.map(Arc::new));
         }
         let event = match path {
-            Some(path) => Event::PathUp { slot, path },
+            Some((path, _)) => Event::PathUp { slot, path },
             None => Event::PathDown { slot },
         };
         self.shared
@@ -253,7 +270,7 @@ impl Datapath {
         &mut self,
         slot: PeerSlot,
         class: ControlClass,
-        to: SocketAddr,
+        to: Arrival,
         body: &[u8],
         len: usize,
         max: usize,
@@ -267,11 +284,22 @@ impl Datapath {
             trains: &mut self.trains,
             lane,
             counters: counters(&self.shared, self.worker),
-            to,
+            to: to.address,
+            local: to.local,
             datagram_max: max,
         };
         let mut builder = TrainBuilder::default();
         builder.append_body(Kind::Control, class as u8, body, len, &mut sink);
         builder.flush(&mut sink);
     }
+}
+
+/// Data leaves from the address that the peer uses; until the machine has said it, the kernel chooses.
+fn follow_local(peer: &PeerShared, local: Option<IpAddr>) {
+    let known = peer.endpoint.load();
+    let Some(endpoint) = known.as_deref().filter(|known| known.local != local) else {
+        return;
+    };
+    let endpoint = Endpoint { local, ..*endpoint };
+    peer.endpoint.store(Some(Arc::new(endpoint)));
 }

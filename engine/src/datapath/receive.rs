@@ -1,7 +1,6 @@
 //! From trains to the TAP: `udp_rx`, `open`, `deliver`.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX};
 use crate::datapath::{Datapath, Place, Store, counters, peer_mut};
 use crate::io::{Io, Received};
 use crate::packet::Packet;
+use crate::path::Arrival;
 use crate::session::OpenError;
 use crate::shared::Handoff;
 use crate::verdict::{DropReason, Station};
@@ -34,7 +34,12 @@ impl Datapath {
             len,
             segment,
             from,
+            local,
         } = received;
+        let from = Arrival {
+            address: from,
+            local,
+        };
         self.count(Station::UdpRx, 1);
         self.count(Station::UdpRxBytes, len as u64);
         let place = Place {
@@ -56,7 +61,7 @@ impl Datapath {
             at = next;
         }
         if let Some(slot) = peer {
-            self.heard(slot, from, now);
+            self.heard(slot, from.address, now);
         }
         self.held_bytes += len;
         self.held.push(packet);
@@ -73,7 +78,8 @@ impl Datapath {
         let Some(mine) = shared.workers.get(usize::from(self.worker)) else {
             return;
         };
-        while let Some(Handoff { bytes, len, from }) = mine.handoffs.pop() {
+        while let Some(handoff) = mine.handoffs.pop() {
+            let Handoff { bytes, len, from } = handoff;
             if let Some(mut packet) = self.pool.take() {
                 if let (Some(to), Some(from)) =
                     (packet.bytes_mut().get_mut(..len), bytes.get(..len))
@@ -86,7 +92,8 @@ impl Datapath {
                         start: 0,
                         len,
                         segment: len,
-                        from,
+                        from: from.address,
+                        local: from.local,
                     },
                     now,
                 );
@@ -102,7 +109,7 @@ impl Datapath {
         &mut self,
         datagram: &mut [u8],
         place: Place,
-        from: SocketAddr,
+        from: Arrival,
         now: Instant,
     ) -> Result<Option<PeerSlot>, DropReason> {
         let (header, bytes) = Header::parse(datagram).ok_or(DropReason::BadHeader)?;
@@ -167,12 +174,7 @@ impl Datapath {
         Ok(Some(slot))
     }
 
-    fn hand_off(
-        &mut self,
-        owner: u16,
-        datagram: &[u8],
-        from: SocketAddr,
-    ) -> Result<(), DropReason> {
+    fn hand_off(&mut self, owner: u16, datagram: &[u8], from: Arrival) -> Result<(), DropReason> {
         let worker = self
             .shared
             .workers
@@ -303,7 +305,7 @@ impl Datapath {
         slot: PeerSlot,
         class: u8,
         body: &[u8],
-        (from, len): (SocketAddr, usize),
+        (from, len): (Arrival, usize),
         now: Instant,
     ) -> Result<(), DropReason> {
         let (body_len, rest) = body

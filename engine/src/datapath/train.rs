@@ -9,7 +9,7 @@
 //! share a datagram; nothing waits for company.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{TRAIN_DATAGRAMS_MAX, TRAIN_LEN_MAX};
 use crate::io::Train;
@@ -33,6 +33,8 @@ pub struct Sink<'a> {
     pub counters: &'a Counters,
     /// The path's address.
     pub to: SocketAddr,
+    /// Our address that it is left from, if it matters.
+    pub local: Option<IpAddr>,
     /// Largest datagram of the path.
     pub datagram_max: usize,
 }
@@ -280,6 +282,7 @@ impl TrainBuilder {
                 len: self.len,
                 segment: self.segment,
                 to: sink.to,
+                local: sink.local,
             });
         }
         *self = Self::default();

@@ -163,6 +163,7 @@ impl Datapath {
             lane,
             counters: counters(&self.shared, self.worker),
             to: endpoint.address,
+            local: endpoint.local,
             datagram_max: endpoint.datagram_max,
         };
         builder.append(&mut splitter, &mut sink);

@@ -91,6 +91,7 @@ impl Io for MemoryIo {
                 len,
                 segment,
                 from: address,
+                local: None,
             });
         }
         !self.trains_in.is_empty()

@@ -4,6 +4,8 @@
     reason = "sendmsg and recvmmsg with control data, without an allocation per call"
 )]
 
+mod control;
+
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,11 +13,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::config::{LANES_MAX, RECEIVE_BATCH_MAX, SOCKET_BUFFER_LEN};
 use crate::error::EngineError;
+use crate::io::udp::control::{CONTROL_LEN, Control, Said};
 use crate::io::{Received, SendError, Train, send_error};
 use crate::packet::{Packet, Pool};
-
-/// Room for the control data of one receive: a segment size.
-pub(crate) const CONTROL_LEN: usize = 64;
 
 /// What the kernel agreed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,6 +77,15 @@ fn open_one(host: Option<IpAddr>, port: u16) -> Result<Socket, EngineError> {
     };
     let (fd, v6) = opened.map_err(|source| EngineError::OpenUdp { port, source })?;
     let segment = set_option(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+    if host.is_none() {
+        // Without it the kernel chooses what answers leave from, as it does when an address is gone.
+        let (level, option) = if v6 {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO)
+        };
+        let _ = set_option(&fd, level, option, 1);
+    }
     Ok(Socket { fd, v6, segment })
 }
 
@@ -263,16 +272,6 @@ const fn family(family: i32) -> libc::sa_family_t {
     family as libc::sa_family_t
 }
 
-/// A control message, `cmsghdr` and data, laid out by hand: 8-aligned length, level, type, value.
-#[repr(C, align(8))]
-struct SegmentControl {
-    len: usize,
-    level: i32,
-    kind: i32,
-    segment: u16,
-    padding: [u8; 6],
-}
-
 impl Socket {
     /// The descriptor, for whoever waits on it.
     pub fn raw_fd(&self) -> RawFd {
@@ -288,64 +287,75 @@ impl Socket {
     pub fn send(&self, train: &Train) -> Result<(), SendError> {
         let bytes = train.packet.bytes().get(..train.len).unwrap_or_default();
         if self.segment || train.len <= train.segment {
-            return self.send_bytes(bytes, train.segment, train.to);
+            return self.send_bytes(bytes, train.segment, (train.to, train.local));
         }
         // Without UDP_SEGMENT the datagrams leave one by one.
-        bytes
-            .chunks(train.segment.max(1))
-            .try_for_each(|datagram| self.send_bytes(datagram, datagram.len(), train.to))
+        bytes.chunks(train.segment.max(1)).try_for_each(|datagram| {
+            self.send_bytes(datagram, datagram.len(), (train.to, train.local))
+        })
     }
 
-    fn send_bytes(&self, bytes: &[u8], segment: usize, to: SocketAddr) -> Result<(), SendError> {
+    fn send_bytes(
+        &self,
+        bytes: &[u8],
+        segment: usize,
+        (to, local): (SocketAddr, Option<IpAddr>),
+    ) -> Result<(), SendError> {
+        let sent = self.send_once(bytes, segment, to, local);
+        match sent.map_err(|error| send_error(&error)) {
+            // The address, or the way out from it, may be gone from this host: the kernel chooses another.
+            Err(SendError::Unreachable | SendError::Refused) if local.is_some() => self
+                .send_once(bytes, segment, to, None)
+                .map_err(|error| send_error(&error)),
+            outcome => outcome,
+        }
+    }
+
+    fn send_once(
+        &self,
+        bytes: &[u8],
+        segment: usize,
+        to: SocketAddr,
+        local: Option<IpAddr>,
+    ) -> io::Result<()> {
         let mut name = Name::new(to, self.v6);
         let mut part = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
         };
-        let mut control = SegmentControl {
-            len: offset_of!(SegmentControl, segment) + size_of::<u16>(),
-            level: libc::SOL_UDP,
-            kind: libc::UDP_SEGMENT,
-            segment: u16::try_from(segment).map_err(|_| SendError::TooBig)?,
-            padding: [0; 6],
-        };
+        let mut control = Control([0; CONTROL_LEN]);
+        let mut control_len = 0;
+        if bytes.len() > segment {
+            let segment = u16::try_from(segment).map_err(|_| too_big())?;
+            let value = segment.to_ne_bytes();
+            control_len = control.put(0, libc::SOL_UDP, libc::UDP_SEGMENT, &value);
+        }
+        if let Some(local) = local {
+            control_len = control.put_local(control_len, local, self.v6);
+        }
         // SAFETY: `msghdr` is a C struct of numbers and pointers, for which all zeroes is a value.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_name = (&raw mut name.bytes).cast();
         message.msg_namelen = name.len;
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
-        if bytes.len() > segment {
+        if control_len > 0 {
             message.msg_control = (&raw mut control).cast();
-            message.msg_controllen = size_of::<SegmentControl>();
+            message.msg_controllen = control_len;
         }
         // SAFETY: every pointer in `message` is to a local or to `bytes`, all alive for the call; the kernel only reads them.
         let sent =
             unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
         if sent < 0 {
-            Err(send_error(&io::Error::last_os_error()))
+            Err(io::Error::last_os_error())
         } else {
             Ok(())
         }
     }
 }
 
-/// Finds the size of the datagrams of a train in the control data of its receive.
-pub(crate) fn segment_size(control: &[u8]) -> Option<usize> {
-    let mut rest = control;
-    while let Some((len, body)) = rest.split_first_chunk::<8>() {
-        let len = usize::from_ne_bytes(*len);
-        let (level, body) = body.split_first_chunk::<4>()?;
-        let (kind, body) = body.split_first_chunk::<4>()?;
-        if i32::from_ne_bytes(*level) == libc::SOL_UDP && i32::from_ne_bytes(*kind) == libc::UDP_GRO
-        {
-            return usize::try_from(i32::from_ne_bytes(*body.first_chunk()?))
-                .ok()
-                .filter(|size| *size > 0);
-        }
-        rest = rest.get(len.next_multiple_of(8).max(16)..)?;
-    }
-    None
+fn too_big() -> io::Error {
+    io::Error::from_raw_os_error(libc::EMSGSIZE)
 }
 
 /// The receive side of one socket without io_uring: a batch of buffers that `recvmmsg` fills.
@@ -356,10 +366,6 @@ pub struct Receiver {
     controls: Box<[Control]>,
     packets: Vec<Packet>,
 }
-
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Control([u8; CONTROL_LEN]);
 
 // SAFETY: the raw pointers inside `messages` and `parts` are to the heap blocks that the other fields own, so they move along.
 unsafe impl Send for Receiver {}
@@ -432,7 +438,8 @@ impl Receiver {
                 .0
                 .get(..message.msg_hdr.msg_controllen)
                 .unwrap_or_default();
-            let segment = segment_size(control).unwrap_or(len);
+            let said = Said::read(control);
+            let segment = said.segment.unwrap_or(len);
             match name.address() {
                 Some(from) if len > 0 => received.push(Received {
                     packet,
@@ -440,6 +447,7 @@ impl Receiver {
                     len,
                     segment,
                     from,
+                    local: said.local,
                 }),
                 _ => pool.put(packet),
             }
@@ -484,25 +492,6 @@ mod tests {
     }
 
     #[test]
-    fn the_segment_size_is_found_behind_other_control_data() {
-        let mut control = Vec::new();
-        for (level, kind, value) in [
-            (libc::SOL_SOCKET, 29, 7),
-            (libc::SOL_UDP, libc::UDP_GRO, 1400),
-        ] {
-            control.extend(20_usize.to_ne_bytes());
-            control.extend(level.to_ne_bytes());
-            control.extend(kind.to_ne_bytes());
-            control.extend(i32::to_ne_bytes(value));
-            control.extend([0; 4]);
-        }
-        assert_eq!(segment_size(&control), Some(1400));
-        assert_eq!(segment_size(&control[..24]), None);
-        assert_eq!(segment_size(&control[..30]), None);
-        assert_eq!(segment_size(&[0; 64]), None, "a length of zero ends");
-    }
-
-    #[test]
     fn a_train_sent_over_loopback_arrives_with_its_size() {
         let (sockets, offloads) = open(Some(Ipv4Addr::LOCALHOST.into()), 0, 1).unwrap();
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -515,6 +504,7 @@ mod tests {
                 len: 3000,
                 segment: 1400,
                 to,
+                local: None,
             })
             .unwrap();
         let mut bytes = [0; 2000];
@@ -536,5 +526,74 @@ mod tests {
             (received[0].len, received[0].segment, received[0].from),
             (77, 77, to)
         );
+    }
+
+    /// Two addresses on loopback: what comes to either is answered from it.
+    #[test]
+    fn a_datagram_says_which_address_it_hit_and_the_answer_leaves_from_there() {
+        let (sockets, _) = open(None, 0, 1).unwrap();
+        let port = port_of(&sockets[0]);
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut pool = Pool::new(RECEIVE_BATCH_MAX + 1);
+        let mut receiver = Receiver::default();
+        for hit in [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 0, 0, 3)] {
+            peer.send_to(&[7; 50], (hit, port)).unwrap();
+            let mut received = Vec::new();
+            while received.is_empty() {
+                receiver.receive(&sockets[0], 4, &mut pool, &mut received);
+            }
+            let Received {
+                packet,
+                from,
+                local,
+                ..
+            } = received.remove(0);
+            assert_eq!(local, Some(hit.into()));
+            let answer = Train {
+                packet,
+                len: 100,
+                segment: 50,
+                to: from,
+                local,
+            };
+            sockets[0].send(&answer).unwrap();
+            for _ in 0..2 {
+                let (len, seen) = peer.recv_from(&mut [0; 100]).unwrap();
+                assert_eq!((len, seen), (50, (hit, port).into()));
+            }
+            pool.put(answer.packet);
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_gone_from_this_host_stops_no_datagram() {
+        let (sockets, _) = open(None, 0, 1).unwrap();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let train = Train {
+            packet: Pool::new(1).take().unwrap(),
+            len: 60,
+            segment: 60,
+            to: peer.local_addr().unwrap(),
+            local: Some(Ipv4Addr::new(192, 0, 2, 77).into()),
+        };
+
+        sockets[0].send(&train).unwrap();
+
+        let (len, from) = peer.recv_from(&mut [0; 100]).unwrap();
+        assert_eq!((len, from.ip()), (60, Ipv4Addr::LOCALHOST.into()));
+    }
+
+    fn port_of(socket: &Socket) -> u16 {
+        let mut name = Name::EMPTY;
+        // SAFETY: the kernel writes at most `name.len` bytes into a name that is as long, borrowed for the call.
+        let done = unsafe {
+            libc::getsockname(
+                socket.raw_fd(),
+                (&raw mut name.bytes).cast(),
+                &raw mut name.len,
+            )
+        };
+        assert_eq!(done, 0);
+        name.address().unwrap().port()
     }
 }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use super::PathConfig;
 use super::pmtu::Pmtu;
 use super::rtt::Rtt;
+use super::{Arrival, PathConfig};
 use crate::config::PATH_PROBES_MAX;
 
 /// Waits between the first probes to an address; then it is left at [`PathConfig::unverified_interval`].
@@ -27,6 +27,8 @@ const CHALLENGE_EVERY: Duration = Duration::from_secs(3);
 const ANSWERS_AFTER_DOWN: u8 = 3;
 /// Three tries of one size in 150 ms on a LAN, well above its round trip.
 const TRIAL_TIMEOUT_MIN: Duration = Duration::from_millis(50);
+/// Probes lost before they may leave from another address of ours: ours may be what no longer works.
+const LOST_BEFORE_OTHER_LOCAL: usize = 3;
 /// What "lately" means: at most two flaps a minute on a path that answers one probe in ten.
 const DAMPED_FOR: Duration = Duration::from_secs(60);
 
@@ -81,6 +83,8 @@ pub(super) struct Candidate {
     hint: Option<Hint>,
     /// The latest probe that came from there.
     pub(super) heard_probe: u64,
+    /// Our address that the peer's last word from there hit.
+    pub(super) local: Option<IpAddr>,
     /// Where the peer says our datagrams come from.
     pub(super) observed: Option<SocketAddr>,
 }
@@ -157,6 +161,7 @@ impl Candidate {
             better: 0,
             hint: None,
             heard_probe: 0,
+            local: None,
             observed: None,
         }
     }
@@ -254,12 +259,23 @@ impl Candidate {
                 }
             }
         }
+        if self.lost_count() >= LOST_BEFORE_OTHER_LOCAL {
+            self.local = None;
+        }
     }
 
     /// When `time_out` is next due.
     pub(super) fn time_out_at(&self, config: &PathConfig) -> Option<Instant> {
         let waiting = self.sent.iter().find(|sent| sent.fate == Fate::Waiting)?;
         Some(waiting.at + self.timeout(config))
+    }
+
+    /// The address, and where to send from.
+    pub(super) fn route(&self) -> Arrival {
+        Arrival {
+            address: self.address,
+            local: self.local,
+        }
     }
 
     /// An answer from this address: when its probe was sent, or `None` if it answers nothing.

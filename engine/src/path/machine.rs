@@ -6,7 +6,7 @@ mod roaming;
 mod schedule;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 
 use super::candidate::{Candidate, canonical, is_probeable};
 use super::message::{Message, Probe, Reply};
-use super::{PathConfig, PathError, PathMessage, PathOutput, PathStatus, SendFailure};
+use super::{Arrival, PathConfig, PathError, PathMessage, PathOutput, PathStatus, SendFailure};
 use crate::config::{CANDIDATES_MAX, PATH_SENDS_MAX};
 
 /// Another address takes over when its round trip is shorter by a fifth and by this much...
@@ -52,7 +52,15 @@ pub struct Paths {
     /// What the last `Up` or `Changed` said; `None` after `Down`.
     reported: Option<PathStatus>,
     observed: Option<SocketAddr>,
-    sends: VecDeque<(SocketAddr, PathMessage, Option<u16>)>,
+    sends: VecDeque<Sending>,
+}
+
+/// A message that waits to be sent.
+#[derive(Debug)]
+struct Sending {
+    to: Arrival,
+    message: PathMessage,
+    datagram_len: Option<u16>,
 }
 
 impl Paths {
@@ -185,33 +193,46 @@ impl Paths {
     /// The message is malformed, or an answer to nothing; count it and carry on.
     pub fn handle_message(
         &mut self,
-        from: SocketAddr,
+        from: impl Into<Arrival>,
         datagram_len: u16,
         message: &[u8],
         now: Instant,
     ) -> Result<(), PathError> {
-        let from = canonical(from);
+        let Arrival { address, local } = from.into();
+        let from = canonical(address);
         if !is_probeable(from) {
             return Err(PathError::ImpossibleSource);
         }
         let verdict = match Message::decode(message)? {
             Message::Probe(probe) => {
+                let from = Arrival {
+                    address: from,
+                    local,
+                };
                 self.handle_probe(from, datagram_len, probe, now);
                 Ok(())
             }
-            Message::Reply(reply) => self.handle_reply(from, reply, now),
+            Message::Reply(reply) => {
+                let verdict = self.handle_reply(from, reply, now);
+                if let (Ok(()), Some(candidate)) = (&verdict, self.candidate_mut(from)) {
+                    // It came to where our probe had left from.
+                    candidate.local = local;
+                }
+                verdict
+            }
         };
         self.run(now);
         verdict
     }
 
-    fn handle_probe(&mut self, from: SocketAddr, datagram_len: u16, probe: Probe, now: Instant) {
+    fn handle_probe(&mut self, arrival: Arrival, datagram_len: u16, probe: Probe, now: Instant) {
+        let from = arrival.address;
         let reply = Reply {
             id: probe.id,
             datagram_len,
             observed: from,
         };
-        self.send(from, Message::Reply(reply), None);
+        self.send(arrival, Message::Reply(reply), None);
         if probe.in_use {
             self.peer_uses(from, now);
         } else {
@@ -221,6 +242,10 @@ impl Paths {
         let Some(candidate) = self.candidate_mut(from) else {
             return;
         };
+        // The peer may try several addresses of ours; the one that it uses is the one to answer from.
+        if probe.in_use || candidate.local.is_none() {
+            candidate.local = arrival.local;
+        }
         candidate.heard_probe = probe.id;
         candidate.acknowledged(probe.heard, &config, now);
         // Our next probe tells the peer that its own arrived, should the answer be lost.
@@ -376,9 +401,14 @@ impl Paths {
         if let Some(observed) = self.observed.take() {
             return Some(PathOutput::Observed(observed));
         }
-        let (to, message, datagram_len) = self.sends.pop_front()?;
-        Some(PathOutput::Send {
+        let Sending {
             to,
+            message,
+            datagram_len,
+        } = self.sends.pop_front()?;
+        Some(PathOutput::Send {
+            to: to.address,
+            local: to.local,
             message,
             datagram_len,
         })
@@ -393,6 +423,11 @@ impl Paths {
             datagram_max: candidate.pmtu.confirmed(),
             loss: candidate.loss(),
         })
+    }
+
+    /// Our address that data leaves from; the kernel chooses if there is none.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.in_use()?.local
     }
 
     fn candidate(&self, address: SocketAddr) -> Option<&Candidate> {
@@ -419,9 +454,13 @@ impl Paths {
         !candidate.listed && self.home != Some(candidate.address)
     }
 
-    fn send(&mut self, to: SocketAddr, message: Message, datagram_len: Option<u16>) {
+    fn send(&mut self, to: Arrival, message: Message, datagram_len: Option<u16>) {
         if self.active && self.sends.len() < PATH_SENDS_MAX {
-            self.sends.push_back((to, message.encode(), datagram_len));
+            self.sends.push_back(Sending {
+                to,
+                message: message.encode(),
+                datagram_len,
+            });
         }
     }
 }

@@ -178,8 +178,8 @@ impl Paths {
         let full = (in_use && candidate.pmtu.check_due(check_every, now))
             .then(|| candidate.pmtu.confirmed());
         let small = full.is_none() || candidate.is_suspect();
-        let (address, heard, unanswered) = (
-            candidate.address,
+        let (to, heard, unanswered) = (
+            candidate.route(),
             candidate.heard_probe,
             candidate.lost_count() > 0,
         );
@@ -192,7 +192,7 @@ impl Paths {
                 candidate.record(id, len, jitter, now);
             }
             self.send(
-                address,
+                to,
                 Message::Probe(Probe {
                     id,
                     heard,
@@ -243,12 +243,13 @@ impl Paths {
             let Some(candidate) = self.candidate_mut(address) else {
                 return;
             };
+            let to = candidate.route();
             let (heard, unanswered) = (candidate.heard_probe, candidate.lost_count() > 0);
             let Some((id, len)) = candidate.pmtu.next_trial(fresh, now) else {
                 return;
             };
             self.send(
-                address,
+                to,
                 Message::Probe(Probe {
                     id,
                     heard,

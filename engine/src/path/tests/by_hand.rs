@@ -1,6 +1,6 @@
 //! One machine, fed message by message.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::sim::{SEAL_LEN, address, epoch, ms, secs};
 use crate::config::{CANDIDATES_MAX, PATH_SENDS_MAX};
 use crate::path::message::{Message, Probe, Reply};
-use crate::path::{PathConfig, PathError, PathOutput, Paths, SendFailure};
+use crate::path::{Arrival, PathConfig, PathError, PathMessage, PathOutput, Paths, SendFailure};
 
 const PEER: &str = "198.51.100.2:6783";
 const OTHER: &str = "198.51.100.3:6783";
@@ -149,6 +149,7 @@ fn a_probe_is_answered_where_it_came_from_with_what_was_seen() {
     .encode();
     let wanted = PathOutput::Send {
         to: address(PEER),
+        local: None,
         message: reply,
         datagram_len: None,
     };
@@ -553,4 +554,86 @@ proptest! {
             prop_assert!(paths.deadline().is_none_or(|at| at > now), "something is due for ever");
         }
     }
+}
+
+/// What the machine sends: where to, where from, and whether it is a probe.
+fn routes(paths: &mut Paths) -> Vec<(Option<IpAddr>, bool)> {
+    let route = |output: PathOutput| match output {
+        PathOutput::Send { local, message, .. } => {
+            let probe = matches!(Message::decode(message.as_bytes()), Ok(Message::Probe(_)));
+            Some((local, probe))
+        }
+        PathOutput::Up(_) | PathOutput::Changed(_) | PathOutput::Down | PathOutput::Observed(_) => {
+            None
+        }
+    };
+    drain(paths).into_iter().filter_map(route).collect()
+}
+
+fn hit(local: IpAddr) -> Arrival {
+    Arrival {
+        address: address(PEER),
+        local: Some(local),
+    }
+}
+
+fn probe_of_the_peer(id: u64, in_use: bool) -> PathMessage {
+    let probe = Probe {
+        id,
+        heard: 0,
+        unanswered: false,
+        in_use,
+    };
+    Message::Probe(probe).encode()
+}
+
+/// We have two addresses. The peer tries both and uses the second.
+#[test]
+fn answers_and_data_leave_from_the_address_of_ours_that_the_peer_uses() {
+    let start = epoch();
+    let (mut paths, first) = ready(&[PEER], start);
+    let [tried, used] = ["192.0.2.1", "192.0.2.9"].map(|text| text.parse::<IpAddr>().unwrap());
+    answer(&mut paths, PEER, first[0].1.id, start).unwrap();
+    drain(&mut paths);
+    assert_eq!(paths.local(), None);
+
+    let message = probe_of_the_peer(7, true);
+    paths
+        .handle_message(hit(used), 52, message.as_bytes(), start)
+        .unwrap();
+    assert_eq!(routes(&mut paths)[0], (Some(used), false));
+    let message = probe_of_the_peer(8, false);
+    paths
+        .handle_message(hit(tried), 52, message.as_bytes(), start)
+        .unwrap();
+    assert_eq!(routes(&mut paths)[0], (Some(tried), false), "its answer");
+
+    assert_eq!(paths.local(), Some(used));
+    paths.tick(start + secs(2));
+    assert!(routes(&mut paths).contains(&(Some(used), true)));
+}
+
+#[test]
+fn an_address_of_ours_that_gets_no_answers_any_more_is_not_insisted_on() {
+    let start = epoch();
+    let (mut paths, first) = ready(&[PEER], start);
+    let local = "192.0.2.9".parse().unwrap();
+    answer(&mut paths, PEER, first[0].1.id, start).unwrap();
+    let message = probe_of_the_peer(7, true);
+    paths
+        .handle_message(hit(local), 52, message.as_bytes(), start)
+        .unwrap();
+    assert_eq!(paths.local(), Some(local));
+
+    let mut now = start;
+    while paths.local().is_some() {
+        assert!(now < start + secs(3), "the path dies first");
+        now = paths.deadline().unwrap();
+        paths.tick(now);
+        drain(&mut paths);
+    }
+
+    assert!(paths.current().is_some());
+    paths.tick(now + ms(200));
+    assert!(routes(&mut paths).contains(&(None, true)));
 }

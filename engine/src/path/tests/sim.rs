@@ -224,6 +224,7 @@ impl Sim {
                     to,
                     message,
                     datagram_len,
+                    ..
                 } => {
                     let bytes = message.as_bytes().to_vec();
                     let plain_len = SEAL_LEN + u16::try_from(bytes.len()).expect("a short message");
