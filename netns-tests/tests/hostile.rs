@@ -272,10 +272,10 @@ fn flips(frame: &[u8]) -> Vec<Vec<u8>> {
     places.map(flip).collect()
 }
 
-/// Every shorter datagram that carries anything.
+/// Every shorter datagram, down to one that carries nothing.
 fn truncations(frame: &[u8]) -> Vec<Vec<u8>> {
     let payload = payload(frame);
-    (1..payload.len())
+    (0..payload.len())
         .map(|len| udp_frame_like(frame, None, &payload[..len]))
         .collect()
 }

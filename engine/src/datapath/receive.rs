@@ -47,6 +47,9 @@ impl Datapath {
             index: self.held.len(),
             start,
         };
+        if len == 0 {
+            self.count_drop(DropReason::BadHeader);
+        }
         let end = (start + len).min(packet.bytes().len());
         let mut at = start;
         let mut peer = None;

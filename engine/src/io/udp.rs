@@ -441,7 +441,7 @@ impl Receiver {
             let said = Said::read(control);
             let segment = said.segment.unwrap_or(len);
             match name.address() {
-                Some(from) if len > 0 => received.push(Received {
+                Some(from) => received.push(Received {
                     packet,
                     start: 0,
                     len,
@@ -449,7 +449,7 @@ impl Receiver {
                     from,
                     local: said.local,
                 }),
-                _ => pool.put(packet),
+                None => pool.put(packet),
             }
         }
         filled == count
