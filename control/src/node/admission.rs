@@ -67,6 +67,9 @@ impl Admission {
     /// Counts a failed handshake.
     pub(crate) fn failed(&mut self, address: SocketAddr, error: LinkError, now: Instant) {
         let source = Source::of(address);
+        self.failures.retain(|known, failure| {
+            *known == source || now.duration_since(failure.last_at) < FAILURE_WINDOW
+        });
         if !self.failures.contains_key(&source) && self.failures.len() >= FAILURE_SOURCES_MAX {
             let oldest = self
                 .failures
@@ -151,6 +154,20 @@ mod tests {
                 .failures
                 .contains_key(&Source::of("0.0.0.9:1".parse().unwrap()))
         );
+    }
+
+    #[test]
+    fn a_failure_is_shown_for_a_window_and_then_forgotten() {
+        let (mut admission, start) = (Admission::default(), first_instant());
+        admission.failed("192.0.2.1:1".parse().unwrap(), WRONG, start);
+        let shown = |admission: &Admission, now| admission.recent(now).count();
+        assert_eq!(shown(&admission, start), 1);
+        let later = start + FAILURE_WINDOW;
+        assert_eq!(shown(&admission, later), 0);
+
+        admission.failed("192.0.2.2:1".parse().unwrap(), WRONG, later);
+
+        assert_eq!(admission.failures.len(), 1, "the old one is gone");
     }
 
     #[test]
