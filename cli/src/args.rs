@@ -98,6 +98,9 @@ pub(crate) enum Verb {
     /// Start the daemon; returns when it is ready and prints the peer's name.
     Launch(Box<LaunchArgs>),
     /// End the daemon; containers keep their interface and talk on within the host.
+    #[command(
+        after_help = "Example:\n  weft stop && weft launch --resume    # a new version; containers stay attached"
+    )]
     Stop,
     /// End the daemon and remove what it made: bridge, TAP, identity, store.
     Reset(ResetArgs),
@@ -111,13 +114,17 @@ pub(crate) enum Verb {
     Detach(DetachArgs),
     /// Show the state of the daemon, its links and its engine.
     Status(StatusArgs),
-    /// Print everything that the daemon knows about itself, as JSON.
-    Report,
+    /// Print everything that the daemon knows about itself, as JSON or as a template picks it.
+    Report(ReportArgs),
     /// List the attached containers: id, MAC, addresses.
     Ps(PsArgs),
     /// Print the version.
+    #[command(after_help = "Example:\n  weft version -o json")]
     Version,
     /// Print a new token: a 256-bit secret that goes wherever a password goes.
+    #[command(
+        after_help = "Needs no stretching, unlike a password, and cannot be guessed.\n\nExample:\n  (umask 077; weft token > /etc/weft/token)    # copy it to all hosts, then on each:\n  weft launch --password-file /etc/weft/token host1"
+    )]
     Token,
     /// Try weft on this machine: hosts in namespaces, real daemons, measured traffic.
     Demo(DemoArgs),
@@ -131,6 +138,9 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The identity goes, too: the next launch is a new peer.\n\nExamples:\n  weft reset\n  weft reset --force    # the daemon was killed and left its bridge"
+)]
 pub(crate) struct ResetArgs {
     /// Remove what a daemon that is not running left behind.
     #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
@@ -155,6 +165,9 @@ pub(crate) struct ConnectArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A link that stands goes on; it is not dialled again once it breaks.\n\nExample:\n  weft forget host2 192.0.2.7:6783    # as `weft status targets` shows them"
+)]
 pub(crate) struct ForgetArgs {
     /// The peers, spelt as they were given.
     #[arg(value_name = "PEER", required = true)]
@@ -177,7 +190,7 @@ pub(crate) struct AttachArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = CONTAINERS)]
+#[command(after_help = format!("{CONTAINERS}\n\nExample:\n  weft detach 10.2.1.1/24 web"))]
 pub(crate) struct DetachArgs {
     /// Addresses, then the container.
     #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
@@ -185,6 +198,9 @@ pub(crate) struct DetachArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A link's line: direction, address, state, then encryption, cipher, way, round trip, MTU, peer.\nA Note is something that is not at its best, with what to do about it.\n\nExamples:\n  weft status\n  weft status connections\n  weft status connections -o json | jq '.[] | select(.state != \"established\")'"
+)]
 pub(crate) struct StatusArgs {
     /// One part of it alone.
     #[arg(value_enum, value_name = "PART")]
@@ -199,7 +215,31 @@ pub(crate) enum StatusPart {
     Connections,
 }
 
+const TEMPLATES: &str = "\
+A template is text with actions in it, a part of Go's template language:
+  {{.Router.NickName}}  {{.nickname}}  {{.engine.backend}}      a field; {{.}} is the value at hand, {{$}} the whole
+  {{range .Router.Targets}}…{{else}}…{{end}}                    once for each; . is the element then
+  {{if .attachments}}…{{else}}…{{end}}                          unless it is false, zero, empty or missing
+  {{len .Router.Peers}}  {{json .connections}}  {{index .Router.Targets 0}}  {{.Router | json}}  {{(index .X 0).Y}}
+  {{- … -}} takes the white space around with it, {{/* … */}} is a comment
+Fields are those of `weft report`, and Weave's: Ready, Version, Router (Name, NickName, Port, Encryption, PeerDiscovery,
+Peers, Connections, Targets, TrustedSubnets). A field that is not there ends the program with exit code 1.
+
+Examples:
+  weft report | jq .engine.counters
+  weft report -f '{{.Router.Name}} {{len .Router.Connections}}{{\"\\n\"}}'
+  weft report -f '{{range .Router.Targets}}{{.}} {{end}}'";
+
 #[derive(Debug, Args)]
+#[command(after_help = TEMPLATES)]
+pub(crate) struct ReportArgs {
+    /// Print what this template picks instead of the JSON.
+    #[arg(short, long, env = "WEFT_FORMAT", value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  weft ps\n  weft ps web netns:blue -o json")]
 pub(crate) struct PsArgs {
     /// Only these; an unknown one is skipped.
     #[arg(value_name = "CONTAINER")]
@@ -246,6 +286,9 @@ pub(crate) struct BenchArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Changes nothing. Exit code 1 if something stands in the way; a warning says what would be better.\n\nExamples:\n  weft doctor\n  weft doctor --port 7000 -o json"
+)]
 pub(crate) struct DoctorArgs {
     /// Port that the daemon will use, TCP and UDP.
     #[arg(long, env = "WEFT_PORT", value_name = "PORT", default_value_t = 6783, value_parser = clap::value_parser!(u16).range(1..))]

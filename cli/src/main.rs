@@ -21,9 +21,11 @@ mod layers;
 mod leftovers;
 mod logging;
 mod output;
+mod report;
 mod settings;
 mod status;
 mod stop;
+mod template;
 mod token;
 
 use std::ffi::OsString;
@@ -31,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use serde_json::{Value, json};
-use weft_control::api::{BenchRequest, ConnectRequest, ForgetRequest, Report, Status};
+use weft_control::api::{BenchRequest, ConnectRequest, ForgetRequest, Status};
 
 use crate::args::{Cli, StatusPart, Verb};
 use crate::client::Client;
@@ -78,7 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Detach(args) => container::change(&client, "/detach", &args.words, true, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
-        Verb::Report => output::json(&client.get::<Report>("/report")?)?,
+        Verb::Report(args) => report::run(&client, args.format.as_deref())?,
         Verb::Ps(args) => container::list(&client, &args.containers, format)?,
         Verb::Version => match format {
             Format::Text => output::line(concat!("weft ", env!("CARGO_PKG_VERSION")))?,

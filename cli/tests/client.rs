@@ -274,3 +274,28 @@ fn stop_without_a_pid_file_does_not_wait() {
     assert_eq!(stdout(&daemon.weft(&["stop"])), "");
     assert_eq!(daemon.request().0, "POST /stop");
 }
+
+#[test]
+fn report_fills_a_template_with_our_names_and_weaves() {
+    let mut report = status();
+    report["attachments"] = json!([]);
+    report["control_counters"] = json!({});
+    let asked = |template: &str| {
+        FakeDaemon::answering(200, &report.to_string()).weft(&["report", "-f", template])
+    };
+
+    let output = asked(
+        "{{.Router.NickName}} {{.nickname}} {{len .Router.Peers}} {{range .Router.Targets}}<{{.}}>{{end}} \
+         {{json (index .Router.Connections 0).Attrs}}",
+    );
+    assert_eq!(
+        stdout(&output),
+        r#"host1 host1 2 <192.0.2.7> {"encrypted":true,"mtu":1424,"name":"direct"}"#
+    );
+
+    let wrong = asked("{{.Router.Nme}}");
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(said.contains("no field Nme"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}

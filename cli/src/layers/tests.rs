@@ -178,6 +178,19 @@ fn every_flag_has_a_variable_of_its_name() {
 }
 
 #[test]
+fn every_verb_teaches_by_an_example() {
+    let verbs = Cli::command();
+    for verb in verbs.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let help = verb.get_after_help().map(ToString::to_string);
+        assert!(
+            help.is_some_and(|help| help.contains("Example")),
+            "{} --help",
+            verb.get_name()
+        );
+    }
+}
+
+#[test]
 fn the_argument_tree_is_sound() {
     Cli::command().debug_assert();
 }
