@@ -15,6 +15,7 @@ pub mod notice;
 
 mod admission;
 mod links;
+mod mtu;
 mod peers;
 mod sessions;
 mod status;

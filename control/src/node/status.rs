@@ -8,6 +8,7 @@ use weft_engine::command::PeerSlot;
 use crate::api::{Connection, EngineStatus, PathReport, Status, Target as ApiTarget};
 use crate::link::dialer::{Target, TargetPhase};
 use crate::node::exchange::LinkId;
+use crate::node::mtu;
 use crate::node::peers::Peer;
 use crate::node::{LinkEntry, Node};
 use crate::peer::PeerId;
@@ -20,7 +21,7 @@ impl Node {
     /// What `weft status` shows.
     #[must_use]
     pub fn status(&self, engine: EngineStatus, now: Instant) -> Status {
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self
                 .config
@@ -43,7 +44,10 @@ impl Node {
                 .collect(),
             connections: self.connections(now),
             engine,
-        }
+        };
+        let advice = mtu::advice(&status);
+        status.engine.notes.extend(advice);
+        status
     }
 
     /// Control's counters by name.

@@ -1,0 +1,95 @@
+//! Whether the overlay's MTU suits the paths, in words for `weft status`.
+//!
+//! ```text
+//!  --mtu (1376)  >  smallest path      frames are cut in two: works, costs a datagram more
+//!  smallest path - relay's headers  >  --mtu      larger frames would fit, relays included
+//! ```
+//!
+//! The MTU itself is one for the whole network and never changes by itself: a host whose containers took another one,
+//! from paths that it alone knows, would lose what the others send, and nobody would hear of it.
+
+use crate::api::{Connection, Status};
+
+/// What a relay's headers take of a datagram.
+const RELAY_OVERHEAD: u16 = 48;
+
+/// Returns what somebody should know, if anything.
+pub(super) fn advice(status: &Status) -> Option<String> {
+    let paths = status.connections.iter().filter_map(|connection| {
+        let path = connection.path.as_ref()?;
+        Some((path.mtu, connection))
+    });
+    let (smallest, connection) = paths.min_by_key(|(mtu, _)| *mtu)?;
+    let mtu = status.mtu;
+    if smallest < mtu {
+        let cut = status.engine.counters.get("seal_pieces").copied();
+        return Some(format!(
+            "the path to {} carries {smallest} bytes at once, so frames of the MTU {mtu} cross in two pieces \
+             ({} so far): --mtu {smallest} on all hosts avoids that",
+            shown(connection),
+            cut.unwrap_or(0),
+        ));
+    }
+    let larger = smallest.saturating_sub(RELAY_OVERHEAD);
+    (larger > mtu).then(|| {
+        format!(
+            "every path carries more than the MTU {mtu}: --mtu {larger} on all hosts moves more with less work, through \
+             relays, too"
+        )
+    })
+}
+
+fn shown(connection: &Connection) -> &str {
+    [&connection.nickname, &connection.name]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or(&connection.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A daemon with the default MTU and paths that carry so much.
+    fn advised(paths: &[u16], pieces: u64) -> Option<String> {
+        let connections: Vec<serde_json::Value> = paths
+            .iter()
+            .map(|mtu| {
+                serde_json::json!({
+                    "outbound": true, "address": "192.0.2.7:6783", "state": "established", "name": "da:00:00:00:00:01",
+                    "nickname": format!("host{mtu}"), "peer_id": "",
+                    "path": {"address": "192.0.2.7:6783", "kind": "direct", "rtt_ms": 0.1, "mtu": mtu, "loss": 0.0},
+                })
+            })
+            .collect();
+        let status = serde_json::json!({
+            "version": "", "name": "", "nickname": "", "peer_id": "", "network": "", "port": 6783, "membership": "open",
+            "discovery": true, "mtu": 1376, "uptime_s": 1, "targets": [], "connections": connections,
+            "engine": {
+                "backend": "epoll", "workers": 1, "offloads": [], "notes": [], "ciphers": [],
+                "counters": {"seal_pieces": pieces},
+            },
+        });
+        advice(&serde_json::from_value(status).expect("a status as the daemon writes it"))
+    }
+
+    #[test]
+    fn frames_that_are_cut_are_said_with_the_path_and_what_helps() {
+        let said = advised(&[1424, 1300], 12).unwrap();
+        for word in ["host1300", "--mtu 1300", "two pieces (12 so far)"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_larger_mtu_is_recommended_when_it_fits_every_path_with_relays() {
+        let said = advised(&[8924, 8000], 0).unwrap();
+        assert!(said.contains("--mtu 7952 on all hosts"), "{said}");
+    }
+
+    #[test]
+    fn the_default_on_ethernet_needs_no_word() {
+        assert_eq!(advised(&[1424], 3), None);
+        assert_eq!(advised(&[], 0), None);
+    }
+}
