@@ -32,6 +32,9 @@ pub struct Engine {
     threads: Vec<JoinHandle<()>>,
     peers: Mutex<BTreeMap<PeerSlot, Arc<PeerShared>>>,
     status: EngineStatus,
+    tap_name: String,
+    /// The device outlives us, and its counter with it.
+    queue_drops_before: u64,
 }
 
 /// How the engine runs on this host.
@@ -116,6 +119,8 @@ impl Engine {
                 udp,
                 ciphers,
             },
+            tap_name: config.tap_name.clone(),
+            queue_drops_before: tuntap::queue_drops(&config.tap_name),
         };
         let (backend, reason) = choose(config.io)?;
         engine.status.backend = backend;
@@ -245,7 +250,8 @@ impl Engine {
             .collect()
     }
 
-    /// Every counter by name, summed over the workers; drops are `drop_REASON`.
+    /// Every counter by name, summed over the workers; drops are `drop_REASON`. One is the kernel's: frames that no
+    /// worker took from the TAP in time.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let workers = &self.shared.workers;
         let passed = Station::ALL.iter().map(|station| {
@@ -264,7 +270,10 @@ impl Engine {
                 .sum();
             (format!("drop_{}", reason.name()), count)
         });
-        passed.chain(dropped).collect()
+        let queue_full =
+            tuntap::queue_drops(&self.tap_name).saturating_sub(self.queue_drops_before);
+        let kernel = [("drop_tap_queue_full".to_owned(), queue_full)];
+        passed.chain(dropped).chain(kernel).collect()
     }
 
     /// What went to and came from each peer.

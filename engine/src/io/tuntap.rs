@@ -40,6 +40,25 @@ pub struct TapOffloads {
     pub udp: bool,
 }
 
+/// The kernel's table of devices, of this thread's network namespace.
+const DEVICES: &str = "/proc/thread-self/net/dev";
+/// Which number of a device's line counts what was dropped on its way out, to us.
+const TX_DROPPED: usize = 11;
+
+/// Frames that the kernel dropped since the device exists because its queues were full; zero if nobody can tell.
+pub fn queue_drops(name: &str) -> u64 {
+    let table = std::fs::read_to_string(DEVICES).unwrap_or_default();
+    tx_dropped(&table, name).unwrap_or(0)
+}
+
+fn tx_dropped(table: &str, name: &str) -> Option<u64> {
+    let lines = table.lines().filter_map(|line| line.split_once(':'));
+    let (_, counts) = lines
+        .into_iter()
+        .find(|(device, _)| device.trim() == name)?;
+    counts.split_whitespace().nth(TX_DROPPED)?.parse().ok()
+}
+
 /// The queues of one TAP device, one a worker.
 #[derive(Debug)]
 pub struct Tap {
@@ -174,5 +193,21 @@ fn option_error(name: &str, option: &'static str, source: io::Error) -> EngineEr
         name: name.into(),
         option,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_frames_stand_in_the_twelfth_column_of_the_devices_line() {
+        let table = "Inter-|   Receive                |  Transmit\n face |bytes    packets\n    lo:       1       2    3 \
+                     4    5     6          7         8        9      10   11   12    13     14       15          16\nweft-tap0: \
+                     21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36\n";
+
+        assert_eq!(tx_dropped(table, "weft-tap0"), Some(32));
+        assert_eq!(tx_dropped(table, "weft"), None);
+        assert_eq!(tx_dropped("weft: 1 2", "weft"), None);
     }
 }
