@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &BackendsArguments) -> Result<ExitCode> {
         "Commit {}, Linux {}, {} x {}.\n",
         report.commit, report.kernel, report.processors, report.processor
     );
-    print!("{}", table::markdown(&plan, &records));
+    println!("{}\n{}", plan.heading(), table::markdown(&records));
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&report).context("write the records as JSON")?;
         std::fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::load;
@@ -19,7 +19,7 @@ const LARGE_DATAGRAM: u32 = 1300;
 const PACED_DATAGRAMS_PER_S: u32 = 40_000;
 
 /// One kind of load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Case {
     /// TCP with one stream.

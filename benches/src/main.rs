@@ -28,7 +28,7 @@ mod table;
 mod usage;
 mod wait;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -38,6 +38,7 @@ use crate::backends::{BackendsArguments, HostArguments};
 use crate::cases::Case;
 use crate::pair::Mode;
 use crate::peers::Peer;
+use crate::record::Record;
 
 #[derive(Debug, Parser)]
 #[command(name = "weft-benches", about = "Measures weft end to end")]
@@ -52,6 +53,8 @@ enum Bench {
     Peers(PeersArguments),
     /// The engine's I/O backends in turns, and tokio-uring beside them; needs root
     Backends(BackendsArguments),
+    /// One table from the JSON files of several runs, so that a long table can be made in short runs
+    Table(TableArguments),
     /// One host of `backends`
     #[command(hide = true)]
     BackendHost(HostArguments),
@@ -85,10 +88,21 @@ struct PeersArguments {
     no_install: bool,
 }
 
+#[derive(Debug, Args)]
+struct TableArguments {
+    /// What `--json` wrote
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write all records here, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().bench {
         Bench::Peers(arguments) => bench_peers(&arguments),
         Bench::Backends(arguments) => backends::run(&arguments),
+        Bench::Table(arguments) => merge(&arguments).map(|()| ExitCode::SUCCESS),
         Bench::BackendHost(arguments) => backends::run_host(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
@@ -123,10 +137,9 @@ fn bench_peers(arguments: &PeersArguments) -> Result<ExitCode> {
         },
     };
     let records = rounds::run(&plan, &tools)?;
-    print!("{}", table::markdown(&plan, &records));
+    println!("{}\n{}", plan.heading(), table::markdown(&records));
     if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&records).context("write the records as JSON")?;
-        std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+        write_json(file, &records)?;
     }
     let failed = records
         .iter()
@@ -140,4 +153,28 @@ fn bench_peers(arguments: &PeersArguments) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_json(file: &Path, records: &[Record]) -> Result<()> {
+    let text = serde_json::to_string_pretty(records).context("write the records as JSON")?;
+    std::fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}
+
+fn merge(arguments: &TableArguments) -> Result<()> {
+    let mut records: Vec<Record> = Vec::new();
+    for file in &arguments.files {
+        let name = || format!("read {}", file.display());
+        let text = std::fs::read_to_string(file).with_context(name)?;
+        records.extend(serde_json::from_str::<Vec<Record>>(&text).with_context(name)?);
+    }
+    println!(
+        "{} measurements from {} runs; median (min to max).\n{}",
+        records.len(),
+        arguments.files.len(),
+        table::markdown(&records)
+    );
+    arguments
+        .json
+        .as_deref()
+        .map_or(Ok(()), |file| write_json(file, &records))
 }

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{program, wait};
 
@@ -29,7 +29,7 @@ pub(crate) const INNER: [&str; 2] = ["10.99.0.1", "10.99.0.2"];
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// How the underlay treats what the peers send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
     /// As a veth pair is: a segmented send crosses as one large buffer.

@@ -1,14 +1,14 @@
 //! One measurement, as the JSON file holds it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cases::Case;
 use crate::pair::Mode;
 
 /// What one case of one peer gave in one round; what a case does not measure is absent.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) peer: &'static str,
+    pub(crate) peer: String,
     pub(crate) mode: Mode,
     pub(crate) case: Case,
     pub(crate) round: u32,
@@ -20,7 +20,7 @@ pub(crate) struct Record {
 }
 
 /// The numbers of a measurement.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
     /// MTU inside the tunnel, bytes.
     pub(crate) mtu: u32,

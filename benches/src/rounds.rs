@@ -18,6 +18,16 @@ pub(crate) struct Plan {
     pub(crate) modes: Vec<Mode>,
 }
 
+impl Plan {
+    /// What is run, for above the tables.
+    pub(crate) fn heading(&self) -> String {
+        format!(
+            "{} rounds of {} s in turns; median (min to max).",
+            self.rounds, self.seconds
+        )
+    }
+}
+
 /// Measures; a peer that does not start costs its records, not the run.
 pub(crate) fn run(plan: &Plan, tools: &Tools) -> Result<Vec<Record>> {
     let mut records = Vec::new();
@@ -92,7 +102,7 @@ impl Turn {
             Err(error) => (Figures::default(), Some(format!("{error:#}"))),
         };
         Record {
-            peer: self.peer.name(),
+            peer: self.peer.name().to_owned(),
             mode: self.mode,
             case,
             round: self.round,

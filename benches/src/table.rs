@@ -1,11 +1,11 @@
 //! The records as markdown: one table for each mode, medians with minimum and maximum.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::cases::Case;
 use crate::pair::Mode;
 use crate::record::{Figures, Record};
-use crate::rounds::Plan;
 
 /// One column: which case, which figure, how shown.
 struct Column {
@@ -83,39 +83,40 @@ const COLUMNS: [Column; 16] = [
     ),
 ];
 
-/// All tables, with what was run above them.
-pub(crate) fn markdown(plan: &Plan, records: &[Record]) -> String {
-    let mut text = format!(
-        "{} rounds of {} s in turns; median (min to max).\n",
-        plan.rounds, plan.seconds
-    );
-    for &mode in &plan.modes {
-        let of_mode: Vec<&Record> = records
-            .iter()
-            .filter(|record| record.mode == mode)
-            .collect();
-        if !of_mode.is_empty() {
-            one_mode(&mut text, plan, mode, &of_mode);
-        }
+/// All tables; modes in their own order, peers in that of the records.
+pub(crate) fn markdown(records: &[Record]) -> String {
+    let mut by_mode: BTreeMap<Mode, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        by_mode.entry(record.mode).or_default().push(record);
+    }
+    let mut text = String::new();
+    for (mode, records) in by_mode {
+        one_mode(&mut text, mode, &records);
     }
     text
 }
 
-fn one_mode(text: &mut String, plan: &Plan, mode: Mode, records: &[&Record]) {
+fn one_mode(text: &mut String, mode: Mode, records: &[&Record]) {
     let columns: Vec<&Column> = COLUMNS
         .iter()
         .filter(|column| records.iter().any(|record| record.case == column.case))
         .collect();
     let titles: Vec<&str> = columns.iter().map(|column| column.title).collect();
+    let mut peers: Vec<&str> = Vec::new();
+    for record in records {
+        if !peers.contains(&record.peer.as_str()) {
+            peers.push(&record.peer);
+        }
+    }
     // Writing into a String cannot fail.
     let _ = writeln!(text, "\n### {}: {}\n", mode.name(), mode.describe());
     let _ = writeln!(text, "| peer | MTU | {} |", titles.join(" | "));
     let _ = writeln!(text, "|---|---|{}", "---|".repeat(columns.len()));
-    for peer in &plan.peers {
+    for peer in peers {
         let own: Vec<&Record> = records
             .iter()
             .copied()
-            .filter(|record| record.peer == peer.name())
+            .filter(|record| record.peer == peer)
             .collect();
         let mtu = own
             .iter()
@@ -123,7 +124,7 @@ fn one_mode(text: &mut String, plan: &Plan, mode: Mode, records: &[&Record]) {
             .max()
             .unwrap_or(0);
         let cells: Vec<String> = columns.iter().map(|column| cell(column, &own)).collect();
-        let _ = writeln!(text, "| {} | {mtu} | {} |", peer.name(), cells.join(" | "));
+        let _ = writeln!(text, "| {peer} | {mtu} | {} |", cells.join(" | "));
     }
 }
 
