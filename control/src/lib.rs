@@ -22,8 +22,12 @@ pub mod peer;
 pub mod random;
 pub mod secret;
 mod session;
-#[cfg(test)]
-mod sim;
+#[cfg(any(test, feature = "sim"))]
+#[allow(
+    dead_code,
+    reason = "a box of tools: tests and experiments each use some of them"
+)]
+pub mod sim;
 
 pub use link::dialer::{TargetAddress, TargetError, TargetHost};
 pub use session::keys::suite_name;

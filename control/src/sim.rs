@@ -1,41 +1,55 @@
-//! Many nodes on a virtual clock: real state machines and cryptography, made-up network and engine.
+//! Many nodes on a virtual clock: the shipped state machines, a made-up network and engine.
 //!
 //! ```text
-//!  Node ── Output ──► Sim ─┬─ links: bytes in order, held while the way is cut (TCP retransmits)
+//!  Node ── Output ──► Sim ─┬─ links: bytes in order; loss delays them, a cut holds them (TCP sends again)
 //!   ▲                      ├─ dials: opened, refused, or timed out
-//!   └────── Input ─────────┴─ engine stand-in: installs epochs, probes and carries messages; datagrams are lost
-//!                             while the way is cut
+//!   └────── Input ─────────┴─ engine stand-in: epochs, path machines, relays; datagrams are lost, doubled, late
+//!                             │
+//!                             └─ underlay: latencies, cuts one way or both, sides, NATs
 //! ```
 //!
-//! Everything follows from the seed. One event queue, ordered by time and then by age.
+//! Everything follows from the seed: one event queue, ordered by time and then by age, and a hash over all that
+//! happened. No event costs more for there being many hosts.
 
+mod ask;
+mod datagrams;
 mod engine;
+mod frames;
 pub(crate) mod host;
-mod net;
+mod links;
+pub(crate) mod nat;
+mod queue;
+mod reach;
+#[cfg(test)]
+mod tests;
+pub(crate) mod underlay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use weft_engine::command::SessionKeys;
+use weft_engine::command::PeerSlot;
 
-use crate::api::Status;
 use crate::config::{BootId, NodeConfig};
 use crate::node::Node;
-use crate::node::exchange::{DialId, Input, Output, RequestId};
-use crate::node::notice::Notice;
+use crate::node::exchange::{Input, Output};
 use crate::peer::Identity;
 use crate::random::Randomness;
 use crate::secret::NetworkId;
-use crate::sim::engine::{EngineStandIn, PROBE_PERIOD};
-use crate::sim::host::HostSpec;
-use crate::sim::net::Wire;
+use crate::sim::datagrams::Datagram;
+use crate::sim::engine::EngineStandIn;
+use crate::sim::frames::{FrameFate, FrameId};
+use crate::sim::host::{Host, HostSpec, Sent};
+use crate::sim::links::{Open, Wire};
+use crate::sim::nat::NatKind;
+use crate::sim::queue::{EventQueue, Trace};
+use crate::sim::underlay::{NatId, Underlay};
 
 pub(crate) type HostId = usize;
 /// Changes bytes on their way; false drops them.
 pub(crate) type Tamper = Box<dyn FnMut(&mut Vec<u8>) -> bool>;
+
+/// How long a write takes until it is durable.
+const PERSIST_TIME: Duration = Duration::from_millis(5);
 
 /// The first instant of a simulation.
 #[expect(
@@ -46,88 +60,88 @@ pub(crate) fn first_instant() -> Instant {
     Instant::now()
 }
 
+/// What is still to happen.
 enum SimEvent {
     Input {
         host: HostId,
         life: u64,
-        input: Input,
+        input: Box<Input>,
     },
-    Open {
-        from: HostId,
-        life: u64,
-        dial: DialId,
-        to: SocketAddr,
-    },
-    Arrive {
-        wire: usize,
-        forward: bool,
-        data: Option<Bytes>,
-    },
-    Datagram {
-        from: SocketAddr,
-        to: SocketAddr,
-        index: u32,
-        keys: Arc<SessionKeys>,
-        message: Option<Bytes>,
-    },
-    Probe {
+    /// A node's deadline, unless it has changed since.
+    Tick {
         host: HostId,
         life: u64,
     },
+    PathTick {
+        host: HostId,
+        life: u64,
+        slot: PeerSlot,
+    },
+    Open(Box<Open>),
+    /// Something is due on a connection, at the end of that number.
+    Arrive {
+        wire: usize,
+        to: usize,
+    },
+    Datagram(Box<Datagram>),
 }
 
-pub(crate) struct Host {
-    node: Option<Node>,
-    life: u64,
-    identity: Identity,
-    config: NodeConfig,
-    pub(crate) address: SocketAddr,
-    engine: EngineStandIn,
-    pub(crate) notices: Vec<Notice>,
-    pub(crate) answers: Vec<Result<(), String>>,
-}
-
+/// Hosts, the network between them, and the clock.
 pub(crate) struct Sim {
     pub(crate) now: Instant,
+    started_at: Instant,
     random: Randomness,
-    queue: BTreeMap<(Instant, u64), SimEvent>,
-    sequence: u64,
+    queue: EventQueue,
+    pub(crate) trace: Trace,
     links: u64,
     pub(crate) hosts: Vec<Host>,
+    labels: BTreeMap<[u8; 8], HostId>,
     wires: Vec<Wire>,
-    cuts: BTreeSet<(HostId, HostId)>,
+    pub(crate) underlay: Underlay,
+    /// Each way, between hosts for which `underlay` has no other.
     pub(crate) latency: Duration,
     /// Spoils bytes on their way; says whether they go on.
     pub(crate) tamper: Option<Tamper>,
+    frames: BTreeMap<FrameId, FrameFate>,
+    frame_count: u64,
     /// Datagrams that found no epoch to open them while the way was good.
     pub(crate) lost: u64,
     pub(crate) delivered: u64,
+    /// Datagrams that a relay had no way for, and copies that came from elsewhere than the parent.
+    pub(crate) unrelayed: u64,
+    /// A host that is to die in the middle of what it does, and after how many more outputs.
+    crash: Option<(HostId, usize)>,
 }
 
 impl Sim {
     pub(crate) fn new(seed: u64) -> Self {
+        let now = first_instant();
         Self {
-            now: first_instant(),
+            now,
+            started_at: now,
             random: Randomness::seeded(seed),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: EventQueue::default(),
+            trace: Trace::default(),
             links: 0,
             hosts: Vec::new(),
+            labels: BTreeMap::new(),
             wires: Vec::new(),
-            cuts: BTreeSet::new(),
+            underlay: Underlay::default(),
             latency: Duration::from_millis(2),
             tamper: None,
+            frames: BTreeMap::new(),
+            frame_count: 0,
             lost: 0,
             delivered: 0,
+            unrelayed: 0,
+            crash: None,
         }
     }
 
-    /// Adds a host with address 192.0.2.(1 + its number) and starts it.
+    /// Adds a host with the address `underlay::address_of` its number and starts it.
     pub(crate) fn add(&mut self, spec: HostSpec) -> HostId {
-        let host = self.hosts.len();
         let identity = Identity::generate(&mut self.random);
-        self.add_with_identity(spec, identity, 1);
-        host
+        self.add_with_identity(spec, identity, 1)
     }
 
     pub(crate) fn add_with_identity(
@@ -137,23 +151,25 @@ impl Sim {
         incarnation: u64,
     ) -> HostId {
         let host = self.hosts.len();
-        let ip = Ipv4Addr::new(192, 0, 2, u8::try_from(host + 1).unwrap());
+        let ip = self.underlay.settle(host, spec.behind);
+        let nickname = spec.nickname.parse().expect("the nickname is one");
         let config = NodeConfig {
             network_id: NetworkId::of(spec.network),
             network: spec.network.to_owned(),
             secrets: spec.secrets,
             name: None,
-            nickname: spec.nickname.parse().unwrap(),
+            nickname,
             port: 6783,
             workers: 2,
             ciphers: spec.ciphers,
             mtu: 1376,
-            discovery: true,
+            discovery: spec.discovery,
             boot_id: BootId([0; 8]),
             incarnation: incarnation - 1,
             targets: spec.targets,
             rekey: spec.rekey,
         };
+        self.labels.insert(identity.peer_id().label(), host);
         self.hosts.push(Host {
             node: None,
             life: 0,
@@ -161,15 +177,19 @@ impl Sim {
             config,
             address: (ip, 6783).into(),
             engine: EngineStandIn::default(),
+            next_hosts: Vec::new(),
+            tick_at: None,
+            wires: BTreeSet::new(),
             notices: Vec::new(),
             answers: Vec::new(),
+            sent: Sent::default(),
         });
         self.start(host);
         host
     }
 
-    pub(crate) fn identity(&self, host: HostId) -> Identity {
-        self.hosts[host].identity.clone()
+    pub(crate) fn add_nat(&mut self, kind: NatKind) -> NatId {
+        self.underlay.add_nat(kind)
     }
 
     /// Starts a host that is not running: a new process of the same identity.
@@ -177,59 +197,81 @@ impl Sim {
         let boot_id = BootId(self.random.bytes());
         let random = self.random.fork();
         let entry = &mut self.hosts[host];
+        assert!(entry.node.is_none(), "host {host} is running");
         entry.life += 1;
         entry.config.boot_id = boot_id;
         entry.config.incarnation += 1;
         entry.engine = EngineStandIn::default();
-        entry.node = Some(Node::new(
-            entry.config.clone(),
-            entry.identity.clone(),
-            random,
-            self.now,
-        ));
-        let life = entry.life;
-        self.at(self.now + PROBE_PERIOD, SimEvent::Probe { host, life });
+        entry.next_hosts = Vec::new();
+        entry.tick_at = None;
+        let (config, identity) = (entry.config.clone(), entry.identity.clone());
+        entry.node = Some(Node::new(config, identity, random, self.now));
+        self.reset_after_power_loss(host);
         self.input(host, Input::Tick);
     }
 
-    /// Ends a host at once; its kernel resets what was open.
+    /// Ends a host's process at once; its kernel resets what was open.
     pub(crate) fn kill(&mut self, host: HostId) {
+        self.end(host);
+        self.reset_links(host);
+    }
+
+    /// Ends a host without a word to anybody.
+    pub(crate) fn power_off(&mut self, host: HostId) {
+        self.end(host);
+        self.lose_power_on_links(host);
+    }
+
+    fn end(&mut self, host: HostId) {
         self.hosts[host].node = None;
         self.hosts[host].life += 1;
-        for wire in 0..self.wires.len() {
-            for (end, forward) in [(0, true), (1, false)] {
-                if self.wires[wire].open && self.wires[wire].ends[end].0 == host {
-                    self.transmit(wire, forward, None);
-                }
-            }
-        }
+        self.crash.take_if(|(crashing, _)| *crashing == host);
+    }
+
+    /// The host's process ends after that many more outputs, whatever it is doing then.
+    pub(crate) fn crash_after(&mut self, host: HostId, outputs: usize) {
+        self.crash = Some((host, outputs));
     }
 
     pub(crate) fn cut(&mut self, a: HostId, b: HostId) {
-        self.cuts.insert((a.min(b), a.max(b)));
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// What `from` sends does not reach `to`; the other way is good.
+    pub(crate) fn cut_one_way(&mut self, from: HostId, to: HostId) {
+        self.underlay.cut(from, to);
     }
 
     pub(crate) fn heal(&mut self, a: HostId, b: HostId) {
-        self.cuts.remove(&(a.min(b), a.max(b)));
-        for wire in 0..self.wires.len() {
-            let ends = self.wires[wire].ends;
-            if (ends[0].0.min(ends[1].0), ends[0].0.max(ends[1].0)) == (a.min(b), a.max(b)) {
-                for (forward, data) in std::mem::take(&mut self.wires[wire].held) {
-                    // TCP sends again when its timer says so, up to as long after as the cut was.
-                    self.transmit_after(wire, forward, data, Duration::from_secs(10));
-                }
-            }
+        self.underlay.mend(a, b);
+        self.underlay.mend(b, a);
+        let shared = self.hosts[a].wires.intersection(&self.hosts[b].wires);
+        for wire in shared.copied().collect::<Vec<_>>() {
+            self.release(wire);
         }
     }
 
-    fn is_cut(&self, a: HostId, b: HostId) -> bool {
-        self.cuts.contains(&(a.min(b), a.max(b)))
+    /// Puts each host on the side that `side` says; nothing passes between sides.
+    pub(crate) fn split(&mut self, side: impl Fn(HostId) -> u8) {
+        let sides = (0..self.hosts.len()).map(side).collect();
+        self.underlay.set_sides(sides);
+    }
+
+    /// Ends a split.
+    pub(crate) fn join(&mut self) {
+        self.underlay.set_sides(Vec::new());
+        for wire in 0..self.wires.len() {
+            if self.wires[wire].open {
+                self.release(wire);
+            }
+        }
     }
 
     /// Runs until the queue has nothing more within `duration`.
     pub(crate) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
-        self.run_while(end, |_| true);
+        while self.step(end) {}
         self.now = end;
     }
 
@@ -241,7 +283,7 @@ impl Sim {
         condition: impl Fn(&Self) -> bool,
     ) -> Duration {
         let start = self.now;
-        self.run_while(start + limit, |sim| !condition(sim));
+        while !condition(self) && self.step(start + limit) {}
         assert!(
             condition(self),
             "not within {limit:?}: {what}; {:#?}",
@@ -250,72 +292,108 @@ impl Sim {
         self.now - start
     }
 
-    fn run_while(&mut self, end: Instant, go_on: impl Fn(&Self) -> bool) {
-        while go_on(self) {
-            let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let ticks = self.hosts.iter().enumerate();
-            let tick = ticks
-                .filter_map(|(id, host)| Some((host.node.as_ref()?.deadline()?, id)))
-                .min();
-            match (queued, tick) {
-                (Some(at), tick) if at <= end && tick.is_none_or(|(tick, _)| at <= tick) => {
-                    let Some(((at, _), event)) = self.queue.pop_first() else {
-                        return;
-                    };
-                    self.now = self.now.max(at);
-                    self.happen(event);
-                }
-                (_, Some((at, host))) if at <= end => {
-                    self.now = self.now.max(at);
-                    self.input(host, Input::Tick);
-                }
-                _ => return,
+    /// As `run_until`, for a condition that costs much: looks every `pace`, and gives `None` after `limit`.
+    pub(crate) fn run_until_seen(
+        &mut self,
+        limit: Duration,
+        pace: Duration,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) -> Option<Duration> {
+        let start = self.now;
+        while !condition(self) {
+            if self.now - start >= limit {
+                return None;
             }
+            self.run_for(pace);
         }
+        Some(self.now - start)
+    }
+
+    /// Lets the next event happen; false if there is none until `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        let Some((at, event)) = self.queue.pop(end) else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        self.happen(event);
+        true
     }
 
     fn at(&mut self, at: Instant, event: SimEvent) {
-        self.sequence += 1;
-        self.queue.insert((at, self.sequence), event);
+        self.queue.push(at, event);
     }
 
-    fn latency(&mut self) -> Duration {
-        let latency = self.latency;
-        self.random.around(latency, 50)
+    /// Gives this process of a host an input after a while.
+    fn later(&mut self, host: HostId, after: Duration, input: Input) {
+        let life = self.hosts[host].life;
+        let input = Box::new(input);
+        self.at(self.now + after, SimEvent::Input { host, life, input });
+    }
+
+    fn base_latency_between(&self, a: HostId, b: HostId) -> Duration {
+        let own = self.underlay.latency_between(a, b);
+        own.unwrap_or(self.latency)
+    }
+
+    fn latency_between(&mut self, a: HostId, b: HostId) -> Duration {
+        let base = self.base_latency_between(a, b);
+        let jitter = self.underlay.weather.jitter_percent;
+        self.random.around(base, jitter)
     }
 
     fn happen(&mut self, event: SimEvent) {
         match event {
             SimEvent::Input { host, life, input } => {
                 if self.hosts[host].life == life {
-                    self.input(host, input);
+                    self.input(host, *input);
                 }
             }
-            SimEvent::Open {
-                from,
-                life,
-                dial,
-                to,
-            } => self.open(from, life, dial, to),
-            SimEvent::Arrive {
-                wire,
-                forward,
-                data,
-            } => self.arrive(wire, forward, data),
-            SimEvent::Datagram {
-                from,
-                to,
-                index,
-                keys,
-                message,
-            } => self.datagram(from, to, index, &keys, message),
-            SimEvent::Probe { host, life } => self.probe(host, life),
+            SimEvent::Tick { host, life } => {
+                let now = self.now;
+                let entry = &mut self.hosts[host];
+                if entry.life == life && entry.tick_at.take_if(|at| *at == now).is_some() {
+                    let due = entry.node.as_ref().and_then(Node::deadline);
+                    if due.is_some_and(|due| due <= now) {
+                        self.input(host, Input::Tick);
+                    } else {
+                        self.await_tick(host);
+                    }
+                }
+            }
+            SimEvent::PathTick { host, life, slot } => {
+                if self.hosts[host].life == life {
+                    self.path_tick(host, slot);
+                }
+            }
+            SimEvent::Open(open) => self.open(&open),
+            SimEvent::Arrive { wire, to } => self.arrive(wire, to),
+            SimEvent::Datagram(datagram) => {
+                self.note(
+                    3,
+                    datagram.summary()[0],
+                    &datagram.summary()[1].to_le_bytes(),
+                );
+                self.datagram(*datagram);
+            }
         }
+    }
+
+    fn note(&mut self, kind: u64, subject: u64, bytes: &[u8]) {
+        let at = (self.now - self.started_at).as_nanos();
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        self.trace.note(at, [kind, subject], bytes);
     }
 
     /// Feeds one input to a host and carries out what comes of it.
     pub(crate) fn input(&mut self, host: HostId, input: Input) {
+        if let Input::LinkData { link, data } = &input {
+            let (link, data) = (link.0, data.clone());
+            self.note(1, link, &data);
+        } else {
+            self.note(2, host as u64, &[]);
+        }
         let now = self.now;
+        let life = self.hosts[host].life;
         let mut outputs = VecDeque::new();
         if let Some(node) = &mut self.hosts[host].node {
             node.handle(input, now);
@@ -324,7 +402,30 @@ impl Sim {
             }
         }
         for output in outputs {
-            self.carry_out(host, output);
+            if let Some((_, left)) = self.crash.as_mut().filter(|crash| crash.0 == host) {
+                if *left == 0 {
+                    return self.kill(host);
+                }
+                *left -= 1;
+            }
+            if self.hosts[host].life == life {
+                self.carry_out(host, output);
+            }
+        }
+        self.await_tick(host);
+    }
+
+    /// Sees to it that a tick comes no later than the node's deadline.
+    fn await_tick(&mut self, host: HostId) {
+        let now = self.now;
+        let entry = &mut self.hosts[host];
+        let due = entry.node.as_ref().and_then(Node::deadline);
+        if let Some(due) = due
+            && entry.tick_at.is_none_or(|at| due < at)
+        {
+            let (due, life) = (due.max(now), entry.life);
+            entry.tick_at = Some(due);
+            self.at(due, SimEvent::Tick { host, life });
         }
     }
 
@@ -335,92 +436,13 @@ impl Sim {
             Output::Close { link } => self.send(host, link, None),
             Output::Engine(command) => self.command(host, command),
             Output::Persist { token, .. } => {
-                let life = self.hosts[host].life;
-                let input = Input::Persisted {
-                    token,
-                    durable: true,
-                };
-                self.at(
-                    self.now + Duration::from_millis(5),
-                    SimEvent::Input { host, life, input },
-                );
+                let durable = true;
+                self.later(host, PERSIST_TIME, Input::Persisted { token, durable });
             }
             Output::Answer { result, .. } => self.hosts[host]
                 .answers
                 .push(result.map_err(|error| error.error)),
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
         }
-    }
-
-    /// Every host sends one datagram to each peer that it has an active session with.
-    pub(crate) fn traffic(&mut self) {
-        for host in 0..self.hosts.len() {
-            for slot in self.hosts[host].engine.peers.clone() {
-                self.datagram_to(host, slot, None);
-            }
-        }
-    }
-
-    pub(crate) fn status(&self, host: HostId) -> Option<Status> {
-        Some(
-            self.hosts[host]
-                .node
-                .as_ref()?
-                .status(crate::api::EngineStatus::default(), self.now),
-        )
-    }
-
-    /// Whether `host` shows an established connection to the one of that nickname.
-    pub(crate) fn established(&self, host: HostId, nickname: &str) -> bool {
-        self.status(host).is_some_and(|status| {
-            status
-                .connections
-                .iter()
-                .any(|line| line.state == "established" && line.nickname == nickname)
-        })
-    }
-
-    /// Links that are up between two hosts.
-    pub(crate) fn links_to(&self, host: HostId, nickname: &str) -> usize {
-        let status = self.status(host);
-        let lines = status.iter().flat_map(|status| &status.connections);
-        lines
-            .filter(|line| line.nickname == nickname && !line.detail.contains("lost"))
-            .count()
-    }
-
-    pub(crate) fn rekeys(&self, host: HostId) -> u64 {
-        self.status(host).map_or(0, |status| {
-            status
-                .connections
-                .iter()
-                .map(|line| line.rekeys)
-                .max()
-                .unwrap_or(0)
-        })
-    }
-
-    pub(crate) fn epochs(&self, host: HostId) -> usize {
-        self.hosts[host].engine.epochs.len()
-    }
-
-    pub(crate) fn connect(&mut self, host: HostId, peers: &[&str], replace: bool) {
-        let peers = peers.iter().map(ToString::to_string).collect();
-        self.input(
-            host,
-            Input::Connect {
-                request: RequestId(1),
-                peers,
-                replace,
-            },
-        );
-    }
-
-    pub(crate) fn counters(&self, host: HostId) -> BTreeMap<String, u64> {
-        self.hosts[host]
-            .node
-            .as_ref()
-            .map(Node::counters)
-            .unwrap_or_default()
     }
 }

@@ -1,25 +1,37 @@
-//! What a host of a simulation is.
+//! What a host of a simulation is: how it is started, and what there is of it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use weft_engine::session::CipherSuite;
 use zeroize::Zeroizing;
 
-use crate::config::{CipherCost, RekeyConfig};
+use super::engine::EngineStandIn;
+use super::underlay::NatId;
+use crate::config::{CipherCost, NodeConfig, RekeyConfig};
+use crate::node::Node;
+use crate::node::notice::Notice;
+use crate::peer::Identity;
 use crate::secret::{Credential, NetworkId, Secrets};
 
 /// How a host is started.
 pub(crate) struct HostSpec {
-    pub(crate) nickname: &'static str,
+    pub(crate) nickname: String,
     pub(crate) secrets: Secrets,
     pub(crate) targets: Vec<String>,
     pub(crate) network: &'static str,
     pub(crate) ciphers: Vec<CipherCost>,
     pub(crate) rekey: RekeyConfig,
+    pub(crate) discovery: bool,
+    /// The NAT that it stands behind.
+    pub(crate) behind: Option<NatId>,
 }
 
 impl HostSpec {
-    pub(crate) fn new(nickname: &'static str) -> Self {
+    pub(crate) fn new(nickname: impl Into<String>) -> Self {
         Self {
-            nickname,
+            nickname: nickname.into(),
             secrets: Secrets::open(),
             targets: Vec::new(),
             network: "weft",
@@ -28,6 +40,8 @@ impl HostSpec {
                 ns_per_kib: 700,
             }],
             rekey: RekeyConfig::default(),
+            discovery: true,
+            behind: None,
         }
     }
 
@@ -41,6 +55,21 @@ impl HostSpec {
     pub(crate) fn with_secrets(self, secrets: Secrets) -> Self {
         Self { secrets, ..self }
     }
+
+    /// With `--no-discovery`.
+    pub(crate) fn without_discovery(self) -> Self {
+        Self {
+            discovery: false,
+            ..self
+        }
+    }
+
+    pub(crate) fn behind(self, nat: NatId) -> Self {
+        Self {
+            behind: Some(nat),
+            ..self
+        }
+    }
 }
 
 /// Secrets without the cost of stretching: tokens made from numbers.
@@ -49,5 +78,41 @@ pub(crate) fn tokens(numbers: &[u8]) -> Secrets {
         .iter()
         .map(|n| Credential::Token(Zeroizing::new([*n; 32])))
         .collect();
-    Secrets::stretch(&credentials, &NetworkId::of("weft")).unwrap()
+    Secrets::stretch(&credentials, &NetworkId::of("weft")).expect("a token is a secret")
+}
+
+/// What a host has sent since it was added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Messages on links, and their bytes with TCP and IP headers.
+    pub(crate) link_messages: u64,
+    pub(crate) link_bytes: u64,
+    /// Path probes and their answers, with UDP and IP headers.
+    pub(crate) probes: u64,
+    pub(crate) probe_bytes: u64,
+    /// Messages of control inside sessions.
+    pub(crate) session_messages: u64,
+    pub(crate) session_bytes: u64,
+    /// Datagrams passed on for others.
+    pub(crate) relayed: u64,
+}
+
+/// One host.
+pub(crate) struct Host {
+    pub(super) node: Option<Node>,
+    /// Rises with each start and each end: what was meant for another process is not delivered.
+    pub(super) life: u64,
+    pub(super) identity: Identity,
+    pub(super) config: NodeConfig,
+    pub(crate) address: SocketAddr,
+    pub(super) engine: EngineStandIn,
+    /// The FIB by hosts: to whom a frame for each goes next.
+    pub(super) next_hosts: Vec<u16>,
+    /// The tick that is in the queue.
+    pub(super) tick_at: Option<Instant>,
+    /// Its open TCP connections.
+    pub(super) wires: BTreeSet<usize>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) answers: Vec<Result<(), String>>,
+    pub(crate) sent: Sent,
 }
