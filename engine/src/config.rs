@@ -11,8 +11,8 @@ pub const PEERS_MAX: usize = 4096;
 pub const LANES_MAX: usize = 16;
 /// Addresses tried for one peer: both families of a few interfaces, and what others observed.
 pub const CANDIDATES_MAX: usize = 8;
-/// A message inside a session: what fits in one datagram of the smallest path (1200 bytes).
-pub const MESSAGE_LEN_MAX: usize = 1150;
+/// A message inside a session: what fits in one datagram of the smallest path (1200 bytes), relayed or not.
+pub const MESSAGE_LEN_MAX: usize = 1100;
 /// UDP payload of the largest datagram: a 9000-byte underlay. Larger ones gain nothing, the train is the batch.
 pub const DATAGRAM_LEN_MAX: usize = 8972;
 /// UDP payload that every path must carry before its MTU is known (RFC 8899 §5.1.2, BASE_PLPMTU).
@@ -39,6 +39,13 @@ pub const FDB_ENTRIES_MAX: usize = 65_536;
 pub const FDB_AGE_MAX: Duration = Duration::from_secs(600);
 /// Members of a flood that each get a copy sealed for them; beyond, sources seal once and relays copy.
 pub const FLOOD_COPIES_MAX: usize = 64;
+/// Relayed trains that wait for their turn, a quarter of the packets: what a peer sends beyond its share.
+pub const RELAY_TRAINS_MAX: usize = 48;
+/// Bytes passed on for others, and sent for our own containers while others wait, in one turn of a worker.
+pub const RELAY_TURN_LEN: usize = 256 << 10;
+/// A relayed run that is no longer is put behind the one before it, so that datagrams that came singly
+/// leave as a train; for a longer one the copy would cost more than the send.
+pub const RELAY_COPY_LEN_MAX: usize = 16 << 10;
 /// Known attachments: sixteen containers on each of 4096 hosts. The rest is flooded for, as in any bridge.
 pub const NEIGHBOURS_MAX: usize = 65_536;
 /// Frames a second that one MAC may have flooded: 30 Mbit/s of full-size multicast, a fortieth of an ARP storm.

@@ -3,6 +3,7 @@
 //! ```text
 //!  transmit(frame)   tap_rx → bridge → stage → seal ─► trains ─► the worker's udp_tx
 //!  receive(train)    udp_rx → open ─► coalescer
+//!                               └─ for another peer ─► relay ─► trains
 //!  deliver(io)       deliver ─► TAP
 //! ```
 //!
@@ -10,10 +11,13 @@
 //! share is in [`Shared`]; the rest is this worker's own.
 
 mod bench;
+mod fair;
 mod probes;
 mod receive;
+mod relay;
 mod train;
 mod transmit;
+mod way;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -21,10 +25,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub use train::{Sink, TrainBuilder};
+pub use train::{Sink, TrainBuilder, Wrap};
 
-use crate::bridge::Fib;
-use crate::command::{Command, Event, PeerSlot, SessionKeys};
+use crate::bridge::{Fib, NextHop};
+use crate::command::{Command, Event, Limits, PeerSlot, SessionKeys};
 use crate::config::{EPOCHS_MAX, LANES_MAX, PEERS_MAX};
 use crate::io::Train;
 use crate::io::offload::{CoalesceConfig, Coalescer};
@@ -55,9 +59,15 @@ struct Peer {
     active: Option<SealLane>,
     standby: Vec<SealLane>,
     builder: TrainBuilder,
+    /// What the FIB says of it.
+    way: Option<NextHop>,
+    /// Largest datagram of the whole way, or 0.
+    way_max: usize,
     /// On worker 0 alone.
     paths: Option<Box<Paths>>,
     worn_reported: bool,
+    /// Whether the peer was shown, behind a relay, that we have the keys of the active epoch.
+    confirmed: bool,
     /// Bytes that had passed when the path machine was last told.
     traffic_seen: u64,
 }
@@ -94,12 +104,17 @@ impl Hasher for IndexHasher {
             self.0 = (self.0 << 8) | u64::from(*byte);
         }
     }
+    fn write_u64(&mut self, label: u64) {
+        // Labels are hashes.
+        self.0 = label;
+    }
     fn write_u32(&mut self, index: u32) {
         // The table takes its bucket from the low bits and its tag from the high ones.
         self.0 = u64::from(index) | (u64::from(index) << 32);
     }
 }
 
+type Labels = HashMap<u64, PeerSlot, BuildHasherDefault<IndexHasher>>;
 type Epochs = HashMap<u32, OpenEpoch, BuildHasherDefault<IndexHasher>>;
 
 /// One worker's stations and tables.
@@ -110,6 +125,12 @@ pub struct Datapath {
     fib: Arc<Fib>,
     peers: Box<[Option<Box<Peer>>]>,
     epochs: Epochs,
+    /// Our own name in RELAY and GROUP headers.
+    label: u64,
+    /// Everybody else's.
+    labels: Labels,
+    limits: Limits,
+    relays: relay::Relays,
     pool: Pool,
     trains: VecDeque<Train>,
     /// Peers whose builder holds something.
@@ -138,6 +159,10 @@ impl Datapath {
             fib: Arc::new(Fib::default()),
             peers: (0..PEERS_MAX).map(|_| None).collect(),
             epochs: HashMap::default(),
+            label: 0,
+            labels: HashMap::default(),
+            limits: Limits::default(),
+            relays: relay::Relays::default(),
             pool,
             trains: VecDeque::with_capacity(8),
             dirty: Vec::with_capacity(PEERS_MAX),
@@ -192,27 +217,37 @@ impl Datapath {
             Command::SetCandidates { slot, addresses } => {
                 self.set_candidates(slot, &addresses, now)
             }
-            Command::SetFib(fib) => self.fib = fib,
+            Command::SetLabel(label) => self.label = u64::from_be_bytes(label),
+            Command::SetFib(fib) => self.set_fib(fib, now),
+            Command::SetLimits(limits) => self.set_limits(limits),
             Command::SendMessage { slot, message } => self.send_message(slot, &message, now),
             Command::Bench { slot, load } => self.start_bench(slot, load, now),
             Command::AddPeer { .. } | Command::InstallSession(_) => {}
-            Command::SetLabel(_)
-            | Command::SetNeighbours(_)
-            | Command::SetLimits(_)
+            Command::SetNeighbours(_)
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. } => {}
         }
     }
 
     fn add_peer(&mut self, slot: PeerSlot, shared: Arc<PeerShared>) {
+        let label = shared.label;
         if let Some(place) = self.peers.get_mut(usize::from(slot.0)) {
+            self.labels.insert(label, slot);
             *place = Some(Box::new(Peer {
                 shared,
                 active: None,
                 standby: Vec::with_capacity(EPOCHS_MAX),
                 builder: TrainBuilder::default(),
+                way: self.fib.routes.get(&slot).copied(),
+                way_max: self
+                    .fib
+                    .route_max
+                    .get(&slot)
+                    .copied()
+                    .map_or(0, usize::from),
                 paths: None,
                 worn_reported: false,
+                confirmed: false,
                 traffic_seen: 0,
             }));
         }
@@ -232,6 +267,10 @@ impl Datapath {
                 ..
             } = *peer;
             builder.clear(&mut self.pool);
+            if self.labels.get(&shared.label) == Some(&slot) {
+                self.labels.remove(&shared.label);
+            }
+            self.forget_relayed(slot);
             while self.shared.unstage(&shared).is_some() {}
         }
         if self.worker == 0 {
@@ -281,10 +320,18 @@ impl Datapath {
         let Some(peer) = peer_mut(&mut self.peers, slot) else {
             return;
         };
+        let first = peer.active.is_none();
         peer.active = Some(peer.standby.remove(at));
         peer.worn_reported = false;
+        peer.confirmed = false;
         self.session_ready(slot, now);
-        self.drain(slot, now);
+        self.confirm(slot);
+        if first {
+            // Others may be reached through this peer.
+            self.drain_all(now);
+        } else {
+            self.drain(slot, now);
+        }
     }
 
     fn remove_session(&mut self, slot: PeerSlot, local_index: u32, now: Instant) {
@@ -304,8 +351,9 @@ impl Datapath {
         }
     }
 
-    /// The end of a batch: every train that is being filled leaves.
+    /// The end of a batch: every train that is being filled leaves, and what others have us pass on.
     pub fn flush(&mut self) {
+        self.pass_on();
         while let Some(slot) = self.dirty.pop() {
             self.flush_peer(slot);
         }
@@ -318,20 +366,21 @@ impl Datapath {
         if peer.builder.is_empty() {
             return;
         }
-        let endpoint = peer.shared.endpoint.load();
-        let (Some(lane), Some(endpoint)) = (&mut peer.active, endpoint.as_deref()) else {
-            return peer.builder.clear(&mut self.pool);
+        let sent = self.with_sink(slot, |builder, sink, _| builder.flush(sink));
+        if sent.is_none()
+            && let Some(peer) = peer_mut(&mut self.peers, slot)
+        {
+            peer.builder.clear(&mut self.pool);
+        }
+        self.report_wear(slot);
+    }
+
+    /// Asks for new keys, once an epoch, when the ones in use are getting old.
+    fn report_wear(&mut self, slot: PeerSlot) {
+        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+            return;
         };
-        let mut sink = Sink {
-            pool: &mut self.pool,
-            trains: &mut self.trains,
-            lane,
-            counters: counters(&self.shared, self.worker),
-            to: endpoint.address,
-            local: endpoint.local,
-            datagram_max: endpoint.datagram_max,
-        };
-        peer.builder.flush(&mut sink);
+        let Some(lane) = &peer.active else { return };
         if lane.is_worn() && !peer.worn_reported {
             peer.worn_reported = true;
             let event = Event::RekeyDue {

@@ -42,8 +42,10 @@ pub struct Received {
 /// Sealed datagrams for one address, equal in size but for the last, which may be shorter.
 #[derive(Debug)]
 pub struct Train {
-    /// The buffer; the datagrams begin at its start.
+    /// The buffer.
     pub packet: Packet,
+    /// Where the first datagram begins in it.
+    pub start: usize,
     /// Bytes of all datagrams.
     pub len: usize,
     /// Bytes of each datagram but the last.
@@ -52,6 +54,14 @@ pub struct Train {
     pub to: SocketAddr,
     /// Our address that it leaves from; the kernel chooses unless given.
     pub local: Option<IpAddr>,
+}
+
+impl Train {
+    /// The datagrams, one behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        let end = self.start.saturating_add(self.len);
+        self.packet.bytes().get(self.start..end).unwrap_or_default()
+    }
 }
 
 /// How a send went wrong.

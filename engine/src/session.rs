@@ -8,11 +8,13 @@
 //! window is ever shared. Sans-IO.
 
 mod aead;
+mod hop;
 mod lanes;
 mod replay;
 mod selftest;
 
 pub use aead::{Aead, Forged, Implementation, LaneCipher};
+pub use hop::{HopOpen, HopSeal};
 pub use lanes::{EpochShared, OpenEpoch, OpenError, OpenLane, SealLane};
 pub use replay::ReplayWindow;
 pub use selftest::{CipherSpeed, fastest, measure};

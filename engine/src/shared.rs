@@ -93,6 +93,15 @@ impl PeerShared {
     }
 }
 
+/// Whence a datagram is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The underlay, from this address.
+    Wire(Arrival),
+    /// A RELAY datagram that this peer vouched for.
+    Hop(PeerSlot),
+}
+
 /// A datagram on its way to the worker that owns its lane.
 #[derive(Debug)]
 pub struct Handoff {
@@ -100,8 +109,8 @@ pub struct Handoff {
     pub bytes: Box<[u8]>,
     /// How many count.
     pub len: usize,
-    /// Where it came from and arrived.
-    pub from: Arrival,
+    /// The sender.
+    pub from: Origin,
 }
 
 /// One worker, as the others see it.

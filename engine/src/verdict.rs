@@ -62,6 +62,20 @@ counted! {
         BadPayload => "bad_payload",
         /// `open`: one half of a cut frame whose other half never came.
         PieceLost => "piece_lost",
+        /// `open`: behind a relay, and not sealed by the source that its label names.
+        WrongSource => "wrong_source",
+        /// `relay`: we pass on nothing for others (`--no-relay`).
+        NoRelay => "no_relay",
+        /// `relay`: nobody we know has the destination's or the source's label.
+        UnknownLabel => "unknown_label",
+        /// `relay`: it has been passed on as often as it may be.
+        HopLimit => "hop_limit",
+        /// `relay`: the way on is the way it came, or it is our own.
+        SplitHorizon => "split_horizon",
+        /// `relay`: larger than the next path carries.
+        RelayTooBig => "relay_too_big",
+        /// `relay`: its sender has used up its share, and others wait.
+        RelayFull => "relay_full",
         /// `deliver`: the frame contradicts its hint.
         BadHint => "bad_hint",
         /// `deliver`: the TAP refused the frame.
@@ -98,6 +112,10 @@ counted! {
         UdpRxHandoff => "udp_rx_handoffs",
         /// Datagrams opened.
         Open => "open_datagrams",
+        /// Datagrams passed on for others.
+        Relay => "relay_datagrams",
+        /// Their bytes.
+        RelayBytes => "relay_bytes",
         /// Frames (super-frames count once) written to the TAP.
         Deliver => "deliver_frames",
         /// Their bytes.

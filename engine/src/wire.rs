@@ -20,6 +20,7 @@
 
 pub mod ethernet;
 pub mod meta;
+pub mod relay;
 
 /// Bytes of the outer header.
 pub const HEADER_LEN: usize = 16;
@@ -88,6 +89,8 @@ pub enum ControlClass {
     Path = 0,
     /// Control, by [`crate::command::Event::Message`].
     Message = 1,
+    /// Nobody: that it opens says that the sender has the keys. Sent where no probe says so.
+    Confirm = 2,
 }
 
 impl ControlClass {
@@ -96,6 +99,7 @@ impl ControlClass {
         match byte {
             0 => Some(Self::Path),
             1 => Some(Self::Message),
+            2 => Some(Self::Confirm),
             _ => None,
         }
     }

@@ -112,6 +112,9 @@ impl<I: Io> Worker<I> {
     fn transmit(&mut self, now: Instant) -> bool {
         let mut any = false;
         for _ in 0..TAP_BATCH_MAX {
+            if self.datapath.is_own_turn_over() {
+                break;
+            }
             let Some(frame) = self.io.tap_recv() else {
                 break;
             };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{BenchLoad, PeerSlot};
 use crate::config::{TRAIN_DATAGRAMS_MAX, TRAIN_LEN_MAX};
-use crate::datapath::{Datapath, Peer, Sink, counters, peer_mut};
+use crate::datapath::{Datapath, peer_mut};
 use crate::verdict::DropReason;
 use crate::wire::{FRAME_OVERHEAD, Kind, LENGTH_LEN};
 
@@ -146,39 +146,18 @@ impl Datapath {
 
     /// Puts `count` datagrams of at least `len` bytes in the peer's train.
     fn send_bench(&mut self, slot: PeerSlot, class: u8, body: &[u8], len: usize, count: usize) {
-        let Some(peer) = peer_mut(&mut self.peers, slot) else {
-            return;
-        };
-        let Peer {
-            shared,
-            active: Some(lane),
-            builder,
-            ..
-        } = peer
-        else {
-            return;
-        };
-        let endpoint = shared.endpoint.load();
-        let Some(endpoint) = endpoint.as_deref() else {
-            return;
-        };
-        if builder.is_empty() {
+        let begun = self.with_sink(slot, |builder, sink, peer| {
+            let begun = builder.is_empty();
+            if class == LOAD {
+                peer.bench_sent.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            for _ in 0..count {
+                builder.append_body(Kind::Bench, class, body, len, sink);
+            }
+            begun
+        });
+        if begun == Some(true) {
             self.dirty.push(slot);
-        }
-        if class == LOAD {
-            shared.bench_sent.fetch_add(count as u64, Ordering::Relaxed);
-        }
-        let mut sink = Sink {
-            pool: &mut self.pool,
-            trains: &mut self.trains,
-            lane,
-            counters: counters(&self.shared, self.worker),
-            to: endpoint.address,
-            local: endpoint.local,
-            datagram_max: endpoint.datagram_max,
-        };
-        for _ in 0..count {
-            builder.append_body(Kind::Bench, class, body, len, &mut sink);
         }
     }
 }

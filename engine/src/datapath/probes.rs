@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::command::{Event, PeerSlot};
-use crate::config::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
-use crate::datapath::{Datapath, Sink, TrainBuilder, counters, peer_mut};
+use crate::config::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
+use crate::datapath::{Datapath, TrainBuilder, counters, peer_mut};
 use crate::io::SendError;
 use crate::path::{Arrival, PathConfig, PathOutput, PathStatus, Paths, SendFailure};
 use crate::shared::{Endpoint, PeerShared};
@@ -15,9 +15,11 @@ use crate::verdict::DropReason;
 use crate::wire::{ControlClass, Kind};
 
 impl Datapath {
-    /// When [`Datapath::tick`] or [`Datapath::bench_turn`] is due.
+    /// When [`Datapath::tick`], [`Datapath::bench_turn`] or the next turn of `relay` is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.probes_due.into_iter().chain(self.bench_due()).min()
+        let backlog = self.relays.has_backlog().then_some(self.shared.start);
+        let dues = [self.probes_due, self.bench_due(), backlog];
+        dues.into_iter().flatten().min()
     }
 
     /// Runs the path machines that are due, and asks after strangers.
@@ -151,29 +153,30 @@ impl Datapath {
         }
     }
 
-    /// Carries a message of control's to the peer, on the path in use.
+    /// Carries a message of control's to the peer, on the way in use.
     pub(super) fn send_message(&mut self, slot: PeerSlot, message: &[u8], now: Instant) {
         if self.worker != 0 || message.len() > MESSAGE_LEN_MAX {
             return;
         }
-        let Some(peer) = peer_mut(&mut self.peers, slot) else {
-            return;
-        };
-        let Some(endpoint) = peer.shared.endpoint.load_full() else {
+        if !self.send_on_way(slot, ControlClass::Message, message) {
             return self.count_drop(DropReason::PathDown);
-        };
-        self.send_control(
-            slot,
-            ControlClass::Message,
-            Arrival {
-                address: endpoint.address,
-                local: endpoint.local,
-            },
-            message,
-            0,
-            DATAGRAM_LEN_BASE,
-        );
+        }
         self.schedule(slot, now);
+    }
+
+    /// Seals one CONTROL datagram for the way in use; it leaves as a train of its own.
+    pub(super) fn send_on_way(
+        &mut self,
+        slot: PeerSlot,
+        class: ControlClass,
+        message: &[u8],
+    ) -> bool {
+        let sent = self.with_sink(slot, |_, sink, _| {
+            let mut builder = TrainBuilder::default();
+            builder.append_body(Kind::Control, class as u8, message, 0, sink);
+            builder.flush(sink);
+        });
+        sent.is_some()
     }
 
     /// Lets `act` move a peer's machine, then carries out what it wants.
@@ -215,14 +218,13 @@ impl Datapath {
                 datagram_len,
             } => {
                 let len = datagram_len.map_or(0, usize::from);
-                self.send_control(
-                    slot,
-                    ControlClass::Path,
-                    Arrival { address: to, local },
-                    message.as_bytes(),
-                    len,
-                    DATAGRAM_LEN_MAX,
-                );
+                let class = ControlClass::Path as u8;
+                let to = Arrival { address: to, local };
+                self.with_address(slot, to, DATAGRAM_LEN_MAX, |sink| {
+                    let mut builder = TrainBuilder::default();
+                    builder.append_body(Kind::Control, class, message.as_bytes(), len, sink);
+                    builder.flush(sink);
+                });
             }
             PathOutput::Up(path) | PathOutput::Changed(path) => {
                 self.use_path(slot, Some((path, local_in_use)), now)
@@ -247,6 +249,7 @@ impl Datapath {
             datagram_max: path.datagram_max.into(),
         });
         let known = peer.shared.endpoint.load();
+        let came_up = known.is_none() && endpoint.is_some();
         if known.as_deref() != endpoint.as_ref() {
             drop(known);
             // What was cut to the old path's size leaves by it.
@@ -262,35 +265,10 @@ impl Datapath {
         };
         self.shared
             .report(event, counters(&self.shared, self.worker));
-        self.drain(slot, now);
-    }
-
-    /// Seals one CONTROL datagram; it leaves as a train of its own.
-    fn send_control(
-        &mut self,
-        slot: PeerSlot,
-        class: ControlClass,
-        to: Arrival,
-        body: &[u8],
-        len: usize,
-        max: usize,
-    ) {
-        let Some(peer) = peer_mut(&mut self.peers, slot) else {
-            return;
-        };
-        let Some(lane) = &mut peer.active else { return };
-        let mut sink = Sink {
-            pool: &mut self.pool,
-            trains: &mut self.trains,
-            lane,
-            counters: counters(&self.shared, self.worker),
-            to: to.address,
-            local: to.local,
-            datagram_max: max,
-        };
-        let mut builder = TrainBuilder::default();
-        builder.append_body(Kind::Control, class as u8, body, len, &mut sink);
-        builder.flush(&mut sink);
+        if came_up {
+            // Others may be reached through this peer.
+            self.drain_all(now);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! From trains to the TAP: `udp_rx`, `open`, `deliver`.
+//! From trains to the TAP: `udp_rx`, `open`, `deliver`; what is for others goes to `relay`.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -9,12 +10,13 @@ use bytes::Bytes;
 use crate::bridge::Port;
 use crate::command::{Event, PeerSlot};
 use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX};
+use crate::datapath::relay::Step;
 use crate::datapath::{Datapath, Place, Store, counters, peer_mut};
 use crate::io::{Io, Received};
 use crate::packet::Packet;
 use crate::path::Arrival;
 use crate::session::OpenError;
-use crate::shared::Handoff;
+use crate::shared::{Handoff, Origin, Shared};
 use crate::verdict::{DropReason, Station};
 use crate::wire::ethernet::EthernetView;
 use crate::wire::meta::Meta;
@@ -25,23 +27,40 @@ use crate::wire::{
 /// Opened bytes that may wait for their neighbours: what the second-level cache holds beside the rest.
 const HELD_BYTES_MAX: usize = 256 << 10;
 
+/// What became of one datagram.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Opened {
+    /// It came straight from this peer, or this peer vouched for it.
+    From(PeerSlot),
+    /// It says nothing of where its sender is.
+    Quiet,
+    /// It is for somebody else.
+    Pass(Step),
+}
+
 impl Datapath {
     /// Opens every datagram of a train; frames for the TAP wait until [`Datapath::deliver`].
     pub fn receive(&mut self, received: Received, now: Instant) {
+        self.count(Station::UdpRx, 1);
+        self.count(Station::UdpRxBytes, received.len as u64);
+        let from = Arrival {
+            address: received.from,
+            local: received.local,
+        };
+        if let Some(slot) = self.take_in(received, Origin::Wire(from), now) {
+            self.heard(slot, from.address, now);
+        }
+    }
+
+    /// Opens the datagrams of one packet; returns the peer that was heard.
+    fn take_in(&mut self, received: Received, from: Origin, now: Instant) -> Option<PeerSlot> {
         let Received {
             mut packet,
             start,
             len,
             segment,
-            from,
-            local,
+            ..
         } = received;
-        let from = Arrival {
-            address: from,
-            local,
-        };
-        self.count(Station::UdpRx, 1);
-        self.count(Station::UdpRxBytes, len as u64);
         let place = Place {
             store: Store::Held,
             index: self.held.len(),
@@ -53,26 +72,44 @@ impl Datapath {
         let end = (start + len).min(packet.bytes().len());
         let mut at = start;
         let mut peer = None;
+        let mut kept = false;
+        let mut run = None;
         while at < end {
             let next = (at + segment.max(1)).min(end);
             if let Some(datagram) = packet.bytes_mut().get_mut(at..next) {
                 match self.open(datagram, Place { start: at, ..place }, from, now) {
-                    Ok(slot) => peer = slot.or(peer),
+                    Ok(Opened::From(slot)) => {
+                        peer = Some(slot);
+                        kept = true;
+                    }
+                    Ok(Opened::Quiet) => {}
+                    Ok(Opened::Pass(step)) => {
+                        peer = Some(step.ingress);
+                        self.extend(&mut run, step, at..next, &packet);
+                    }
                     Err(reason) => self.count_drop(reason),
                 }
             }
             at = next;
         }
-        if let Some(slot) = peer {
-            self.heard(slot, from.address, now);
+        match run {
+            Some(run) if kept => self.relay_copy(&run, &packet),
+            Some(run) => {
+                self.relay(run, packet);
+                return peer;
+            }
+            None => {}
         }
         self.held_bytes += len;
         self.held.push(packet);
+        peer
     }
 
-    /// True when what was opened should be delivered before more is received.
+    /// True when what was received should go on before more is received.
     pub fn should_deliver(&self) -> bool {
-        self.held_bytes >= HELD_BYTES_MAX || self.held.len() >= crate::config::RECEIVE_BATCH_MAX * 2
+        self.held_bytes >= HELD_BYTES_MAX
+            || self.held.len() >= crate::config::RECEIVE_BATCH_MAX * 2
+            || self.relays.is_turn_full()
     }
 
     /// Takes the datagrams that other workers received for a lane of ours.
@@ -89,17 +126,7 @@ impl Datapath {
                 {
                     to.copy_from_slice(from);
                 }
-                self.receive(
-                    Received {
-                        packet,
-                        start: 0,
-                        len,
-                        segment: len,
-                        from: from.address,
-                        local: from.local,
-                    },
-                    now,
-                );
+                self.take_handoff(packet, len, from, now);
             } else {
                 self.count_drop(DropReason::PoolEmpty);
             }
@@ -107,53 +134,57 @@ impl Datapath {
         }
     }
 
+    fn take_handoff(&mut self, packet: Packet, len: usize, from: Origin, now: Instant) {
+        let arrival = match from {
+            Origin::Wire(arrival) => arrival,
+            // Nobody asks where it arrived: the peer that vouched for it was heard already.
+            Origin::Hop(_) => Arrival {
+                address: SocketAddr::from(([0; 4], 0)),
+                local: None,
+            },
+        };
+        let received = Received {
+            packet,
+            start: 0,
+            len,
+            segment: len,
+            from: arrival.address,
+            local: arrival.local,
+        };
+        match from {
+            Origin::Wire(_) => self.receive(received, now),
+            Origin::Hop(_) => {
+                self.take_in(received, from, now);
+            }
+        }
+    }
+
     /// `open` for one datagram: who sealed it, or why it goes no further.
-    fn open(
+    pub(super) fn open(
         &mut self,
         datagram: &mut [u8],
         place: Place,
-        from: Arrival,
+        from: Origin,
         now: Instant,
-    ) -> Result<Option<PeerSlot>, DropReason> {
-        let (header, bytes) = Header::parse(datagram).ok_or(DropReason::BadHeader)?;
+    ) -> Result<Opened, DropReason> {
+        let Some((header, bytes)) = Header::parse(datagram) else {
+            return self.open_wrapped(datagram, place, from, now);
+        };
         let bytes = *bytes;
         let epoch = self
             .epochs
             .get_mut(&header.receiver)
             .ok_or(DropReason::UnknownSession)?;
-        let workers = u16::try_from(self.shared.workers.len()).unwrap_or(1);
-        let owner = u16::from(header.lane) % workers;
+        let owner = owner_of(header.lane, &self.shared);
         if owner != self.worker {
-            return self.hand_off(owner, datagram, from).map(|()| None);
+            return self.hand_off(owner, datagram, from);
         }
         let slot = epoch.slot();
         let lane = epoch.lane(header.lane).ok_or(DropReason::BadHeader)?;
         let text = datagram.get_mut(HEADER_LEN..).unwrap_or_default();
-        match lane.open(header.counter, &bytes, text) {
-            Ok(()) => {}
-            Err(OpenError::Replayed) => return Err(DropReason::Replayed),
-            Err(OpenError::Forged) => {
-                if epoch.count_forged() == FORGED_SOFT_MAX {
-                    let event = Event::RekeyDue {
-                        slot,
-                        local_index: header.receiver,
-                    };
-                    self.shared
-                        .report(event, counters(&self.shared, self.worker));
-                }
-                return Err(DropReason::Forged);
-            }
-        }
-        if epoch.confirm() {
-            let event = Event::SessionConfirmed {
-                slot,
-                local_index: header.receiver,
-            };
-            self.shared
-                .report(event, counters(&self.shared, self.worker));
-            // The peer proved that it has the keys, so an answer may leave at once.
-            self.activate(slot, header.receiver, now);
-        }
+        let opened = lane.open(header.counter, &bytes, text);
+        let first = opened.is_ok() && epoch.confirm();
+        self.judge(opened, first, (slot, header.receiver), now)?;
         self.count(Station::Open, 1);
         let len = datagram.len();
         let text = text_of(datagram);
@@ -170,14 +201,51 @@ impl Datapath {
             Kind::Control => {
                 // The path machine judges by its own messages where they came from.
                 self.control(slot, meta, body, (from, len), now)?;
-                return Ok(None);
+                return Ok(Opened::Quiet);
             }
             Kind::Bench => self.bench_datagram(slot, meta, body, len, now)?,
         }
-        Ok(Some(slot))
+        Ok(Opened::From(slot))
     }
 
-    fn hand_off(&mut self, owner: u16, datagram: &[u8], from: Arrival) -> Result<(), DropReason> {
+    /// What follows from a datagram that was checked under an epoch: the `first` authentic one confirms it.
+    #[inline]
+    pub(super) fn judge(
+        &mut self,
+        opened: Result<(), OpenError>,
+        first: bool,
+        (slot, local_index): (PeerSlot, u32),
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        match opened {
+            Ok(()) if first => {
+                let event = Event::SessionConfirmed { slot, local_index };
+                self.shared
+                    .report(event, counters(&self.shared, self.worker));
+                // The peer proved that it has the keys, so an answer may leave at once.
+                self.activate(slot, local_index, now);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+            Err(OpenError::Replayed) => Err(DropReason::Replayed),
+            Err(OpenError::Forged) => {
+                let epoch = self.epochs.get(&local_index);
+                if epoch.is_some_and(|epoch| epoch.count_forged() == FORGED_SOFT_MAX) {
+                    let event = Event::RekeyDue { slot, local_index };
+                    self.shared
+                        .report(event, counters(&self.shared, self.worker));
+                }
+                Err(DropReason::Forged)
+            }
+        }
+    }
+
+    pub(super) fn hand_off(
+        &mut self,
+        owner: u16,
+        datagram: &[u8],
+        from: Origin,
+    ) -> Result<Opened, DropReason> {
         let worker = self
             .shared
             .workers
@@ -196,7 +264,7 @@ impl Datapath {
             .map_err(|_| DropReason::HandoffFull)?;
         self.shared.wake(owner);
         self.count(Station::UdpRxHandoff, 1);
-        Ok(())
+        Ok(Opened::Quiet)
     }
 
     /// One frame for the TAP.
@@ -308,7 +376,7 @@ impl Datapath {
         slot: PeerSlot,
         class: u8,
         body: &[u8],
-        (from, len): (Arrival, usize),
+        (from, len): (Origin, usize),
         now: Instant,
     ) -> Result<(), DropReason> {
         let (body_len, rest) = body
@@ -318,7 +386,12 @@ impl Datapath {
             .get(..usize::from(u16::from_be_bytes(*body_len)))
             .ok_or(DropReason::BadPayload)?;
         match ControlClass::parse(class).ok_or(DropReason::BadPayload)? {
-            ControlClass::Path => self.probe(slot, from, len, body, now),
+            ControlClass::Path => match from {
+                Origin::Wire(arrival) => self.probe(slot, arrival, len, body, now),
+                // A probe asks after a path, and this is none.
+                Origin::Hop(_) => Err(DropReason::BadPayload),
+            },
+            ControlClass::Confirm => Ok(()),
             ControlClass::Message => {
                 let event = Event::Message {
                     slot,
@@ -376,6 +449,12 @@ impl Datapath {
             self.pool.put(packet);
         }
     }
+}
+
+/// The worker that owns a lane.
+pub(super) fn owner_of(lane: u8, shared: &Shared) -> u16 {
+    let workers = u16::try_from(shared.workers.len()).unwrap_or(1).max(1);
+    u16::from(lane) % workers
 }
 
 /// The opened text of a datagram, without its tag.

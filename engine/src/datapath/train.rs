@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The first datagram sets the size; a shorter one ends the train. Small frames that wait anyway
-//! share a datagram; nothing waits for company.
+//! share a datagram; nothing waits for company. Towards a relay each datagram is wrapped as it is sealed:
+//! room for RELAY's front is left before it, for the hop tag behind it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -15,9 +16,10 @@ use crate::config::{TRAIN_DATAGRAMS_MAX, TRAIN_LEN_MAX};
 use crate::io::Train;
 use crate::io::offload::Splitter;
 use crate::packet::{Packet, Pool};
-use crate::session::SealLane;
+use crate::session::{HopSeal, SealLane};
 use crate::verdict::{Counters, DropReason, Station};
 use crate::wire::meta::Meta;
+use crate::wire::relay::{HOP_LIMIT_MAX, RELAY_FRONT_LEN, RELAY_OVERHEAD};
 use crate::wire::{FRAME_OVERHEAD, HEADER_LEN, INNER_LEN, Kind, LENGTH_LEN, PIECE_LEN, TAG_LEN};
 
 /// What a builder needs from its surroundings while it fills.
@@ -35,8 +37,33 @@ pub struct Sink<'a> {
     pub to: SocketAddr,
     /// Our address that it is left from, if it matters.
     pub local: Option<IpAddr>,
-    /// Largest datagram of the path.
+    /// Largest datagram of the path, what a relay adds not counted.
     pub datagram_max: usize,
+    /// How to wrap datagrams for a relay; `None` on a path of our own.
+    pub wrap: Option<Wrap<'a>>,
+}
+
+/// What goes round a datagram for a relay.
+#[derive(Debug)]
+pub struct Wrap<'a> {
+    /// Our hop lane of the session with the relay.
+    pub hop: &'a mut HopSeal,
+    /// The label of the peer that the datagram is for.
+    pub destination: u64,
+    /// Our own.
+    pub source: u64,
+}
+
+impl Sink<'_> {
+    /// Bytes that stand before each datagram, and those before and behind it together.
+    #[inline]
+    fn margins(&self) -> (usize, usize) {
+        if self.wrap.is_some() {
+            (RELAY_FRONT_LEN, RELAY_OVERHEAD)
+        } else {
+            (0, 0)
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -148,11 +175,12 @@ impl TrainBuilder {
             };
             text[0] = Kind::Frames as u8;
             text[1] = meta.to_wire();
-            let room = TRAIN_LEN_MAX - self.len;
+            let (_, margin) = sink.margins();
+            let room = TRAIN_LEN_MAX - self.len - margin;
             let capacity = if self.count == 0 {
                 sink.datagram_max
             } else {
-                self.segment
+                self.segment - margin
             };
             self.open = Some(OpenDatagram {
                 len: HEADER_LEN + INNER_LEN,
@@ -163,7 +191,8 @@ impl TrainBuilder {
         let (Some(open), Some(packet)) = (&mut self.open, &mut self.packet) else {
             return;
         };
-        let at = self.len + open.len;
+        let (front, _) = sink.margins();
+        let at = self.len + front + open.len;
         let Some(place) = packet.bytes_mut().get_mut(at..at + need) else {
             return;
         };
@@ -221,20 +250,22 @@ impl TrainBuilder {
     /// The plaintext's place in a new datagram of `len` bytes.
     fn place(&mut self, len: usize, sink: &mut Sink<'_>) -> Option<&mut [u8]> {
         self.close(sink);
+        let (front, margin) = sink.margins();
         let fits = !self.ended
-            && len <= self.segment
+            && len + margin <= self.segment
             && self.count < TRAIN_DATAGRAMS_MAX
-            && self.len + len <= TRAIN_LEN_MAX;
+            && self.len + len + margin <= TRAIN_LEN_MAX;
         if self.count > 0 && !fits {
             self.rotate(sink);
         }
         if self.packet.is_none() {
             self.packet = sink.pool.take();
         }
+        let at = self.len + front;
         let text = self.packet.as_mut().and_then(|packet| {
             packet
                 .bytes_mut()
-                .get_mut(self.len + HEADER_LEN..self.len + len - TAG_LEN)
+                .get_mut(at + HEADER_LEN..at + len - TAG_LEN)
         });
         if text.is_none() {
             sink.counters.drop(DropReason::PoolEmpty);
@@ -247,7 +278,9 @@ impl TrainBuilder {
         let Some(packet) = &mut self.packet else {
             return false;
         };
-        let Some(datagram) = packet.bytes_mut().get_mut(self.len..self.len + len) else {
+        let (front, margin) = sink.margins();
+        let at = self.len + front;
+        let Some(datagram) = packet.bytes_mut().get_mut(at..at + len) else {
             return false;
         };
         if !sink.lane.seal(datagram) {
@@ -255,6 +288,16 @@ impl TrainBuilder {
             return false;
         }
         sink.counters.pass(Station::Seal, 1);
+        let len = len + margin;
+        if let Some(wrap) = &mut sink.wrap {
+            let whole = packet.bytes_mut().get_mut(self.len..self.len + len);
+            let (destination, source) = (wrap.destination, wrap.source);
+            if !whole.is_some_and(|whole| wrap.hop.seal(whole, HOP_LIMIT_MAX, destination, source))
+            {
+                sink.counters.drop(DropReason::KeyExhausted);
+                return false;
+            }
+        }
         if self.count == 0 {
             self.segment = len;
         }
@@ -279,6 +322,7 @@ impl TrainBuilder {
         if let Some(packet) = self.packet.take() {
             sink.trains.push_back(Train {
                 packet,
+                start: 0,
                 len: self.len,
                 segment: self.segment,
                 to: sink.to,

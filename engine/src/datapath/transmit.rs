@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::bridge::{NextHop, Port};
+use crate::bridge::Port;
 use crate::command::{Event, PeerSlot};
-use crate::datapath::{Datapath, Peer, Sink, counters, peer_mut};
+use crate::datapath::{Datapath, counters, peer_mut};
 use crate::io::offload::{Splitter, VnetHeader};
 use crate::shared::Staged;
 use crate::verdict::{DropReason, Station};
@@ -25,6 +25,7 @@ impl Datapath {
     /// Takes one frame from the TAP, virtio header first, as far as its peers' trains.
     pub fn transmit(&mut self, bytes: &[u8], now: Instant) {
         self.count(Station::TapRx, 1);
+        self.relays.count_own(bytes.len());
         self.count(
             Station::TapRxBytes,
             bytes.len().saturating_sub(VnetHeader::LEN) as u64,
@@ -64,20 +65,17 @@ impl Datapath {
 
     /// Puts the frame in the peer's train, or aside while there is no session or path.
     fn stage(&mut self, slot: PeerSlot, bytes: &[u8], copy: &mut Option<Bytes>, now: Instant) {
-        match self.fib.routes.get(&slot) {
-            Some(NextHop::Direct) => {}
-            Some(NextHop::Via(_)) | None => return self.count_drop(DropReason::NoRoute),
-        }
-        let Some(peer) = peer_mut(&mut self.peers, slot) else {
+        let Some(peer) = self.peer(slot).filter(|peer| peer.way.is_some()) else {
             return self.count_drop(DropReason::NoRoute);
         };
-        if peer.active.is_none() || peer.shared.endpoint.load().is_none() {
+        let waiting = !peer.shared.queue.is_empty();
+        if !self.is_ready(slot) {
             let bytes = copy
                 .get_or_insert_with(|| Bytes::copy_from_slice(bytes))
                 .clone();
             return self.put_aside(slot, Staged { bytes, at: now }, now);
         }
-        if !peer.shared.queue.is_empty() {
+        if waiting {
             self.drain(slot, now);
         }
         self.seal(slot, bytes);
@@ -111,13 +109,13 @@ impl Datapath {
     /// Seals what waited for this peer, oldest first; what is too old goes.
     pub(super) fn drain(&mut self, slot: PeerSlot, now: Instant) {
         loop {
-            let Some(peer) = peer_mut(&mut self.peers, slot) else {
-                return;
-            };
-            if peer.active.is_none() || peer.shared.endpoint.load().is_none() {
+            if !self.is_ready(slot) {
                 return;
             }
-            let Some(staged) = self.shared.unstage(&peer.shared) else {
+            let Some(staged) = self
+                .peer(slot)
+                .and_then(|peer| self.shared.unstage(&peer.shared))
+            else {
                 return;
             };
             if now.saturating_duration_since(staged.at) > STAGED_AGE_MAX {
@@ -135,38 +133,16 @@ impl Datapath {
         let Ok(mut splitter) = Splitter::new(&vnet, frame) else {
             return self.count_drop(DropReason::BadFrame);
         };
-        let Some(peer) = peer_mut(&mut self.peers, slot) else {
-            return;
-        };
-        let Peer {
-            shared,
-            active: Some(lane),
-            builder,
-            ..
-        } = peer
-        else {
-            return;
-        };
-        let endpoint = shared.endpoint.load();
-        let Some(endpoint) = endpoint.as_deref() else {
-            return;
-        };
-        if builder.is_empty() {
+        let begun = self.with_sink(slot, |builder, sink, peer| {
+            let begun = builder.is_empty();
+            peer.tx_bytes
+                .fetch_add(frame.len() as u64, Ordering::Relaxed);
+            builder.append(&mut splitter, sink);
+            begun
+        });
+        if begun == Some(true) {
             self.dirty.push(slot);
         }
-        shared
-            .tx_bytes
-            .fetch_add(frame.len() as u64, Ordering::Relaxed);
-        let mut sink = Sink {
-            pool: &mut self.pool,
-            trains: &mut self.trains,
-            lane,
-            counters: counters(&self.shared, self.worker),
-            to: endpoint.address,
-            local: endpoint.local,
-            datagram_max: endpoint.datagram_max,
-        };
-        builder.append(&mut splitter, &mut sink);
     }
 
     /// Remembers where a MAC was heard; a repetition within the second costs a comparison.

@@ -104,14 +104,8 @@ impl Io for MemoryIo {
     }
 
     fn udp_send(&mut self, train: &Train) -> Result<(), SendError> {
-        let bytes = train
-            .packet
-            .bytes()
-            .get(..train.len)
-            .unwrap_or_default()
-            .to_vec();
         self.trains_out.push_back(MemoryTrain {
-            bytes,
+            bytes: train.bytes().to_vec(),
             segment: train.segment,
             address: train.to,
         });

@@ -285,7 +285,7 @@ impl Socket {
 
     /// Sends one train, in one call where the kernel can.
     pub fn send(&self, train: &Train) -> Result<(), SendError> {
-        let bytes = train.packet.bytes().get(..train.len).unwrap_or_default();
+        let bytes = train.bytes();
         if self.segment || train.len <= train.segment {
             return self.send_bytes(bytes, train.segment, (train.to, train.local));
         }
@@ -501,6 +501,7 @@ mod tests {
         sockets[0]
             .send(&Train {
                 packet,
+                start: 0,
                 len: 3000,
                 segment: 1400,
                 to,
@@ -551,6 +552,7 @@ mod tests {
             assert_eq!(local, Some(hit.into()));
             let answer = Train {
                 packet,
+                start: 0,
                 len: 100,
                 segment: 50,
                 to: from,
@@ -571,6 +573,7 @@ mod tests {
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let train = Train {
             packet: Pool::new(1).take().unwrap(),
+            start: 0,
             len: 60,
             segment: 60,
             to: peer.local_addr().unwrap(),

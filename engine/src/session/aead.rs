@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  lane key ‖ lane IV = HKDF-BLAKE2s( direction key, "weft lane" ‖ suite ‖ lane )   32 + 12 bytes
+//!  hop lanes           likewise, with "weft hop lane"
 //!  nonce              = lane IV ⊕ ( 0³² ‖ counter⁶⁴ )                               RFC 8446 §5.3
 //! ```
 
@@ -155,13 +156,32 @@ impl LaneCipher {
         key: &SecretKey,
         lane: u8,
     ) -> Option<Self> {
+        Self::derive_labelled(b"weft lane", suite, implementation, key, lane)
+    }
+
+    /// Derives the key for the lane's hop tags from the direction's.
+    ///
+    /// `None` if this build has no implementation of the suite.
+    pub fn derive_hop(
+        suite: CipherSuite,
+        implementation: Implementation,
+        key: &SecretKey,
+        lane: u8,
+    ) -> Option<Self> {
+        Self::derive_labelled(b"weft hop lane", suite, implementation, key, lane)
+    }
+
+    fn derive_labelled(
+        label: &[u8],
+        suite: CipherSuite,
+        implementation: Implementation,
+        key: &SecretKey,
+        lane: u8,
+    ) -> Option<Self> {
         let mut material = [0; 44];
         let kdf = SimpleHkdf::<Blake2s256>::from_prk(&key.0).ok()?;
-        kdf.expand_multi_info(
-            &[b"weft lane", suite.name().as_bytes(), &[lane]],
-            &mut material,
-        )
-        .ok()?;
+        kdf.expand_multi_info(&[label, suite.name().as_bytes(), &[lane]], &mut material)
+            .ok()?;
         let (lane_key, iv) = material.split_at(32);
         let lane_key: &[u8; 32] = lane_key.try_into().ok()?;
         let lane = Self {

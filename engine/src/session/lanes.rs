@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use crate::command::{PeerSlot, SessionKeys};
 use crate::config::{BYTES_HARD_MAX, BYTES_SOFT_MAX, LANES_MAX, SEALS_HARD_MAX, SEALS_SOFT_MAX};
-use crate::session::{CipherSuite, Forged, Implementation, LaneCipher, ReplayWindow};
+use crate::session::{
+    CipherSuite, Forged, HopOpen, HopSeal, Implementation, LaneCipher, ReplayWindow,
+};
 use crate::wire::{HEADER_LEN, Header, TAG_LEN};
 
 /// Our lane of an epoch: an owned value on one worker, so that no counter is used twice.
@@ -17,6 +19,7 @@ pub struct SealLane {
     local_index: u32,
     counter: u64,
     bytes: u64,
+    hop: HopSeal,
 }
 
 impl SealLane {
@@ -29,7 +32,14 @@ impl SealLane {
             local_index: keys.local_index,
             counter: 0,
             bytes: 0,
+            hop: HopSeal::new(keys, implementation, lane)?,
         })
+    }
+
+    /// The lane for what the peer passes on, or is to open behind a relay.
+    #[inline]
+    pub fn hop(&mut self) -> &mut HopSeal {
+        &mut self.hop
     }
 
     /// The epoch, by its local index.
@@ -66,7 +76,9 @@ impl SealLane {
     /// True once a rekey should be under way.
     #[inline]
     pub fn is_worn(&self) -> bool {
-        self.counter >= SEALS_SOFT_MAX || self.bytes >= BYTES_SOFT_MAX
+        self.counter >= SEALS_SOFT_MAX
+            || self.bytes >= BYTES_SOFT_MAX
+            || self.hop.count() >= SEALS_SOFT_MAX
     }
 }
 
@@ -87,6 +99,7 @@ pub struct OpenEpoch {
     keys: Arc<SessionKeys>,
     implementation: Implementation,
     lanes: [Option<Box<OpenLane>>; LANES_MAX],
+    hops: [Option<Box<HopOpen>>; LANES_MAX],
     shared: Arc<EpochShared>,
 }
 
@@ -101,6 +114,7 @@ impl OpenEpoch {
             keys,
             implementation,
             lanes: Default::default(),
+            hops: Default::default(),
             shared,
         }
     }
@@ -140,6 +154,23 @@ impl OpenEpoch {
                 window: ReplayWindow::default(),
                 piece: None,
             }));
+        }
+        place.as_deref_mut()
+    }
+
+    /// The hop lane's key and window; `None` if the peer has no such lane.
+    #[inline]
+    pub fn hop(&mut self, lane: u8) -> Option<&mut HopOpen> {
+        if lane >= self.keys.peer_lanes {
+            return None;
+        }
+        let place = self.hops.get_mut(usize::from(lane))?;
+        if place.is_none() {
+            *place = Some(Box::new(HopOpen::new(
+                &self.keys,
+                self.implementation,
+                lane,
+            )?));
         }
         place.as_deref_mut()
     }

@@ -1,0 +1,8 @@
+//! Several datapaths over memory: relays, trees, storms, loops and moves.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside `#[test]`")]
+
+#[path = "mesh/hosts.rs"]
+mod hosts;
+#[path = "mesh/relay.rs"]
+mod relay;
