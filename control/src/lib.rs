@@ -16,10 +16,12 @@ mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gossip;
 mod link;
 pub mod node;
 pub mod peer;
 pub mod random;
+mod record;
 pub mod secret;
 mod session;
 #[cfg(any(test, feature = "sim"))]
