@@ -109,7 +109,7 @@ impl Net {
         while let Some(output) = self.nodes[n].poll_output() {
             match output {
                 GossipOutput::Send { link, message } => {
-                    assert!(message.len() <= crate::config::MESSAGE_LEN_MAX - 1);
+                    assert!(message.len() < crate::config::MESSAGE_LEN_MAX);
                     self.bytes += message.len() as u64;
                     if let Some((to, link)) = self.ends.get(&(n, link)) {
                         self.sequence += 1;
