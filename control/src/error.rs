@@ -63,6 +63,12 @@ pub enum ControlError {
     },
     #[error("store {} is damaged: {what}", path.display())]
     DamagedStore { path: PathBuf, what: &'static str },
+    #[error("the store in {} is damaged; move it away and start again, the identity key may stay", data_dir.display())]
+    BrokenStore {
+        data_dir: PathBuf,
+        #[source]
+        source: tokio::task::JoinError,
+    },
     #[error("write store {}", path.display())]
     WriteStore {
         path: PathBuf,

@@ -122,8 +122,9 @@ impl<E: EngineHandle> Driver<E> {
             config.resume,
         );
         let loaded = spawn_blocking(move || load(&data_dir, given, resume)).await;
-        let loaded: Loaded = loaded.map_err(|source| ControlError::Task {
-            task: "the store",
+        // The database panics on damage that its checksums do not cover.
+        let loaded: Loaded = loaded.map_err(|source| ControlError::BrokenStore {
+            data_dir: config.data_dir.clone(),
             source,
         })??;
         let secrets = stretching

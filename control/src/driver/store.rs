@@ -9,9 +9,9 @@
 //! Everything here blocks; the driver calls it at start and from a blocking task. A key file is written beside its
 //! place, flushed, and moved into it, so that a crash leaves the old one or the new one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -44,6 +44,7 @@ pub fn load_identity(data_dir: &Path) -> Result<Identity, ControlError> {
     match fs::read(&path) {
         Ok(bytes) => {
             let bytes = Zeroizing::new(bytes);
+            keep_private(&path);
             let len = bytes.len();
             let key: &[u8; IDENTITY_LEN] =
                 bytes
@@ -65,6 +66,23 @@ pub fn load_identity(data_dir: &Path) -> Result<Identity, ControlError> {
         }
         Err(source) => Err(ControlError::ReadIdentity { path, source }),
     }
+}
+
+/// Takes the key away from users who could read it; a restored backup or a careless `chmod` may have let them.
+fn keep_private(path: &Path) {
+    let Ok(mode) = fs::metadata(path).map(|found| found.permissions().mode() & 0o777) else {
+        return;
+    };
+    if mode & 0o077 == 0 {
+        return;
+    }
+    let mended = fs::set_permissions(path, Permissions::from_mode(0o600));
+    tracing::warn!(
+        path = %path.display(),
+        mode = format!("{mode:o}"),
+        mended = mended.is_ok(),
+        "other users could read the identity key: if one may have, `weft reset` makes a new identity"
+    );
 }
 
 /// Deletes the identity and the store; for `reset`, after the store is closed.
@@ -245,8 +263,6 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -267,6 +283,20 @@ mod tests {
             fs::metadata(&data).unwrap().permissions().mode() & 0o777,
             0o700
         );
+    }
+
+    #[test]
+    fn an_identity_that_others_could_read_is_theirs_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = load_identity(dir.path()).unwrap();
+        let path = dir.path().join(IDENTITY_FILE);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+
+        let after = load_identity(dir.path()).unwrap();
+
+        assert_eq!(after.peer_id(), before.peer_id());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
