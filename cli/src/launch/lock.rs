@@ -14,6 +14,8 @@ use anyhow::{Context, bail};
 
 /// How often a pid file may be replaced under our hands by daemons that end just then.
 const ATTEMPTS_MAX: usize = 10;
+/// How long a lock in use is waited for: a killed daemon keeps it until the kernel has put its files away.
+const ENDING_TIMEOUT: Duration = Duration::from_millis(250);
 /// More than any pid has digits.
 const PID_LEN_MAX: u64 = 32;
 
@@ -40,7 +42,7 @@ impl RunLock {
                 .mode(0o644)
                 .open(path)
                 .with_context(|| format!("open pid file {}", path.display()))?;
-            match file.try_lock() {
+            match lock_soon(&file) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let pid =
@@ -123,6 +125,22 @@ impl Watched {
     }
 }
 
+/// Locks the file, at once or as soon as a daemon that is just ending lets go of it.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {}
+        outcome => return outcome,
+    }
+    let copy = file.try_clone().map_err(TryLockError::Error)?;
+    let (sender, receiver) = mpsc::channel();
+    // A thread left behind ends with this process, which has nothing more to do then.
+    thread::spawn(move || sender.send(copy.lock()));
+    match receiver.recv_timeout(ENDING_TIMEOUT) {
+        Ok(locked) => locked.map_err(TryLockError::Error),
+        Err(_) => Err(TryLockError::WouldBlock),
+    }
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
@@ -153,6 +171,26 @@ mod tests {
             error.contains(&format!("already running (pid {})", std::process::id())),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_daemon_that_is_ending_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weft.pid");
+        let ending = RunLock::take(&path).unwrap();
+        let (started, start) = mpsc::channel();
+
+        let second = thread::spawn({
+            let path = path.clone();
+            move || {
+                started.send(()).unwrap();
+                RunLock::take(&path)
+            }
+        });
+        start.recv().unwrap();
+        drop(ending);
+
+        second.join().unwrap().unwrap();
     }
 
     #[test]
