@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::args::{DoctorArgs, Places};
+pub(crate) use crate::doctor::engine::tun_mend;
 use crate::output::{self, Format};
 
 /// How well one thing is.

@@ -23,6 +23,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, getegid, geteuid, setsid
 
 use crate::args::DemoArgs;
 use crate::demo::lab;
+use crate::doctor::tun_mend;
 use crate::output::{self, Format};
 
 /// Variables of the caller that would steer the daemons of the demo.
@@ -38,7 +39,10 @@ pub(crate) fn run(format: Format, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         .read(true)
         .write(true)
         .open("/dev/net/tun")
-        .context("open /dev/net/tun: load the tun module, or give the container this device")?;
+        .map_err(|error| {
+            let mend = tun_mend(&error);
+            anyhow::Error::from(error).context(format!("open /dev/net/tun (mend: {mend})"))
+        })?;
     let signals = block_signals()?;
     let as_user = enter()?;
     let (ours, theirs) = UnixStream::pair().context("make a socket pair")?;

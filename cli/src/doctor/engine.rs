@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
@@ -12,6 +13,14 @@ use weft_engine::io::uring::UringIo;
 
 use crate::doctor::Check;
 use crate::doctor::host::read;
+
+/// Returns what to do about a TUN/TAP device that cannot be opened.
+pub(crate) fn tun_mend(error: &io::Error) -> &'static str {
+    if error.kind() == ErrorKind::PermissionDenied {
+        return "run as root, or chmod 0666 /dev/net/tun, as udev has it: devices still need CAP_NET_ADMIN";
+    }
+    "modprobe tun; in a container add --device /dev/net/tun"
+}
 
 /// A device and a port in a network namespace of our own: any will do.
 const TAP_NAME: &str = "weft-doctor";
@@ -32,7 +41,7 @@ pub(super) fn checks() -> Vec<Check> {
         checks.push(Check::fail(
             "tun",
             format!("/dev/net/tun cannot be opened: {error}"),
-            "modprobe tun; in a container add --device /dev/net/tun",
+            tun_mend(&error),
         ));
         return checks;
     }

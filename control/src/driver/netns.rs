@@ -66,7 +66,7 @@ pub enum NetNsError {
         source: io::Error,
     },
     /// The thread could not enter the namespace.
-    #[error("enter a network namespace")]
+    #[error("enter a network namespace, which takes CAP_SYS_ADMIN: run as root")]
     Enter {
         /// Why not.
         #[source]
