@@ -53,6 +53,7 @@ pub(crate) async fn run(
         .context("look at the interfaces")?;
     // First of all: a second daemon must fail here, before it touches what the first one uses.
     check_port(settings)?;
+    bridge::check_tap_free(&host, TAP).await?;
     let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
     let gso = GsoLimits {

@@ -15,13 +15,17 @@ use crate::args::Places;
 ///
 /// # Errors
 ///
-/// When something is there and stays.
+/// When something is there and stays, or a daemon that was started with other folders still works on the devices.
 pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the event loop")?;
-    runtime.block_on(remove_devices(&places.bridge))?;
+    runtime.block_on(async {
+        let host = NetNs::current().context("open the host's network namespace")?;
+        bridge::check_tap_free(&host, TAP).await?;
+        remove_devices(&places.bridge).await
+    })?;
     for file in [places.socket(), places.pid_file()] {
         gone(fs::remove_file(&file), &file)?;
     }

@@ -265,6 +265,32 @@ fn a_second_daemon_is_refused() {
 }
 
 #[test]
+fn a_second_daemon_with_folders_and_a_port_of_its_own_does_not_share_the_first_ones_devices() {
+    in_lab(|lab| {
+        let [a, _] = two_hosts(lab);
+        let one = lab.host("one");
+        a.ok(&["launch", "--password", "secret"]);
+        a.ok(&["attach", "10.2.1.1/24", &one.as_container()]);
+        let folder = lab.folder().join("elsewhere");
+        let folder = folder.to_string_lossy();
+        let elsewhere = ["--run-dir", &folder, "--data-dir", &folder];
+        let before = a.ok(&["ps"]);
+
+        for words in [
+            &["launch", "--password", "secret", "--port", "7000"][..],
+            &["reset", "--force"],
+        ] {
+            let second = a.run(&[words, &elsewhere].concat());
+
+            assert_eq!(second.code, 1, "{words:?}: {second:?}");
+            assert!(second.stderr.contains("weft-tap0 is in use"), "{second:?}");
+        }
+
+        assert_eq!(a.ok(&["ps"]), before, "bridge and container are as before");
+    });
+}
+
+#[test]
 fn connect_and_forget_change_the_targets() {
     in_lab(|lab| {
         let [a, b] = two_hosts(lab);

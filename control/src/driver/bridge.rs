@@ -8,6 +8,8 @@
 
 mod keeper;
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 use netlink_packet_route::link::{InfoKind, LinkAttribute};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
@@ -24,6 +26,10 @@ pub const DEFAULT_BRIDGE: &str = "weft";
 pub const TAP: &str = "weft-tap0";
 /// The kernel's limit on a name, in bytes.
 const NAME_MAX: usize = 15;
+/// How often a TAP in use is looked at again: the kernel lets go of a killed daemon's files a moment after its locks.
+const LOOKS_MAX: u32 = 60;
+/// From one look to the next; all together leave a relaunch time to be ready within its two seconds.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the host's devices are not as they should be.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,11 @@ pub enum BridgeError {
     /// The engine has not made its device, or somebody deleted it.
     #[error("no device {0} to join to the bridge")]
     NoTap(String),
+    /// Another daemon works on the device: two would take each other's frames.
+    #[error(
+        "device {0} is in use by another weft in this network namespace: end that one first (`weft stop` with its --run-dir)"
+    )]
+    TapInUse(String),
     /// The kernel refused.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -76,12 +87,33 @@ pub fn check_name(name: &str) -> Result<(), BridgeError> {
     Ok(())
 }
 
-/// Brings bridge, TAP and container interfaces that lost their bridge to where they should be. True if anything was amiss.
+/// Brings bridge, TAP and container interfaces that lost their bridge or went down to where they should be. True if
+/// anything was amiss.
 pub async fn ensure(host: &NetNs, config: &BridgeConfig) -> Result<bool, BridgeError> {
     check_name(&config.name)?;
     let config = config.clone();
     host.run(|netlink| async move { ensure_all(&netlink, &config).await })
         .await
+}
+
+/// Makes sure that no daemon works on the TAP. Its queues can be shared, so the kernel would let a second one in.
+///
+/// # Errors
+///
+/// [`BridgeError::TapInUse`], or what the kernel refused.
+pub async fn check_tap_free(host: &NetNs, tap: &str) -> Result<(), BridgeError> {
+    let tap = tap.to_owned();
+    host.run(|netlink| async move {
+        for _ in 0..LOOKS_MAX {
+            let device = netlink.interface(&tap).await?;
+            if device.is_none_or(|device| !device.has_carrier) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Err(BridgeError::TapInUse(tap))
+    })
+    .await
 }
 
 /// Removes the container interfaces, the TAP and the bridge; what is gone already is fine.
@@ -143,7 +175,8 @@ async fn ensure_all(netlink: &Netlink, config: &BridgeConfig) -> Result<bool, Br
         changed |= ensure_tap(netlink, &device, bridge, config.mtu).await?;
     }
     for device in netlink.interfaces().await? {
-        if device.controller.is_none() && belongs_to(&device, &config.name) {
+        let is_amiss = device.controller.is_none() || !device.is_up;
+        if is_amiss && belongs_to(&device, &config.name) {
             let message = LinkUnspec::new_with_index(device.index)
                 .controller(bridge)
                 .up()

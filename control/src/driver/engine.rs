@@ -3,12 +3,14 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use weft_engine::command::{Command, Event, PeerSlot};
 use weft_engine::engine::{BenchCounts, Engine};
 use weft_engine::session::CipherSuite;
 
 use crate::api;
 use crate::config::CipherCost;
+use crate::driver::bridge::TAP;
 use crate::session::keys::suite_name;
 
 /// An engine as the driver sees it; tests have a stand-in.
@@ -92,7 +94,7 @@ impl EngineHandle for Engine {
             backend_reason: status.backend_reason.clone(),
             workers: status.workers,
             offloads: named(true).map(str::to_owned).collect(),
-            notes: missing.chain(dead).collect(),
+            notes: missing.chain(dead).chain(lost_tap()).collect(),
             ciphers: status
                 .ciphers
                 .iter()
@@ -116,4 +118,12 @@ impl EngineHandle for Engine {
     fn take_bench_round_trip(&self) -> Option<Duration> {
         Self::take_bench_round_trip(self)
     }
+}
+
+/// Says so if somebody deleted the device that the workers hold open: the kernel keeps silent towards them.
+fn lost_tap() -> Option<String> {
+    let is_there = if_nametoindex(TAP).is_ok();
+    (!is_there).then(|| {
+        format!("device {TAP} was deleted, no frame passes: `weft stop`, then `weft launch` makes it anew")
+    })
 }

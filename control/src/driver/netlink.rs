@@ -83,6 +83,8 @@ pub(super) struct Interface {
     pub(super) mac: Option<[u8; 6]>,
     pub(super) mtu: u32,
     pub(super) is_up: bool,
+    /// True for a TAP whose other end somebody holds open.
+    pub(super) has_carrier: bool,
     /// Index of the bridge that it is a port of.
     pub(super) controller: Option<u32>,
     pub(super) alias: String,
@@ -344,6 +346,7 @@ impl Interface {
             LinkAttribute::IfName(name) => self.name = name,
             LinkAttribute::Address(mac) => self.mac = mac.try_into().ok(),
             LinkAttribute::Mtu(mtu) => self.mtu = mtu,
+            LinkAttribute::Carrier(state) => self.has_carrier = state != 0,
             LinkAttribute::Controller(index) => self.controller = Some(index),
             LinkAttribute::IfAlias(alias) => self.alias = alias,
             LinkAttribute::Link(index) => self.peer = Some(index),
