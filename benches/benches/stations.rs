@@ -14,15 +14,16 @@ use crossbeam::queue::ArrayQueue;
 use weft_engine::bridge::{Fdb, Fib, NextHop, Port};
 use weft_engine::command::{Command, PeerSlot, SecretKey, SessionKeys};
 use weft_engine::datapath::{Datapath, Order};
-use weft_engine::io::Io;
 use weft_engine::io::memory::MemoryIo;
 use weft_engine::io::offload::CoalesceConfig;
+use weft_engine::io::{Io, Received};
 use weft_engine::packet::Pool;
 use weft_engine::session::{
-    CipherSuite, EpochShared, Implementation, LaneCipher, ReplayWindow, fastest, measure,
+    CipherSuite, EpochShared, Implementation, LaneCipher, ReplayWindow, SealLane, fastest, measure,
 };
-use weft_engine::shared::{PeerShared, Shared};
+use weft_engine::shared::{Endpoint, PeerShared, Shared};
 use weft_engine::wire::ethernet::MacAddr;
+use weft_engine::wire::relay::HOP_LIMIT_MAX;
 use weft_engine::wire::{HEADER_LEN, TAG_LEN};
 
 const SLOT: PeerSlot = PeerSlot(1);
@@ -297,6 +298,14 @@ fn whole_path(c: &mut Criterion) {
             b.turn(now);
             b.carry(&mut a);
         }
+        // The receiver's container is known, so that its frames are not flooded.
+        let mut hello = super_frame(10, 1322);
+        hello[..10].fill(0);
+        hello[10..22].rotate_left(6);
+        b.datapath.transmit(&hello, now);
+        b.send();
+        b.carry(&mut a);
+        a.turn(now);
         for (name, frame) in [
             ("tcp_59k", super_frame(45 * 1322, 1322)),
             ("small_64", super_frame(10, 1322)),
@@ -329,5 +338,122 @@ fn whole_path(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stations, bridge, ciphers, replay, queue, whole_path);
+const DATAGRAM_LEN: usize = 1472;
+const DATAGRAMS: usize = 44;
+
+/// The keys of a session of the relay with the peer in this slot, as one of the two has them.
+fn hop_keys(suite: CipherSuite, slot: u16, at_relay: bool) -> SessionKeys {
+    let (here, there) = (u32::from(slot), 100 + u32::from(slot));
+    let (local_index, remote_index) = if at_relay {
+        (here, there)
+    } else {
+        (there, here)
+    };
+    let key = |index: u32| SecretKey([u8::try_from(index).unwrap_or(0); 32]);
+    SessionKeys {
+        slot: PeerSlot(slot),
+        local_index,
+        remote_index,
+        suite,
+        send_key: key(remote_index),
+        recv_key: key(local_index),
+        peer_lanes: 1,
+    }
+}
+
+/// A relay between the peers 1 and 2.
+fn relay_host(suite: CipherSuite, implementation: Implementation, now: Instant) -> Datapath {
+    let shared = Shared::new(1, BTreeMap::from([(suite, implementation)]), 1500, 9, now);
+    let shared = Arc::new(shared.expect("an eventfd"));
+    let coalesce = CoalesceConfig {
+        tcp4: true,
+        tcp6: true,
+        udp: true,
+    };
+    let mut datapath = Datapath::new(0, shared, Pool::new(64), coalesce);
+    let mut routes = BTreeMap::new();
+    for slot in [1, 2] {
+        let peer = PeerShared::new([u8::try_from(slot).unwrap_or(0); 8]);
+        let address = SocketAddr::from(([192, 0, 2, 9], slot));
+        peer.endpoint.store(Some(Arc::new(Endpoint {
+            address,
+            local: None,
+            datagram_max: DATAGRAM_LEN,
+        })));
+        datapath.apply(Order::AddPeer(PeerSlot(slot), Arc::new(peer)), now);
+        let keys = hop_keys(suite, slot, true);
+        let epoch = EpochShared {
+            pending: AtomicU16::new(1),
+            confirmed: AtomicBool::new(true),
+            forged: AtomicU64::new(0),
+        };
+        let (slot, local_index) = (keys.slot, keys.local_index);
+        datapath.apply(Order::InstallSession(Arc::new(keys), Arc::new(epoch)), now);
+        let activate = Command::ActivateSession { slot, local_index };
+        datapath.apply(Order::Command(activate), now);
+        routes.insert(slot, NextHop::Direct);
+    }
+    let fib = Fib {
+        generation: 1,
+        routes,
+        ..Fib::default()
+    };
+    datapath.apply(Order::Command(Command::SetFib(Arc::new(fib))), now);
+    datapath
+}
+
+/// A train through a relay: 44 tags checked, 44 fronts and tags written, the buffer handed on.
+fn relay(c: &mut Criterion) {
+    #[expect(clippy::disallowed_methods, reason = "a bench measures time")]
+    let clock = Instant::now;
+    let speeds = measure(clock);
+    let mut group = c.benchmark_group("relay");
+    for suite in CipherSuite::ALL {
+        let Some(implementation) = fastest(&speeds, suite) else {
+            continue;
+        };
+        let now = clock();
+        let mut datapath = relay_host(suite, implementation, now);
+        let mut source = SealLane::new(&hop_keys(suite, 1, false), implementation, 0)
+            .expect("the suite is built in");
+        let len = DATAGRAM_LEN * DATAGRAMS;
+        let mut train = vec![7; len];
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: DATAGRAMS as u64,
+            bytes: len as u64,
+        });
+        group.bench_function(BenchmarkId::new(suite.name(), "train_65k"), |bench| {
+            bench.iter_custom(|rounds| {
+                let mut time = Duration::ZERO;
+                for _ in 0..rounds {
+                    for datagram in train.chunks_mut(DATAGRAM_LEN) {
+                        let (to, from) = (u64::from_be_bytes([2; 8]), u64::from_be_bytes([1; 8]));
+                        assert!(source.hop().seal(datagram, HOP_LIMIT_MAX, to, from));
+                    }
+                    let mut packet = datapath.pool().take().expect("a packet");
+                    packet.bytes_mut()[..len].copy_from_slice(&train);
+                    let received = Received {
+                        packet,
+                        start: 0,
+                        len,
+                        segment: DATAGRAM_LEN,
+                        from: ([192, 0, 2, 9], 1).into(),
+                        local: None,
+                    };
+                    let start = clock();
+                    datapath.receive(received, now);
+                    datapath.flush();
+                    time += start.elapsed();
+                    let out = datapath.pop_train().expect("the train goes on");
+                    assert_eq!(out.len, len);
+                    datapath.recycle(out.packet);
+                }
+                time
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(stations, bridge, ciphers, replay, queue, relay, whole_path);
 criterion_main!(stations);

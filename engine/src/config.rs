@@ -52,6 +52,24 @@ pub const NEIGHBOURS_MAX: usize = 65_536;
 pub const FLOOD_PER_MAC_MAX: u32 = 2500;
 /// Frames a second that a host may have flooded, for a few such sources; each may become 64 datagrams.
 pub const FLOOD_PER_TAP_MAX: u32 = 10_000;
+/// Questions about addresses that one MAC may have flooded in a second: a container that looks for many
+/// others; known ones are answered at home.
+pub const ADDRESS_FLOODS_MAX: u32 = 200;
+/// Questions of one MAC that are answered at home in a second.
+pub const ADDRESS_ANSWERS_MAX: u32 = 1000;
+/// MACs whose floods are counted singly; beyond them the one quiet for longest begins anew.
+pub const STORM_MACS_MAX: usize = 1024;
+/// Answers that wait for the TAP: one for each frame of a batch.
+pub const ANSWERS_MAX: usize = TAP_BATCH_MAX;
+/// Flooded frames remembered: what both sides may flood in the time that an echo takes.
+pub const ECHOES_MAX: usize = 8192;
+/// For how long a flooded frame's echo is known for one: a LAN brings it in milliseconds, a container
+/// that moves takes longer to say the same again elsewhere.
+pub const ECHO_WINDOW: Duration = Duration::from_millis(250);
+/// MACs kept from being learned on a side where echoes of theirs came.
+pub const HOLDS_MAX: usize = 16;
+/// For how long, and for how long floods to and from the peer rest that the echo came round by.
+pub const HOLD_TIME: Duration = Duration::from_secs(10);
 /// Between two reports of a loop.
 pub const LOOP_NOTICE_INTERVAL: Duration = Duration::from_secs(10);
 /// Frames staged for one peer while its session is made; covers one handshake of a busy sender.

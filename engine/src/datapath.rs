@@ -12,6 +12,7 @@
 
 mod bench;
 mod fair;
+mod flood;
 mod probes;
 mod receive;
 mod relay;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use train::{Sink, TrainBuilder, Wrap};
 
-use crate::bridge::{Fib, NextHop};
+use crate::bridge::{Fib, NeighbourTable, NextHop, Storm};
 use crate::command::{Command, Event, Limits, PeerSlot, SessionKeys};
 use crate::config::{EPOCHS_MAX, LANES_MAX, PEERS_MAX};
 use crate::io::Train;
@@ -130,6 +131,9 @@ pub struct Datapath {
     /// Everybody else's.
     labels: Labels,
     limits: Limits,
+    neighbours: Arc<NeighbourTable>,
+    storm: Storm,
+    answers: flood::Answers,
     relays: relay::Relays,
     pool: Pool,
     trains: VecDeque<Train>,
@@ -154,6 +158,9 @@ pub struct Datapath {
 impl Datapath {
     /// The datapath of worker `worker`.
     pub fn new(worker: u16, shared: Arc<Shared>, pool: Pool, coalesce: CoalesceConfig) -> Self {
+        let limits = Limits::default();
+        let workers = shared.workers.len();
+        let storm = Storm::new(limits.flood_per_mac, limits.flood_per_tap, workers);
         Self {
             worker,
             shared,
@@ -162,7 +169,10 @@ impl Datapath {
             epochs: HashMap::default(),
             label: 0,
             labels: HashMap::default(),
-            limits: Limits::default(),
+            limits,
+            neighbours: Arc::default(),
+            storm,
+            answers: flood::Answers::default(),
             relays: relay::Relays::default(),
             pool,
             trains: VecDeque::with_capacity(8),
@@ -221,13 +231,12 @@ impl Datapath {
             }
             Command::SetLabel(label) => self.label = u64::from_be_bytes(label),
             Command::SetFib(fib) => self.set_fib(fib, now),
+            Command::SetNeighbours(table) => self.set_neighbours(table, now),
             Command::SetLimits(limits) => self.set_limits(limits),
             Command::SendMessage { slot, message } => self.send_message(slot, &message, now),
             Command::Bench { slot, load } => self.start_bench(slot, load, now),
             Command::AddPeer { .. } | Command::InstallSession(_) => {}
-            Command::SetNeighbours(_)
-            | Command::SetGroupKey(_)
-            | Command::RemoveGroupKey { .. } => {}
+            Command::SetGroupKey(_) | Command::RemoveGroupKey { .. } => {}
         }
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::bridge::Fdb;
+use crate::bridge::{Echoes, Fdb};
 use crate::command::{Event, PeerSlot};
 use crate::config::{
     BENCH_SAMPLES_MAX, DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, STAGED_BYTES_MAX,
@@ -50,6 +50,8 @@ pub struct PeerShared {
     pub endpoint: ArcSwapOption<Endpoint>,
     /// Frames that wait.
     pub queue: ArrayQueue<Staged>,
+    /// Milliseconds after start until when floods towards it rest.
+    pub flood_rests_ms: AtomicU64,
     /// Milliseconds after start when a session was asked for.
     pub wanted_ms: AtomicU64,
     /// Frame bytes to the peer.
@@ -81,6 +83,7 @@ impl PeerShared {
             label: u64::from_be_bytes(label),
             endpoint: ArcSwapOption::empty(),
             queue: ArrayQueue::new(STAGED_FRAMES_MAX),
+            flood_rests_ms: AtomicU64::new(0),
             wanted_ms: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
@@ -134,6 +137,10 @@ pub type Implementations = BTreeMap<CipherSuite, Implementation>;
 pub struct Shared {
     /// MAC to port.
     pub fdb: Fdb,
+    /// What was flooded a moment ago.
+    pub echoes: Echoes,
+    /// Milliseconds after start when a loop was last reported.
+    pub loop_noticed_ms: AtomicU64,
     /// The workers.
     pub workers: Box<[WorkerShared]>,
     /// Reports to control.
@@ -184,6 +191,8 @@ impl Shared {
         }
         Ok(Self {
             fdb: Fdb::new(seed),
+            echoes: Echoes::new(seed.rotate_left(32)),
+            loop_noticed_ms: AtomicU64::new(0),
             workers: places.into_boxed_slice(),
             events: ArrayQueue::new(EVENTS_MAX),
             event_fd: EventFd::from_value_and_flags(0, flags)?,

@@ -32,6 +32,14 @@ counted! {
         LinkLocal => "link_local",
         /// `bridge`: the destination lives on the side that the frame came from.
         SamePort => "same_port",
+        /// `bridge`: our own flood come back, or another host's frame on our side: a LAN joins two hosts.
+        Loop => "loop",
+        /// `bridge`: floods to and from this peer rest, since one came round by a LAN.
+        FloodRest => "flood_rest",
+        /// `bridge`: this MAC has had as many frames flooded or questions answered as it may.
+        FloodMac => "flood_mac",
+        /// `bridge`: the whole host has.
+        FloodTap => "flood_tap",
         /// `bridge`: no peer to send to.
         NoRoute => "no_route",
         /// `stage`: too many frames wait for this peer's session.
@@ -94,6 +102,8 @@ counted! {
         TapRxBytes => "tap_rx_bytes",
         /// Frames copied to every peer.
         Bridge => "bridge_floods",
+        /// Questions about addresses answered at home.
+        BridgeAnswers => "bridge_answers",
         /// Frames put aside until a session is made.
         Stage => "stage_frames",
         /// Datagrams sealed.

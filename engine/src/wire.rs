@@ -21,6 +21,7 @@
 pub mod ethernet;
 pub mod meta;
 pub mod relay;
+pub mod resolution;
 
 /// Bytes of the outer header.
 pub const HEADER_LEN: usize = 16;

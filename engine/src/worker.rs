@@ -64,6 +64,7 @@ impl<I: Io> Worker<I> {
             }
             let received = self.receive(now);
             let transmitted = self.transmit(now) | self.datapath.bench_turn(now);
+            self.datapath.deliver(&mut self.io);
             self.datapath.flush();
             self.datapath.tick(now);
             self.send(now);

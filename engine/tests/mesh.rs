@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside `#[test]`")]
 
+#[path = "mesh/bridge.rs"]
+mod bridge;
 #[path = "mesh/hosts.rs"]
 mod hosts;
 #[path = "mesh/relay.rs"]

@@ -298,6 +298,7 @@ fn turn(datapath: &mut Datapath, io: &mut MemoryIo, now: Instant) {
         datapath.transmit(&frame, now);
         send(datapath, io);
     }
+    datapath.deliver(io);
     datapath.flush();
     datapath.tick(now);
     datapath.flush();

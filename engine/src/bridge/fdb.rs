@@ -32,14 +32,14 @@ pub enum Port {
 }
 
 impl Port {
-    const fn code(self) -> u16 {
+    pub(super) const fn code(self) -> u16 {
         match self {
             Self::Local => 1,
             Self::Peer(PeerSlot(slot)) => slot + 2,
         }
     }
 
-    const fn from_code(code: u16) -> Option<Self> {
+    pub(super) const fn from_code(code: u16) -> Option<Self> {
         match code {
             0 => None,
             1 => Some(Self::Local),
@@ -81,6 +81,33 @@ impl Fdb {
         let mixed =
             (mac ^ (mac >> 23)).wrapping_mul(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         self.buckets.get((mixed >> 40) as usize % BUCKETS)
+    }
+
+    /// Whether `mac` is known on `port`; if so, it is known to have been heard there at `now`.
+    #[inline]
+    pub fn refresh(&self, mac: MacAddr, port: Port, now: Duration) -> bool {
+        let key = key(mac);
+        let word = key | (u64::from(port.code()) << 48);
+        let now = seconds(now);
+        let Some(bucket) = self.bucket(key) else {
+            return false;
+        };
+        for (place, heard) in bucket.words.iter().zip(&bucket.heard) {
+            if place.load(Ordering::Relaxed) == word {
+                if heard.load(Ordering::Relaxed) != now {
+                    heard.store(now, Ordering::Relaxed);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Moves `mac` to `port` if it is known anywhere.
+    pub fn relocate(&self, mac: MacAddr, port: Port, now: Duration) {
+        if self.lookup(mac, now).is_some_and(|known| known != port) {
+            self.learn(mac, port, now);
+        }
     }
 
     /// Remembers that `mac` was heard on `port` at `now` (since the table was made); true if it is new or moved.
@@ -191,6 +218,21 @@ mod tests {
             fdb.lookup(mac(1), NOW + FDB_AGE_MAX + Duration::from_secs(1)),
             None
         );
+    }
+
+    #[test]
+    fn a_known_mac_is_kept_fresh_and_only_a_known_one_is_moved() {
+        let fdb = Fdb::new(7);
+        let (here, there) = (Port::Local, Port::Peer(PeerSlot(4)));
+        fdb.relocate(mac(1), there, NOW);
+        assert_eq!(fdb.lookup(mac(1), NOW), None);
+        fdb.learn(mac(1), here, NOW);
+        let later = NOW + FDB_AGE_MAX;
+        assert!(!fdb.refresh(mac(1), there, later), "not its side");
+        assert!(fdb.refresh(mac(1), here, later));
+        assert_eq!(fdb.lookup(mac(1), later + FDB_AGE_MAX), Some(here));
+        fdb.relocate(mac(1), there, later);
+        assert_eq!(fdb.lookup(mac(1), later), Some(there));
     }
 
     #[test]

@@ -282,7 +282,11 @@ impl Datapath {
     ) -> Result<(), DropReason> {
         let meta = Meta::from_wire(meta).ok_or(DropReason::BadPayload)?;
         let view = EthernetView::parse(frame).ok_or(DropReason::BadPayload)?;
-        self.learn(view.source(), Port::Peer(slot), now);
+        if view.destination().is_multicast() {
+            self.arrived_group(slot, frame, &view, now)?;
+        } else {
+            self.learn(view.source(), Port::Peer(slot), now);
+        }
         self.held_frames += 1;
         if let Some(peer) = peer_mut(&mut self.peers, slot) {
             peer.shared
@@ -409,8 +413,9 @@ impl Datapath {
         }
     }
 
-    /// `deliver`: writes what was opened to the TAP, runs put together, and frees the packets.
+    /// `deliver`: writes answers and what was opened to the TAP, runs put together, and frees the packets.
     pub fn deliver<I: Io>(&mut self, io: &mut I) {
+        self.deliver_answers(io);
         if self.held.is_empty() {
             return;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::bridge::Port;
+use crate::bridge::{Port, Wish};
 use crate::command::{Event, PeerSlot};
 use crate::datapath::{Datapath, counters, peer_mut};
 use crate::io::offload::{Splitter, VnetHeader};
@@ -17,9 +17,6 @@ use crate::wire::ethernet::{EthernetView, MacAddr};
 const STAGED_AGE_MAX: Duration = Duration::from_secs(3);
 /// A session is asked for once in this time and peer.
 const WANTED_INTERVAL_MS: u64 = 1000;
-
-/// Group addresses that stay on their link (IEEE 802.1D §7.12.6): STP, pause, LLDP, 802.1X.
-const LINK_LOCAL_PREFIX: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
 
 impl Datapath {
     /// Takes one frame from the TAP, virtio header first, as far as its peers' trains.
@@ -36,35 +33,32 @@ impl Datapath {
         let Some(view) = EthernetView::parse(frame) else {
             return self.count_drop(DropReason::BadFrame);
         };
-        self.learn(view.source(), Port::Local, now);
         let destination = view.destination();
-        if destination.0[..5] == LINK_LOCAL_PREFIX && destination.0[5] < 0x10 {
-            return self.count_drop(DropReason::LinkLocal);
+        if destination.is_multicast() {
+            return self.transmit_group(bytes, frame, now);
         }
-        let port = if destination.is_multicast() {
-            None
-        } else {
-            self.shared.fdb.lookup(destination, self.since_start(now))
-        };
+        let source = view.source();
+        self.learn(source, Port::Local, now);
+        let known = self.shared.fdb.lookup(destination, self.since_start(now));
+        let port = known.or_else(|| {
+            let home = self.neighbours.home_of(destination);
+            home.map(|home| home.port)
+        });
         match port {
             Some(Port::Peer(slot)) => self.stage(slot, bytes, &mut None, now),
             Some(Port::Local) => self.count_drop(DropReason::SamePort),
-            None => self.flood(bytes, now),
-        }
-    }
-
-    /// One copy to each peer of the flood set; those that must wait share one buffer.
-    fn flood(&mut self, bytes: &[u8], now: Instant) {
-        self.count(Station::Bridge, 1);
-        let fib = std::sync::Arc::clone(&self.fib);
-        let mut copy = None;
-        for slot in &fib.flood {
-            self.stage(*slot, bytes, &mut copy, now);
+            None => self.flood(source, Wish::Flood, bytes, now),
         }
     }
 
     /// Puts the frame in the peer's train, or aside while there is no session or path.
-    fn stage(&mut self, slot: PeerSlot, bytes: &[u8], copy: &mut Option<Bytes>, now: Instant) {
+    pub(super) fn stage(
+        &mut self,
+        slot: PeerSlot,
+        bytes: &[u8],
+        copy: &mut Option<Bytes>,
+        now: Instant,
+    ) {
         let Some(peer) = self.peer(slot).filter(|peer| peer.way.is_some()) else {
             return self.count_drop(DropReason::NoRoute);
         };
@@ -152,7 +146,12 @@ impl Datapath {
         {
             return;
         }
-        self.shared.fdb.learn(mac, port, since);
+        if !self.shared.fdb.refresh(mac, port, since) {
+            if !self.may_learn(mac, port, since) {
+                return;
+            }
+            self.shared.fdb.learn(mac, port, since);
+        }
         self.learned = Some((mac, port, since.as_secs()));
     }
 }

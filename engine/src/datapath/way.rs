@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bridge::{Fib, NextHop};
-use crate::command::{Limits, PeerSlot};
+use crate::command::PeerSlot;
 use crate::datapath::{Datapath, Peer, Sink, TrainBuilder, Wrap, counters, peer_mut};
 use crate::path::Arrival;
 use crate::shared::PeerShared;
@@ -31,10 +31,6 @@ impl Datapath {
         self.fib = fib;
         self.relays.forget_routes();
         self.drain_all(now);
-    }
-
-    pub(super) fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
     }
 
     /// Seals what waited for peers that can be reached now.

@@ -128,6 +128,7 @@ impl Host {
             {
                 datapath.transmit(&frame, now);
             }
+            datapath.deliver(io);
             datapath.flush();
             datapath.tick(now);
             while let Some(train) = datapath.pop_train() {
