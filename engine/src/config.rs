@@ -46,6 +46,8 @@ pub const RELAY_TURN_LEN: usize = 256 << 10;
 /// A relayed run that is no longer is put behind the one before it, so that datagrams that came singly
 /// leave as a train; for a longer one the copy would cost more than the send.
 pub const RELAY_COPY_LEN_MAX: usize = 16 << 10;
+/// Group keys of one source that are accepted: the newest, and the one before for what is under way.
+pub const GROUP_EPOCHS_MAX: usize = 2;
 /// Known attachments: sixteen containers on each of 4096 hosts. The rest is flooded for, as in any bridge.
 pub const NEIGHBOURS_MAX: usize = 65_536;
 /// Frames a second that one MAC may have flooded: 30 Mbit/s of full-size multicast, a fortieth of an ARP storm.

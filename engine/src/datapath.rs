@@ -13,6 +13,7 @@
 mod bench;
 mod fair;
 mod flood;
+mod group;
 mod probes;
 mod receive;
 mod relay;
@@ -30,7 +31,7 @@ pub use train::{Sink, TrainBuilder, Wrap};
 
 use crate::bridge::{Fib, NeighbourTable, NextHop, Storm};
 use crate::command::{Command, Event, Limits, PeerSlot, SessionKeys};
-use crate::config::{EPOCHS_MAX, LANES_MAX, PEERS_MAX};
+use crate::config::{EPOCHS_MAX, GROUP_EPOCHS_MAX, LANES_MAX, PEERS_MAX};
 use crate::io::Train;
 use crate::io::offload::{CoalesceConfig, Coalescer};
 use crate::packet::{Packet, Pool};
@@ -69,6 +70,8 @@ struct Peer {
     worn_reported: bool,
     /// Whether the peer was shown, behind a relay, that we have the keys of the active epoch.
     confirmed: bool,
+    /// Its group keys that floods are accepted under, the newest last.
+    groups: Vec<OpenEpoch>,
     /// Bytes that had passed when the path machine was last told.
     traffic_seen: u64,
 }
@@ -134,6 +137,7 @@ pub struct Datapath {
     neighbours: Arc<NeighbourTable>,
     storm: Storm,
     answers: flood::Answers,
+    group: group::OwnGroup,
     relays: relay::Relays,
     pool: Pool,
     trains: VecDeque<Train>,
@@ -173,6 +177,7 @@ impl Datapath {
             neighbours: Arc::default(),
             storm,
             answers: flood::Answers::default(),
+            group: group::OwnGroup::default(),
             relays: relay::Relays::default(),
             pool,
             trains: VecDeque::with_capacity(8),
@@ -235,8 +240,9 @@ impl Datapath {
             Command::SetLimits(limits) => self.set_limits(limits),
             Command::SendMessage { slot, message } => self.send_message(slot, &message, now),
             Command::Bench { slot, load } => self.start_bench(slot, load, now),
+            Command::SetGroupKey(key) => self.set_group_key(&key),
+            Command::RemoveGroupKey { slot, epoch } => self.remove_group_key(slot, epoch),
             Command::AddPeer { .. } | Command::InstallSession(_) => {}
-            Command::SetGroupKey(_) | Command::RemoveGroupKey { .. } => {}
         }
     }
 
@@ -259,6 +265,7 @@ impl Datapath {
                 paths: None,
                 worn_reported: false,
                 confirmed: false,
+                groups: Vec::with_capacity(GROUP_EPOCHS_MAX),
                 traffic_seen: 0,
             }));
         }

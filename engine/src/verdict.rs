@@ -72,6 +72,10 @@ counted! {
         PieceLost => "piece_lost",
         /// `open`: behind a relay, and not sealed by the source that its label names.
         WrongSource => "wrong_source",
+        /// `open`: a flood that did not come from our parent in its source's tree.
+        NotParent => "not_parent",
+        /// `open`: a flood under a key that we do not have (yet, or any more).
+        NoGroupKey => "no_group_key",
         /// `relay`: we pass on nothing for others (`--no-relay`).
         NoRelay => "no_relay",
         /// `relay`: nobody we know has the destination's or the source's label.
@@ -126,6 +130,8 @@ counted! {
         Relay => "relay_datagrams",
         /// Their bytes.
         RelayBytes => "relay_bytes",
+        /// Copies of floods sent along a tree: our own, and of others.
+        GroupCopies => "group_copies",
         /// Frames (super-frames count once) written to the TAP.
         Deliver => "deliver_frames",
         /// Their bytes.

@@ -4,6 +4,8 @@
 
 #[path = "mesh/bridge.rs"]
 mod bridge;
+#[path = "mesh/group.rs"]
+mod group;
 #[path = "mesh/hosts.rs"]
 mod hosts;
 #[path = "mesh/relay.rs"]

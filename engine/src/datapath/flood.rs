@@ -180,6 +180,9 @@ impl Datapath {
             return self.count_drop(reason);
         }
         self.count(Station::Bridge, 1);
+        if self.flood_tree(bytes) {
+            return;
+        }
         let fib = Arc::clone(&self.fib);
         let mut copy = None;
         for slot in &fib.flood {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::bridge::Port;
 use crate::command::{Event, PeerSlot};
 use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX};
+use crate::datapath::group::group_epoch;
 use crate::datapath::relay::Step;
 use crate::datapath::{Datapath, Place, Store, counters, peer_mut};
 use crate::io::{Io, Received};
@@ -29,6 +30,15 @@ const HELD_BYTES_MAX: usize = 256 << 10;
 /// Frames that may wait for them: all at once they must fit a receiving socket's default buffer, which takes 277
 /// small datagrams.
 const HELD_FRAMES_MAX: usize = 128;
+
+/// Under which keys a datagram opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum EpochName {
+    /// A session's, by our receiver index.
+    Session(u32),
+    /// A source's for its floods.
+    Group(PeerSlot, u32),
+}
 
 /// What became of one datagram.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +211,10 @@ impl Datapath {
         match Kind::parse(kind).ok_or(DropReason::BadPayload)? {
             Kind::Frame => self.frame(slot, meta, body, place, now)?,
             Kind::Frames => self.frames(slot, meta, body, place, now)?,
-            Kind::Piece => self.piece(slot, &header, meta, body, now)?,
+            Kind::Piece => {
+                let name = EpochName::Session(header.receiver);
+                self.piece(slot, (name, header), (meta, body), now)?;
+            }
             Kind::Control => {
                 // The path machine judges by its own messages where they came from.
                 self.control(slot, meta, body, (from, len), now)?;
@@ -272,7 +285,7 @@ impl Datapath {
     }
 
     /// One frame for the TAP.
-    fn frame(
+    pub(super) fn frame(
         &mut self,
         slot: PeerSlot,
         meta: u8,
@@ -298,7 +311,7 @@ impl Datapath {
             .map_err(|_| DropReason::BadHint)
     }
 
-    fn frames(
+    pub(super) fn frames(
         &mut self,
         slot: PeerSlot,
         meta: u8,
@@ -325,12 +338,11 @@ impl Datapath {
     }
 
     /// Half of a frame; the whole gets a packet of its own.
-    fn piece(
+    pub(super) fn piece(
         &mut self,
         slot: PeerSlot,
-        header: &Header,
-        meta: u8,
-        body: &[u8],
+        (name, header): (EpochName, Header),
+        (meta, body): (u8, &[u8]),
         now: Instant,
     ) -> Result<(), DropReason> {
         let (head, bytes) = body
@@ -340,11 +352,14 @@ impl Datapath {
             return Err(DropReason::BadPayload);
         };
         let total = usize::from(u16::from_be_bytes([high, low]));
-        let lane = self
-            .epochs
-            .get_mut(&header.receiver)
-            .and_then(|epoch| epoch.lane(header.lane));
-        let Some(lane) = lane else { return Ok(()) };
+        let epoch = match name {
+            EpochName::Session(index) => self.epochs.get_mut(&index),
+            EpochName::Group(source, number) => peer_mut(&mut self.peers, source)
+                .and_then(|peer| group_epoch(&mut peer.groups, number)),
+        };
+        let Some(lane) = epoch.and_then(|epoch| epoch.lane(header.lane)) else {
+            return Ok(());
+        };
         let mut frame = std::mem::take(&mut self.scratch);
         let mut lost = false;
         let whole = lane.join(header.counter, part, total, bytes, &mut frame, &mut lost);
@@ -469,7 +484,7 @@ pub(super) fn owner_of(lane: u8, shared: &Shared) -> u16 {
 }
 
 /// The opened text of a datagram, without its tag.
-fn text_of(datagram: &[u8]) -> &[u8] {
+pub(super) fn text_of(datagram: &[u8]) -> &[u8] {
     datagram
         .get(HEADER_LEN..datagram.len().saturating_sub(TAG_LEN))
         .unwrap_or_default()

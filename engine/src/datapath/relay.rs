@@ -26,7 +26,7 @@ use crate::io::Train;
 use crate::packet::Packet;
 use crate::shared::Origin;
 use crate::verdict::{DropReason, Station};
-use crate::wire::relay::{RELAY_FRONT_LEN, RelayHeader};
+use crate::wire::relay::{RELAY_FRONT_LEN, RelayHeader, Wrapping};
 use crate::wire::{Header, TAG_LEN};
 
 /// The way of a datagram through this host.
@@ -104,9 +104,12 @@ impl Datapath {
         now: Instant,
     ) -> Result<Opened, DropReason> {
         let header = RelayHeader::parse(datagram).ok_or(DropReason::BadHeader)?;
-        if let Origin::Hop(_) = from {
-            // Nothing is wrapped twice.
-            return Err(DropReason::BadHeader);
+        if let Origin::Hop(ingress) = from {
+            // Nothing is wrapped twice: this is a flood that another worker has checked for us.
+            return match header.wrapping {
+                Wrapping::Group => self.group(&header, datagram, place, ingress, now),
+                Wrapping::Relay => Err(DropReason::BadHeader),
+            };
         }
         let epoch = self
             .epochs
@@ -121,7 +124,9 @@ impl Datapath {
         let verified = hop.verify(&header, datagram);
         let first = verified.is_ok() && epoch.confirm();
         self.judge(verified, first, (ingress, header.receiver), now)?;
-        if header.destination == self.label {
+        if header.wrapping == Wrapping::Group {
+            self.group(&header, datagram, place, ingress, now)
+        } else if header.destination == self.label {
             self.unwrap_inner(&header, datagram, place, ingress, now)
         } else {
             self.step(&header, ingress).map(Opened::Pass)

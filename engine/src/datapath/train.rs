@@ -144,6 +144,38 @@ impl TrainBuilder {
         self.commit(len, sink);
     }
 
+    /// Adds a copy of a datagram that `source` sealed for everybody, under a hop tag of our own; false if
+    /// it did not fit or there was no room.
+    pub fn append_group(
+        &mut self,
+        inner: &[u8],
+        hop_limit: u8,
+        source: u64,
+        sink: &mut Sink<'_>,
+    ) -> bool {
+        let len = RELAY_OVERHEAD + inner.len();
+        if len > sink.datagram_max {
+            sink.counters.drop(DropReason::RelayTooBig);
+            return false;
+        }
+        let place = self
+            .place(len, sink)
+            .and_then(|text| text.get_mut(RELAY_FRONT_LEN - HEADER_LEN..));
+        let Some(place) = place else {
+            return false;
+        };
+        place.copy_from_slice(inner);
+        let packet = self.packet.as_mut();
+        let whole = packet.and_then(|packet| packet.bytes_mut().get_mut(self.len..self.len + len));
+        let hop = sink.lane.hop();
+        if !whole.is_some_and(|whole| hop.seal_group(whole, hop_limit, source)) {
+            sink.counters.drop(DropReason::KeyExhausted);
+            return false;
+        }
+        self.account(len);
+        true
+    }
+
     /// Ends the train, if there is one: it goes to the sink.
     pub fn flush(&mut self, sink: &mut Sink<'_>) {
         self.close(sink);
@@ -298,13 +330,18 @@ impl TrainBuilder {
                 return false;
             }
         }
+        self.account(len);
+        true
+    }
+
+    /// One datagram more, of `len` bytes.
+    fn account(&mut self, len: usize) {
         if self.count == 0 {
             self.segment = len;
         }
         self.ended = len < self.segment;
         self.count += 1;
         self.len += len;
-        true
     }
 
     /// Seals the open datagram.

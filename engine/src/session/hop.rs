@@ -11,7 +11,7 @@ use crate::command::SessionKeys;
 use crate::config::SEALS_HARD_MAX;
 use crate::session::{Forged, Implementation, LaneCipher, OpenError, ReplayWindow};
 use crate::wire::TAG_LEN;
-use crate::wire::relay::{RELAY_FRONT_LEN, RelayHeader, hop_data};
+use crate::wire::relay::{RELAY_FRONT_LEN, RelayHeader, Wrapping, hop_data};
 
 /// Our hop lane of an epoch.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl HopSeal {
         })
     }
 
-    /// Writes the outer header before and the hop tag behind an inner datagram, which stands between them
+    /// Writes a RELAY front before and the hop tag behind an inner datagram, which stands between them
     /// already. False if the key is used up, or if there is no room for an inner datagram.
     #[inline]
     pub fn seal(
@@ -43,11 +43,28 @@ impl HopSeal {
         destination: u64,
         source: u64,
     ) -> bool {
+        self.seal_as(Wrapping::Relay, datagram, hop_limit, (destination, source))
+    }
+
+    /// As [`HopSeal::seal`], with a GROUP front.
+    pub fn seal_group(&mut self, datagram: &mut [u8], hop_limit: u8, source: u64) -> bool {
+        self.seal_as(Wrapping::Group, datagram, hop_limit, (0, source))
+    }
+
+    #[inline]
+    fn seal_as(
+        &mut self,
+        wrapping: Wrapping,
+        datagram: &mut [u8],
+        hop_limit: u8,
+        (destination, source): (u64, u64),
+    ) -> bool {
         if self.counter >= SEALS_HARD_MAX {
             return false;
         }
         let counter = self.counter;
         let header = RelayHeader {
+            wrapping,
             lane: self.lane,
             hop_limit,
             receiver: self.receiver,

@@ -1,4 +1,4 @@
-//! The outside of a RELAY datagram: who it is for, whom it is from, and what one hop vouches for.
+//! The outside of RELAY and GROUP: who it is for, whom it is from, and what one hop vouches for.
 //!
 //! ```text
 //!  0     type(4) | version(4)
@@ -7,9 +7,9 @@
 //!  3     flags                         zero, or the datagram is refused
 //!  4-7   hop receiver index            the session of the two ends of this hop
 //!  8-15  hop counter                   nonce and replay mark of the hop lane
-//!  16-23 destination label
+//!  16-23 destination label             zero in GROUP, which is for everybody
 //!  24-31 source label
-//!  32..  a whole DATA datagram, as its source sealed it
+//!  32..  a whole DATA datagram, as its source sealed it; in GROUP its receiver index is the source's group epoch
 //!  last  hop tag(16)                   AEAD of the hop lane over nothing; associated data as below
 //!
 //!  associated data = bytes 0-31 | inner header (16) | inner tag (16) | length of the whole (2)
@@ -29,9 +29,30 @@ pub const HOP_LIMIT_MAX: u8 = 8;
 /// Bytes that a hop tag covers.
 pub const HOP_DATA_LEN: usize = RELAY_FRONT_LEN + HEADER_LEN + TAG_LEN + 2;
 
+/// What is wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrapping {
+    /// A datagram for one peer.
+    Relay,
+    /// One for all members, along the source's tree.
+    Group,
+}
+
+impl Wrapping {
+    const fn first_byte(self) -> u8 {
+        let kind = match self {
+            Self::Relay => DatagramType::Relay,
+            Self::Group => DatagramType::Group,
+        };
+        ((kind as u8) << 4) | VERSION
+    }
+}
+
 /// What one hop says of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayHeader {
+    /// RELAY or GROUP.
+    pub wrapping: Wrapping,
     /// The sending worker of this hop.
     pub lane: u8,
     /// Transmissions left, this one included.
@@ -40,15 +61,15 @@ pub struct RelayHeader {
     pub receiver: u32,
     /// Nonce and replay mark of the hop lane.
     pub counter: u64,
-    /// Who opens the inner datagram.
+    /// Who opens the inner datagram; zero in GROUP.
     pub destination: u64,
     /// Who sealed it.
     pub source: u64,
 }
 
 impl RelayHeader {
-    /// Reads the header of a datagram; `None` unless it can hold a DATA datagram, is of type RELAY and our
-    /// version, has no flag set and a hop limit that a source may have given it.
+    /// Reads the header of a datagram; `None` unless it can hold a DATA datagram, is of type RELAY or GROUP
+    /// and our version, has no flag set and a hop limit that a source may have given it.
     #[inline]
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         if datagram.len() < RELAY_OVERHEAD + FRAME_OVERHEAD {
@@ -56,13 +77,23 @@ impl RelayHeader {
         }
         let bytes: &[u8; RELAY_FRONT_LEN] = datagram.first_chunk()?;
         let [first, lane, hop_limit, flags, r0, r1, r2, r3, rest @ ..] = *bytes;
-        let expected = ((DatagramType::Relay as u8) << 4) | VERSION;
-        if first != expected || flags != 0 || !(1..=HOP_LIMIT_MAX).contains(&hop_limit) {
+        let wrapping = if first == Wrapping::Relay.first_byte() {
+            Wrapping::Relay
+        } else if first == Wrapping::Group.first_byte() {
+            Wrapping::Group
+        } else {
+            return None;
+        };
+        if flags != 0 || !(1..=HOP_LIMIT_MAX).contains(&hop_limit) {
             return None;
         }
         let (counter, labels) = rest.split_first_chunk()?;
         let (destination, source) = labels.split_first_chunk()?;
+        if wrapping == Wrapping::Group && *destination != [0; 8] {
+            return None;
+        }
         Some(Self {
+            wrapping,
             lane,
             hop_limit,
             receiver: u32::from_be_bytes([r0, r1, r2, r3]),
@@ -76,7 +107,7 @@ impl RelayHeader {
     #[inline]
     pub fn encode(self) -> [u8; RELAY_FRONT_LEN] {
         let mut bytes = [0; RELAY_FRONT_LEN];
-        bytes[0] = ((DatagramType::Relay as u8) << 4) | VERSION;
+        bytes[0] = self.wrapping.first_byte();
         bytes[1] = self.lane;
         bytes[2] = self.hop_limit;
         bytes[4..8].copy_from_slice(&self.receiver.to_be_bytes());
@@ -105,6 +136,7 @@ mod tests {
     use super::*;
 
     const HEADER: RelayHeader = RelayHeader {
+        wrapping: Wrapping::Relay,
         lane: 3,
         hop_limit: 8,
         receiver: 0x0102_0304,
@@ -123,6 +155,21 @@ mod tests {
         let mut datagram = golden.to_vec();
         datagram.resize(RELAY_OVERHEAD + FRAME_OVERHEAD, 0);
         assert_eq!(RelayHeader::parse(&datagram), Some(HEADER));
+    }
+
+    #[test]
+    fn a_group_datagram_is_for_nobody_in_particular() {
+        let group = RelayHeader {
+            wrapping: Wrapping::Group,
+            destination: 0,
+            ..HEADER
+        };
+        let mut datagram = group.encode().to_vec();
+        assert_eq!(datagram[0], 0x31);
+        datagram.resize(RELAY_OVERHEAD + FRAME_OVERHEAD, 0);
+        assert_eq!(RelayHeader::parse(&datagram), Some(group));
+        datagram[20] = 1;
+        assert_eq!(RelayHeader::parse(&datagram), None);
     }
 
     #[test]
