@@ -3,6 +3,7 @@
 //! ```text
 //!  HERE  192.0.2.1   receiver index 7, seals for 9
 //!  PEER  192.0.2.2   receiver index 9, seals for 7
+//!  OTHER 192.0.2.3   another peer of HERE, for which HERE relays
 //! ```
 
 use std::cell::RefCell;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 use std::time::{Duration, Instant};
 
-use weft_engine::bridge::{Fib, NextHop};
-use weft_engine::command::{Command, Event, PeerSlot, SecretKey, SessionKeys};
+use weft_engine::bridge::{Branch, Fib, GroupFib, NextHop};
+use weft_engine::command::{Command, Event, GroupKey, PeerSlot, SecretKey, SessionKeys};
 use weft_engine::datapath::{Datapath, Order};
 use weft_engine::io::Io;
 use weft_engine::io::memory::{MemoryIo, MemoryTrain};
@@ -28,6 +29,12 @@ use weft_engine::wire::{HEADER_LEN, TAG_LEN};
 pub const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 6783);
 /// Where its peer is.
 pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 6783);
+/// Where another peer is, which is heard of only when something is passed on to it.
+pub const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 3)), 6783);
+/// The names of the three in RELAY and GROUP headers: the attacked host, its peer, the other.
+pub const LABELS: [[u8; 8]; 3] = [[9; 8], [1; 8], [2; 8]];
+/// The number of the peer's group key.
+pub const GROUP_EPOCH: u32 = 5;
 /// What the peer writes into its datagrams to the attacked host.
 pub const RECEIVER: u32 = 7;
 /// What the attacked host writes into its datagrams to the peer.
@@ -36,6 +43,8 @@ pub const PEER_RECEIVER: u32 = 9;
 pub const PEER_LANES: u8 = 4;
 
 const SLOT: PeerSlot = PeerSlot(3);
+const OTHER_SLOT: PeerSlot = PeerSlot(4);
+const GROUP_KEY: SecretKey = SecretKey([77; 32]);
 const PACKETS: usize = 24;
 const VNET_LEN: usize = 10;
 
@@ -120,6 +129,7 @@ impl Host {
     pub fn finish(mut self) {
         self.check_pools();
         self.order(&Order::Command(Command::RemovePeer { slot: SLOT }));
+        self.order(&Order::Command(Command::RemovePeer { slot: OTHER_SLOT }));
         self.trains_out();
         self.delivered();
         self.events.clear();
@@ -130,14 +140,54 @@ impl Host {
     fn meet(&mut self, datagram_max: usize) {
         let here = self.here;
         let address = if here { PEER } else { HERE };
-        let peer = Arc::new(PeerShared::default());
+        let [ours, label, other] = LABELS;
+        let (label, ours) = if here { (label, ours) } else { (ours, label) };
+        self.order(&Order::Command(Command::SetLabel(ours)));
+        self.add(SLOT, label, (address, datagram_max), keys(here));
+        self.add(OTHER_SLOT, other, (OTHER, datagram_max), other_keys());
+        let branch = Branch {
+            parent: SLOT,
+            children: vec![OTHER_SLOT],
+        };
+        let fib = Fib {
+            generation: 1,
+            routes: BTreeMap::from([(SLOT, NextHop::Direct), (OTHER_SLOT, NextHop::Direct)]),
+            flood: vec![SLOT],
+            group: Some(GroupFib {
+                sources: BTreeMap::from([(SLOT, branch)]),
+                ..GroupFib::default()
+            }),
+            ..Fib::default()
+        };
+        for command in [
+            Command::SetFib(Arc::new(fib)),
+            Command::SetGroupKey(Arc::new(group_key(Some(SLOT)))),
+            Command::SetCandidates {
+                slot: SLOT,
+                addresses: [address].into(),
+            },
+        ] {
+            self.order(&Order::Command(command));
+        }
+        self.turn();
+        self.trains_out();
+    }
+
+    /// A peer with a session and a path.
+    fn add(
+        &mut self,
+        slot: PeerSlot,
+        label: [u8; 8],
+        (address, datagram_max): (SocketAddr, usize),
+        keys: SessionKeys,
+    ) {
+        let peer = Arc::new(PeerShared::new(label));
         peer.endpoint.store(Some(Arc::new(Endpoint {
             address,
             local: None,
             datagram_max,
         })));
-        self.order(&Order::AddPeer(SLOT, peer));
-        let keys = keys(here);
+        self.order(&Order::AddPeer(slot, peer));
         let local_index = keys.local_index;
         let epoch = EpochShared {
             pending: AtomicU16::new(u16::try_from(self.workers.len()).unwrap_or(1)),
@@ -145,27 +195,8 @@ impl Host {
             forged: AtomicU64::new(0),
         };
         self.order(&Order::InstallSession(Arc::new(keys), Arc::new(epoch)));
-        let fib = Fib {
-            generation: 1,
-            routes: BTreeMap::from([(SLOT, NextHop::Direct)]),
-            flood: vec![SLOT],
-            ..Fib::default()
-        };
-        for command in [
-            Command::SetFib(Arc::new(fib)),
-            Command::SetCandidates {
-                slot: SLOT,
-                addresses: [address].into(),
-            },
-            Command::ActivateSession {
-                slot: SLOT,
-                local_index,
-            },
-        ] {
-            self.order(&Order::Command(command));
-        }
-        self.turn();
-        self.trains_out();
+        let activate = Command::ActivateSession { slot, local_index };
+        self.order(&Order::Command(activate));
     }
 
     fn order(&mut self, order: &Order) {
@@ -290,6 +321,7 @@ fn turn(datapath: &mut Datapath, io: &mut MemoryIo, now: Instant) {
         datapath.receive(train, now);
         if datapath.should_deliver() || datapath.pool().free_count() < 4 {
             datapath.deliver(io);
+            datapath.flush();
             send(datapath, io);
         }
     }
@@ -327,6 +359,38 @@ fn keys(here: bool) -> SessionKeys {
         recv_key: SecretKey([recv; 32]),
         peer_lanes: PEER_LANES,
     }
+}
+
+fn other_keys() -> SessionKeys {
+    SessionKeys {
+        slot: OTHER_SLOT,
+        local_index: 11,
+        remote_index: 13,
+        suite: CipherSuite::ChaCha20Poly1305,
+        send_key: SecretKey([3; 32]),
+        recv_key: SecretKey([4; 32]),
+        peer_lanes: PEER_LANES,
+    }
+}
+
+fn group_key(slot: Option<PeerSlot>) -> GroupKey {
+    GroupKey {
+        slot,
+        epoch: GROUP_EPOCH,
+        suite: CipherSuite::ChaCha20Poly1305,
+        key: GROUP_KEY,
+        lanes: PEER_LANES,
+    }
+}
+
+/// Seals the peer's floods on one of its lanes.
+pub fn group_lane_of_peer(lane: u8) -> SealLane {
+    let keys = SessionKeys {
+        remote_index: GROUP_EPOCH,
+        send_key: GROUP_KEY,
+        ..keys(false)
+    };
+    SealLane::new(&keys, Implementation::RustCrypto, lane).expect("the cipher is built in")
 }
 
 /// Seals what the peer says on one of its lanes, and on one more that it does not have.
