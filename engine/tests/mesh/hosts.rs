@@ -239,6 +239,14 @@ impl Mesh {
 
     /// A line of hosts with so many workers each.
     pub(crate) fn line_of(workers: &[u16]) -> Self {
+        let mut mesh = Self::strangers(workers);
+        mesh.rekey();
+        mesh.settle();
+        mesh
+    }
+
+    /// A line whose hosts have routes and candidates, and no sessions.
+    pub(crate) fn strangers(workers: &[u16]) -> Self {
         let count = workers.len();
         let mut mesh = Self::of(workers, |from, to| from.abs_diff(to) == 1);
         for host in 0..count {
@@ -255,8 +263,6 @@ impl Mesh {
             }
         }
         mesh.publish();
-        mesh.rekey();
-        mesh.settle();
         mesh
     }
 
