@@ -11,6 +11,7 @@
 pub mod api;
 pub mod config;
 pub mod driver;
+mod endpoints;
 pub mod error;
 mod fields;
 #[cfg(feature = "fuzzing")]
@@ -22,6 +23,7 @@ pub mod node;
 pub mod peer;
 pub mod random;
 mod record;
+mod routes;
 pub mod secret;
 mod session;
 #[cfg(any(test, feature = "sim"))]
@@ -30,6 +32,9 @@ mod session;
     reason = "a box of tools: tests and experiments each use some of them"
 )]
 pub mod sim;
+#[cfg(test)]
+mod sim;
+mod topology;
 
 pub use link::dialer::{TargetAddress, TargetError, TargetHost};
 pub use session::keys::suite_name;
