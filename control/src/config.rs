@@ -231,6 +231,10 @@ pub const PUNCH_SOON: Duration = Duration::from_millis(500);
 pub const SESSION_IDLE_AFTER: Duration = Duration::from_secs(100);
 /// How often frames are counted to know that, and how long a renewal may be late when they start again.
 pub const TRAFFIC_EVERY: Duration = Duration::from_secs(10);
+/// Pings under way at once; people start a few.
+pub const PINGS_MAX: usize = 64;
+/// How long a ping may take, a session that is made for it included.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Requests of the local API that wait for the loop; the API has at most 64 connections.
 pub const REQUESTS_MAX: usize = 64;

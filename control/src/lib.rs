@@ -32,8 +32,6 @@ mod session;
     reason = "a box of tools: tests and experiments each use some of them"
 )]
 pub mod sim;
-#[cfg(test)]
-mod sim;
 mod topology;
 
 pub use link::dialer::{TargetAddress, TargetError, TargetHost};

@@ -18,18 +18,25 @@ mod gossip;
 mod links;
 mod losses;
 mod mtu;
+mod overview;
 mod peers;
+mod ping;
+mod reach;
+mod routed;
+mod routing;
 mod sessions;
 mod status;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use weft_engine::command::Command;
+use weft_engine::command::{Command, Limits};
 
 use crate::api::ApiError;
 use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::endpoints::OwnEndpoints;
 use crate::gossip::Gossip;
 use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
@@ -39,6 +46,9 @@ use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
+use crate::node::ping::Pings;
+use crate::node::routed::Router;
+use crate::node::routing::Routing;
 use crate::peer::{Identity, PeerId};
 use crate::random::Randomness;
 use crate::secret::Secrets;
@@ -82,9 +92,13 @@ pub struct Node {
     dialer: Dialer,
     links: BTreeMap<LinkId, LinkEntry>,
     peers: Peers,
-    /// The engine's FIB is not that of the peers any more.
-    fib_is_old: bool,
     gossip: Gossip,
+    routing: Routing,
+    router: Router,
+    own_endpoints: OwnEndpoints,
+    pings: Pings,
+    /// When frames are counted next.
+    traffic_at: Option<Instant>,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -117,7 +131,11 @@ impl Node {
             random,
             links: BTreeMap::new(),
             peers: Peers::new(),
-            fib_is_old: false,
+            routing: Routing::default(),
+            router: Router::default(),
+            own_endpoints: OwnEndpoints::new(config.port),
+            pings: Pings::new(),
+            traffic_at: None,
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
@@ -130,6 +148,10 @@ impl Node {
             config,
         };
         node.engine(Command::SetLabel(node.identity.peer_id().label()));
+        node.engine(Command::SetLimits(Limits {
+            relay: node.config.relay,
+            ..Limits::default()
+        }));
         for target in node.config.targets.clone() {
             if let Err(error) = node.dialer.add(&target, now) {
                 node.notice(Notice::BadTarget {
@@ -167,14 +189,17 @@ impl Node {
             Input::Forget { request, peers } => self.forget(request, &peers),
             Input::Reload(secrets) => self.reload(secrets, now),
             Input::Persisted { token, durable } => self.persisted(token, durable),
+            Input::LocalAddresses(addresses) => self.local_addresses(&addresses, now),
+            Input::Ping { request, peer } => self.ping(request, &peer, now),
+            Input::Traffic(counts) => self.traffic_counted(&counts, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
-        if std::mem::take(&mut self.fib_is_old) {
-            let fib = self.peers.fib_command();
-            self.engine(fib);
-        }
+        self.do_punches(now);
+        self.do_pings(now);
+        self.ask_for_traffic(now);
+        self.do_routes(now);
     }
 
     /// Returns the next thing the driver has to do.
@@ -339,7 +364,9 @@ impl Node {
                 self.engine(Command::RemovePeer { slot: peer.slot });
             }
         }
-        self.fib_is_old |= !lost.is_empty();
+        if !lost.is_empty() {
+            self.routing.touch();
+        }
     }
 }
 

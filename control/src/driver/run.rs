@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::api::ApiError;
+use crate::api::{ApiError, PingReply};
 use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
@@ -68,6 +68,7 @@ pub struct Driver<E> {
     address: SocketAddr,
     mtu: u16,
     answers: BTreeMap<RequestId, Reply<Result<(), ApiError>>>,
+    pings: BTreeMap<RequestId, Reply<Result<PingReply, ApiError>>>,
     requests: u64,
     /// Engine events wait that the last turn did not take.
     events_left: bool,
@@ -146,6 +147,7 @@ impl<E: EngineHandle> Driver<E> {
             ciphers: offered(&*engine, config.cipher),
             mtu: config.mtu,
             discovery: config.discovery,
+            relay: config.relay,
             boot_id: BootId(random.bytes()),
             incarnation: loaded.incarnation,
             targets: loaded.targets,
@@ -167,6 +169,7 @@ impl<E: EngineHandle> Driver<E> {
             address,
             mtu: config.mtu,
             answers: BTreeMap::new(),
+            pings: BTreeMap::new(),
             requests: 0,
             events_left: false,
             benching: None,
@@ -289,6 +292,12 @@ impl<E: EngineHandle> Driver<E> {
                     let _ = reply.send(result);
                 }
             }
+            Output::Pong { request, result } => {
+                if let Some(reply) = self.pings.remove(&request) {
+                    let _ = reply.send(result);
+                }
+            }
+            Output::CountTraffic => return Some(Input::Traffic(self.engine.traffic())),
             Output::Notice(notice) => log::write(&notice),
         }
         None

@@ -37,6 +37,8 @@ pub struct DriverConfig {
     pub mtu: u16,
     /// True when unknown peers may be dialled.
     pub discovery: bool,
+    /// True when we pass on datagrams for others.
+    pub relay: bool,
     /// Offer this data cipher only.
     pub cipher: Option<CipherSuite>,
     /// When epochs are replaced.

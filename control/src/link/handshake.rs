@@ -227,6 +227,7 @@ pub(crate) mod tests {
             }],
             mtu: 1376,
             discovery: true,
+            relay: true,
             boot_id: BootId(*b"boot-one"),
             incarnation: 3,
             targets: Vec::new(),

@@ -60,10 +60,10 @@ impl Node {
     pub(super) fn record_changed(&mut self, key: RecordKey, now: Instant) {
         match RecordKind::from_byte(key.kind) {
             Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
+            Some(RecordKind::Topology) => self.topology_record_changed(key, now),
+            Some(RecordKind::Endpoints) => self.endpoints_record_changed(key.origin),
             Some(
-                RecordKind::Endpoints
-                | RecordKind::Topology
-                | RecordKind::Attachments
+                RecordKind::Attachments
                 | RecordKind::Names
                 | RecordKind::Ring,
             )

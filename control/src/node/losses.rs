@@ -54,6 +54,7 @@ impl Node {
         if error == LinkError::ByPeer(ByeReason::Stopping) {
             self.with_session(peer_id, now, |session, context| session.end(context));
         }
+        self.links_changed(now);
         // What a record says of a newer process counts from now on.
         self.peer_record_changed(peer_id, now);
     }
@@ -126,6 +127,9 @@ impl Node {
                 suspects.push(peer);
             }
         }
+        if !suspects.is_empty() {
+            self.links_changed(now);
+        }
         for peer in suspects {
             self.dialer.disconnected(peer, None, &mut self.random, now);
         }
@@ -139,6 +143,7 @@ impl Node {
         {
             entry.suspect = false;
             self.dialer.connected(id, peer, now);
+            self.links_changed(now);
         }
     }
 }

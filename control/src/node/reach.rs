@@ -22,6 +22,7 @@ use crate::endpoints::Endpoints;
 use crate::link::message::Message;
 use crate::node::Node;
 use crate::node::peers::Peer;
+use crate::node::usage::Usage;
 use crate::peer::PeerId;
 use crate::record::RecordKind;
 use crate::routes::choice::Chooser;
@@ -30,6 +31,7 @@ use crate::routes::choice::Chooser;
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     pub(crate) chooser: Chooser,
+    pub(crate) usage: Usage,
     /// What the engine was told last.
     pub(crate) route: Option<NextHop>,
     /// What the peer said of itself.

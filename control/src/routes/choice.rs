@@ -31,6 +31,7 @@ pub(crate) struct Chooser {
 
 impl Chooser {
     /// What is chosen now.
+    #[cfg(test)]
     pub(crate) fn chosen(&self) -> Option<Choice> {
         self.chosen
     }
