@@ -195,6 +195,7 @@ fn config(dir: &tempfile::TempDir, nickname: &str, password: Option<&str>) -> Dr
         targets: Vec::new(),
         resume: false,
         mtu: 1376,
+        bridge: "weft".to_owned(),
         discovery: true,
         relay: true,
         cipher: None,
