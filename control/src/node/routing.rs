@@ -275,3 +275,6 @@ impl Node {
 fn percent(share: f32) -> u8 {
     (share * 100.0).round().clamp(0.0, 100.0) as u8
 }
+
+#[cfg(test)]
+mod tests;
