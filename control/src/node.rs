@@ -97,6 +97,8 @@ pub struct Node {
     router: Router,
     own_endpoints: OwnEndpoints,
     pings: Pings,
+    /// When somebody is to be told next where we are.
+    punches_due: Option<Instant>,
     /// When frames are counted next.
     traffic_at: Option<Instant>,
     /// Keys that two processes use, and when we said so.
@@ -135,6 +137,7 @@ impl Node {
             router: Router::default(),
             own_endpoints: OwnEndpoints::new(config.port),
             pings: Pings::new(),
+            punches_due: None,
             traffic_at: None,
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),

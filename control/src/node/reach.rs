@@ -102,29 +102,35 @@ impl Node {
                 let soon = now + PUNCH_SOON;
                 peer.reach.punch_at = Some(peer.reach.punch_at.map_or(soon, |at| at.min(soon)));
                 peer.reach.punch_pause = PUNCH_PAUSE_MIN;
-                self.wake(Some(soon));
+                self.punch_due(soon);
             }
         }
     }
 
     /// A session came up: if there is no path, both ends look for one now.
     pub(super) fn look_for_path(&mut self, id: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.find_mut(id)
+        let discovery = self.config.discovery;
+        if let Some(peer) = self.peers.find_mut(id).filter(|_| discovery)
             && !peer.is_data_up()
         {
             // Where a link goes, an answer is likely before anything more is said.
             let at = if peer.link.is_some() { now + PUNCH_SOON } else { now };
             peer.reach.punch_at = Some(at);
             peer.reach.punch_pause = PUNCH_PAUSE_MIN;
-            self.wake(Some(at));
+            self.punch_due(at);
         }
+    }
+
+    fn punch_due(&mut self, at: Instant) {
+        self.punches_due = Some(self.punches_due.map_or(at, |due| due.min(at)));
     }
 
     /// Says where we are to those with whom we have a session and no path.
     pub(super) fn do_punches(&mut self, now: Instant) {
-        if !self.config.discovery {
-            return;
+        if self.punches_due.is_none_or(|due| now < due) {
+            return self.wake(self.punches_due);
         }
+        self.punches_due = None;
         for id in self.peers.ids() {
             let Some(peer) = self.peers.find_mut(id) else {
                 continue;
@@ -136,7 +142,7 @@ impl Node {
                 continue;
             };
             if now < at {
-                self.wake(Some(at));
+                self.punch_due(at);
                 continue;
             }
             let pause = peer.reach.punch_pause;
@@ -145,9 +151,10 @@ impl Node {
             peer.reach.punch_pause = (pause * 2).min(PUNCH_PAUSE_MAX);
             let body = self.own_endpoints.endpoints().encode();
             self.send_to(id, &Message::Punch(body), now);
-            self.wake(Some(next));
+            self.punch_due(next);
             self.try_addresses(id, true);
         }
+        self.wake(self.punches_due);
     }
 
     /// A peer says where it is, and looks for us at this moment.

@@ -38,6 +38,8 @@ pub(super) struct Routing {
     /// The version of the network that the ways are of.
     computed: u64,
     due: Option<Instant>,
+    /// When some peer's choice may change its mind.
+    choice_due: Option<Instant>,
     branches: BTreeMap<PeerId, Branch>,
     branches_due: Option<Instant>,
     parts_published: u16,
@@ -96,7 +98,6 @@ impl Node {
             .map(|(id, peer)| (id, self.report_of(peer)))
             .collect();
         let news = self.routing.reporter.observe(&actual, now);
-        self.wake(self.routing.reporter.deadline());
         if news || self.routing.parts_published == 0 {
             self.publish_links(ours, now);
             self.routing.compute(ours, now);
@@ -164,11 +165,13 @@ impl Node {
             self.routing.compute(ours, now);
         }
         self.compute_branches(ours, now);
-        let choice_due = |peer: &Peer| peer.reach.chooser.deadline().is_some_and(|due| due <= now);
-        if self.routing.fib_is_old || self.peers.all().any(|(_, peer)| choice_due(peer)) {
+        let choice_due = self.routing.choice_due.is_some_and(|due| due <= now);
+        if self.routing.fib_is_old || choice_due {
             self.routing.fib_is_old = false;
             self.publish_fib(now);
         }
+        self.wake(self.routing.reporter.deadline());
+        self.wake(self.routing.choice_due);
         self.wake(self.routing.due);
         self.wake(self.routing.branches_due);
     }
@@ -225,7 +228,7 @@ impl Node {
                 fib.routes.insert(peer.slot, hop);
             }
         }
-        self.wake(deadline);
+        self.routing.choice_due = deadline;
         fib.group = self.group_fib();
         if fib.group.is_none() {
             fib.flood = fib.routes.keys().copied().collect();

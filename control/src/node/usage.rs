@@ -44,10 +44,8 @@ impl Node {
             return self.wake(self.traffic_at);
         }
         let counts = |peer: &Peer| peer.session.is_live() && !peer.is_adjacent();
-        self.traffic_at = None;
+        self.traffic_at = Some(now + TRAFFIC_EVERY);
         if self.peers.all().any(|(_, peer)| counts(peer)) {
-            self.traffic_at = Some(now + TRAFFIC_EVERY);
-            self.wake(self.traffic_at);
             self.outputs.push_back(Output::CountTraffic);
         }
     }

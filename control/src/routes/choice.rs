@@ -1,10 +1,10 @@
 //! Direct or relayed: which of two ways to one peer carries its frames, and when that changes.
 //!
 //! ```text
-//!             direct dead ─► at once              relay faster by 2 ms and a quarter, for a second
+//!             direct dead ─► at once              relay faster by 2 ms and a quarter, for a while
 //!   Direct ─────────────────────────────────────────────────────────────────────────────────────► Relay
 //!          ◄─────────────────────────────────────────────────────────────────────────────────────
-//!             relay route gone ─► at once         direct no longer slower by that much, for a second
+//!             relay route gone ─► at once         direct no longer slower by that much, for a while
 //! ```
 //!
 //! Only this choice is damped, never the way that relays take: frames that leave directly are at their end, so
@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{BETTER_WAY_HOLD, RELAY_GAIN_MIN};
+use crate::config::{BETTER_WAY_HOLD, LINK_FLAP_MEMORY, RELAY_GAIN_MIN};
 
 /// How the peer is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,7 @@ pub(crate) struct Chooser {
     chosen: Option<Choice>,
     /// Since when the other way has been better.
     other_better_since: Option<Instant>,
+    changed_at: Option<Instant>,
 }
 
 impl Chooser {
@@ -51,16 +52,33 @@ impl Chooser {
         };
         let both = direct.is_some() && relay.is_some();
         if wanted == self.chosen || !both || self.chosen.is_none() {
-            self.other_better_since = None;
-            self.chosen = wanted;
+            self.change(wanted, now);
             return wanted;
         }
         let since = *self.other_better_since.get_or_insert(now);
-        if now.duration_since(since) >= BETTER_WAY_HOLD {
-            self.other_better_since = None;
-            self.chosen = wanted;
+        if now.duration_since(since) >= self.hold(since) {
+            self.change(wanted, now);
         }
         self.chosen
+    }
+
+    fn change(&mut self, wanted: Option<Choice>, now: Instant) {
+        self.other_better_since = None;
+        if wanted != self.chosen {
+            // The first choice is no change.
+            self.changed_at = self.chosen.and(Some(now));
+            self.chosen = wanted;
+        }
+    }
+
+    /// How long the other way must stay better: longer if the way changed lately.
+    fn hold(&self, since: Instant) -> Duration {
+        let lately = |at: Instant| since.saturating_duration_since(at) < LINK_FLAP_MEMORY;
+        if self.changed_at.is_some_and(lately) {
+            BETTER_WAY_HOLD
+        } else {
+            BETTER_WAY_HOLD / 4
+        }
     }
 
     fn compare(&self, direct: Duration, relay: Duration) -> Choice {
@@ -80,7 +98,8 @@ impl Chooser {
 
     /// When [`Chooser::choose`] may change its mind on the same figures.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        Some(self.other_better_since? + BETTER_WAY_HOLD)
+        let since = self.other_better_since?;
+        Some(since + self.hold(since))
     }
 }
 

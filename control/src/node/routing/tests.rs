@@ -198,6 +198,7 @@ fn a_fast_relay_beats_a_slow_direct_path_until_that_gets_better() {
         until_frames_pass(&mut sim, 0, 1, 2 * SECOND);
         until_route(&mut sim, 10 * SECOND, &[0, 2, 1]);
         until_route(&mut sim, 10 * SECOND, &[1, 2, 0]);
+        sim.run_for(3 * SECOND);
         let route = path(&sim, 0, 1);
         assert!(route.why.starts_with("relay route takes"), "{route:?}");
 
