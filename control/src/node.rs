@@ -17,6 +17,7 @@ mod admission;
 mod gossip;
 mod links;
 mod losses;
+mod mesh;
 mod mtu;
 mod overview;
 mod peers;
@@ -42,6 +43,7 @@ use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
+use crate::mesh::Mesh;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
@@ -74,6 +76,7 @@ pub(crate) struct Counters {
     pub(crate) messages_unknown: u64,
     pub(crate) session_messages_ignored: u64,
     pub(crate) labels_colliding: u64,
+    pub(crate) links_trimmed: u64,
 }
 
 /// A request that waits for a write.
@@ -101,6 +104,7 @@ pub struct Node {
     punches_due: Option<Instant>,
     /// When frames are counted next.
     traffic_at: Option<Instant>,
+    mesh: Mesh,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -126,6 +130,7 @@ impl Node {
     ) -> Self {
         let mut node = Self {
             gossip: gossip::begin(&config, &identity, random.fork(), now),
+            mesh: Mesh::new(identity.peer_id()),
             hello: Hello::encode_ours(&config, &identity),
             secrets: config.secrets.clone(),
             dialer: Dialer::new(config.port),
@@ -181,6 +186,7 @@ impl Node {
             Input::DialFailed { dial, failure } => {
                 self.dialer
                     .dial_failed(dial, failure, &mut self.random, now);
+                self.mesh_attempt_failed(now);
                 self.wake(self.dialer.deadline());
             }
             Input::Engine(event) => self.engine_event(event, now),
@@ -247,6 +253,7 @@ impl Node {
         self.do_gossip(now);
         self.forget_lost_origins(now);
         self.forget_lost_peers(now);
+        self.do_mesh(now);
         while let Some((dial, address)) = self.dialer.poll_dial(now) {
             self.outputs.push_back(Output::Dial { dial, address });
         }

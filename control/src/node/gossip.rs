@@ -59,9 +59,17 @@ impl Node {
     /// meet those whom they concern.
     pub(super) fn record_changed(&mut self, key: RecordKey, now: Instant) {
         match RecordKind::from_byte(key.kind) {
-            Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
+            Some(RecordKind::Peer) => {
+                self.mesh.is_alive(key.origin);
+                self.peer_record_changed(key.origin, now);
+                self.touch_mesh(now);
+            }
             Some(RecordKind::Topology) => self.topology_record_changed(key, now),
-            Some(RecordKind::Endpoints) => self.endpoints_record_changed(key.origin),
+            Some(RecordKind::Endpoints) => {
+                self.mesh.is_alive(key.origin);
+                self.endpoints_record_changed(key.origin);
+                self.touch_mesh(now);
+            }
             Some(
                 RecordKind::Attachments
                 | RecordKind::Names
