@@ -99,10 +99,14 @@ pub const PEER_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Records of a peer that nothing has led to for this long are forgotten: a partition of an hour costs nothing.
 pub const ORIGIN_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+/// How often we look whom nothing leads to.
+pub const ORIGIN_CHECK_EVERY: Duration = Duration::from_secs(300);
 /// How long the records of a forgotten peer are not taken back from somebody who forgets a little later.
 pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(120);
 /// How often the same clone is named in the log.
 pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
+/// Lines about shared names and keys in one status.
+pub const NAMESAKES_SHOWN: usize = 16;
 /// Clones that are remembered for that.
 pub const CLONES_MAX: usize = 64;
 /// From news of who is there to a new choice of links, ±50 %: news comes in swarms.
@@ -117,8 +121,10 @@ pub const MESH_OTHER_SIDE_AFTER: Duration = Duration::from_millis(1500);
 pub const MESH_FAILURES_MAX: u32 = 4;
 /// How long a peer that did not answer comes last, ±50 %.
 pub const MESH_SHUN: Duration = Duration::from_secs(60);
-/// Peers that did not answer and are dialled all the same: two halves of a network find each other by them.
-pub const MESH_SHUNNED_DIALED: usize = 2;
+/// Peers that nobody leads to and are dialled all the same: two halves of a network find each other by them.
+pub const MESH_LOST_DIALED: usize = 2;
+/// As many if we have no link at all.
+pub const MESH_ALONE_DIALED: usize = 8;
 /// Links that nobody minds having; beyond these, and four times log2(N), a peer ends some.
 pub const MESH_LINKS_KEPT: usize = 48;
 /// How old a link must be to be ended for that: whoever came by it has found others.

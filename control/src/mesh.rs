@@ -9,15 +9,15 @@
 //! Whom a peer wants follows from who is there, so both ends of a link know who asked for it, and the one with the
 //! smaller PeerId dials first where both did. A peer that has links enough is content with those it has, but for the
 //! ring. Who cannot be reached is looked for last, yet a few of them always: that is how halves of a network find each
-//! other again. Sans-IO. Bounds: `config::MESH_SHUNNED_DIALED`, `MESH_FAILURES_MAX` and their neighbours.
+//! other again. Sans-IO. Bounds: `config::MESH_LOST_DIALED`, `MESH_FAILURES_MAX` and their neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    MESH_CHOOSE_AFTER, MESH_CHOOSE_EVERY, MESH_DIAL_SPREAD, MESH_FAILURES_MAX, MESH_LINKS_KEPT,
-    MESH_OTHER_SIDE_AFTER, MESH_SHUN, MESH_SHUNNED_DIALED, PEERS_MAX, TRIM_AFTER, TRIM_AT_ONCE,
-    TRIM_EVERY,
+    MESH_ALONE_DIALED, MESH_CHOOSE_AFTER, MESH_CHOOSE_EVERY, MESH_DIAL_SPREAD, MESH_FAILURES_MAX,
+    MESH_LINKS_KEPT, MESH_LOST_DIALED, MESH_OTHER_SIDE_AFTER, MESH_SHUN, PEERS_MAX, TRIM_AFTER,
+    TRIM_AT_ONCE, TRIM_EVERY,
 };
 use crate::link::dialer::discovered::Discovered;
 use crate::peer::PeerId;
@@ -34,6 +34,8 @@ pub(crate) struct Candidate {
     pub(crate) linked_at: Option<Instant>,
     /// It says where it is.
     pub(crate) has_address: bool,
+    /// The links of others lead to it, so it is there.
+    pub(crate) is_routed: bool,
     /// It links to its own targets only, and so counts on its links.
     pub(crate) is_apart: bool,
 }
@@ -203,7 +205,9 @@ impl Mesh {
     fn members(&self, candidates: &[Candidate]) -> Members {
         let is_there = |candidate: &&Candidate| {
             candidate.linked_at.is_some()
-                || candidate.has_address && !self.shunned.contains_key(&candidate.peer)
+                || candidate.has_address
+                    && candidate.is_routed
+                    && !self.shunned.contains_key(&candidate.peer)
         };
         let there = candidates.iter().filter(is_there);
         let mut ids: Vec<_> = there.map(|candidate| candidate.peer).collect();
@@ -216,16 +220,23 @@ impl Mesh {
         }
     }
 
-    /// A few of those who did not answer, others at every choice of ours: they may be back.
+    /// A few of those whom nobody leads to or who did not answer: they may be back. Whoever failed last comes last.
     fn lost(&self, candidates: &[Candidate]) -> Vec<PeerId> {
         let lost = candidates.iter().filter(|candidate| {
             candidate.linked_at.is_none()
                 && candidate.has_address
-                && self.shunned.contains_key(&candidate.peer)
+                && (!candidate.is_routed || self.shunned.contains_key(&candidate.peer))
         });
         let mut lost: Vec<_> = lost.map(|candidate| candidate.peer).collect();
-        lost.sort_unstable_by_key(|peer| rank(self.ours, *peer));
-        lost.truncate(MESH_SHUNNED_DIALED);
+        lost.sort_unstable_by_key(|peer| (self.shunned.get(peer), rank(self.ours, *peer)));
+        let is_alone = candidates
+            .iter()
+            .all(|candidate| candidate.linked_at.is_none());
+        lost.truncate(if is_alone {
+            MESH_ALONE_DIALED
+        } else {
+            MESH_LOST_DIALED
+        });
         lost
     }
 

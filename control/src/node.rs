@@ -19,6 +19,7 @@ mod links;
 mod losses;
 mod mesh;
 mod mtu;
+mod namesakes;
 mod overview;
 mod peers;
 mod ping;
@@ -36,7 +37,7 @@ use std::time::Instant;
 use weft_engine::command::{Command, Limits};
 
 use crate::api::ApiError;
-use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::config::{NodeConfig, ORIGIN_CHECK_EVERY, PEER_FORGOTTEN_AFTER};
 use crate::endpoints::OwnEndpoints;
 use crate::gossip::Gossip;
 use crate::link::Link;
@@ -105,6 +106,8 @@ pub struct Node {
     /// When frames are counted next.
     traffic_at: Option<Instant>,
     mesh: Mesh,
+    /// When we look next whom nothing leads to.
+    origins_at: Instant,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -131,6 +134,7 @@ impl Node {
         let mut node = Self {
             gossip: gossip::begin(&config, &identity, random.fork(), now),
             mesh: Mesh::new(identity.peer_id()),
+            origins_at: now + ORIGIN_CHECK_EVERY,
             hello: Hello::encode_ours(&config, &identity),
             secrets: config.secrets.clone(),
             dialer: Dialer::new(config.port),

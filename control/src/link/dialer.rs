@@ -19,7 +19,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::config::{BACKOFF_MIN, BACKOFF_REFUSED, DIALS_MAX, TARGET_LEN_MAX, TARGETS_MAX};
+use crate::config::{BACKOFF_MIN, DIALS_MAX, TARGET_LEN_MAX, TARGETS_MAX};
 use crate::link::dialer::target::Target;
 use crate::link::error::LinkError;
 use crate::link::message::ByeReason;
@@ -364,9 +364,7 @@ impl Dialer {
             .targets
             .iter_mut()
             .find(|t| t.phase == TargetPhase::Handshaking { link });
-        target
-            .map(|target| target.found_ourself(now))
-            .is_some()
+        target.map(|target| target.found_ourself(now)).is_some()
     }
 
     /// The peer has no link any more, or one that seems dead.

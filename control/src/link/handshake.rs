@@ -152,7 +152,11 @@ impl Hello {
 
 fn put_facts(fields: FieldWriter, config: &NodeConfig, identity: &Identity) -> FieldWriter {
     let name = config.name.unwrap_or_else(|| identity.peer_id().name());
-    let capabilities = if config.discovery { 0 } else { CAPABILITY_APART };
+    let capabilities = if config.discovery {
+        0
+    } else {
+        CAPABILITY_APART
+    };
     fields
         .put(field::SIGNING, &identity.keys().signing)
         .put(field::NAME, &name.0)

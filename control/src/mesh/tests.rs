@@ -17,6 +17,7 @@ fn candidate(peer: PeerId) -> Candidate {
         peer,
         linked_at: None,
         has_address: true,
+        is_routed: true,
         is_apart: false,
     }
 }
@@ -52,7 +53,11 @@ fn graph(ids: &[PeerId]) -> BTreeMap<PeerId, BTreeSet<PeerId>> {
 fn depth(graph: &BTreeMap<PeerId, BTreeSet<PeerId>>, from: PeerId, count: usize) -> Option<usize> {
     let (mut seen, mut front) = (BTreeSet::from([from]), vec![from]);
     for depth in 0.. {
-        let next: BTreeSet<_> = front.iter().flat_map(|peer| &graph[peer]).copied().collect();
+        let next: BTreeSet<_> = front
+            .iter()
+            .flat_map(|peer| &graph[peer])
+            .copied()
+            .collect();
         front = next.into_iter().filter(|peer| seen.insert(*peer)).collect();
         if front.is_empty() {
             return (seen.len() == count).then_some(depth);
@@ -63,9 +68,13 @@ fn depth(graph: &BTreeMap<PeerId, BTreeSet<PeerId>>, from: PeerId, count: usize)
 
 #[test]
 fn a_few_links_each_make_one_network_with_short_ways() {
-    for (count, degree_mean_max, degree_max, depth_max) in
-        [(2, 1, 1, 1), (3, 2, 2, 1), (10, 9, 9, 2), (100, 16, 32, 4), (1000, 22, 44, 5)]
-    {
+    for (count, degree_mean_max, degree_max, depth_max) in [
+        (2, 1, 1, 1),
+        (3, 2, 2, 1),
+        (10, 9, 9, 2),
+        (100, 16, 32, 4),
+        (1000, 22, 44, 5),
+    ] {
         let ids = ids(count);
         let graph = graph(&ids);
         let degrees: Vec<_> = graph.values().map(BTreeSet::len).collect();
@@ -73,9 +82,18 @@ fn a_few_links_each_make_one_network_with_short_ways() {
         let most = degrees.iter().max().copied();
         let farthest = depth(&graph, ids[0], ids.len());
 
-        assert!(mean <= degree_mean_max, "{mean} links on average of {count}");
-        assert!(most <= Some(degree_max), "{most:?} links at most of {count}");
-        assert!(farthest <= Some(depth_max) && farthest.is_some(), "{farthest:?} of {count}");
+        assert!(
+            mean <= degree_mean_max,
+            "{mean} links on average of {count}"
+        );
+        assert!(
+            most <= Some(degree_max),
+            "{most:?} links at most of {count}"
+        );
+        assert!(
+            farthest <= Some(depth_max) && farthest.is_some(),
+            "{farthest:?} of {count}"
+        );
     }
 }
 
@@ -109,7 +127,11 @@ fn who_has_links_enough_dials_its_successor_alone() {
 
     let members = mesh.members(&candidates);
     let dialled = dialled(&choices);
-    assert!(dialled.iter().all(|peer| members.successor(ours) == Some(*peer)));
+    assert!(
+        dialled
+            .iter()
+            .all(|peer| members.successor(ours) == Some(*peer))
+    );
     assert!(dialled.len() <= 1);
 }
 
@@ -135,27 +157,38 @@ fn who_does_not_answer_gives_way_and_is_not_forgotten() {
 
     let second = dialled(&choices);
     let again = second.intersection(&first).count();
-    assert_eq!(again, MESH_SHUNNED_DIALED, "a few are tried all the same");
+    assert_eq!(
+        again,
+        first.len().min(MESH_ALONE_DIALED),
+        "a few are tried all the same"
+    );
     assert!(second.len() > 4, "and others instead of them");
     let left = choices
         .iter()
         .filter(|choice| matches!(choice, Choice::Leave(_)))
         .count();
-    assert_eq!(left, first.len() - MESH_SHUNNED_DIALED);
+    assert_eq!(left, first.len() - again);
 
     let later = start + 2 * MESH_SHUN;
-    assert_eq!(dialled(&mesh.choose(&candidates, &[], &mut random, later)), first);
+    assert_eq!(
+        dialled(&mesh.choose(&candidates, &[], &mut random, later)),
+        first
+    );
 }
 
 #[test]
 fn one_end_dials_first_where_both_want_the_link() {
     let (now, mut random) = (first_instant(), Randomness::seeded(1));
     let (a, b) = (id(1).min(id(2)), id(1).max(id(2)));
-    let at = |ours, other, random: &mut Randomness| {
-        match Mesh::new(ours).choose(&[candidate(other)], &[], random, now)[..] {
-            [Choice::Dial(_, at)] => at,
-            ref other => panic!("{other:?}"),
-        }
+    let at = |ours, other, random: &mut Randomness| match Mesh::new(ours).choose(
+        &[candidate(other)],
+        &[],
+        random,
+        now,
+    )[..]
+    {
+        [Choice::Dial(_, at)] => at,
+        ref other => panic!("{other:?}"),
     };
 
     assert!(at(a, b, &mut random) <= now + MESH_DIAL_SPREAD);
@@ -171,11 +204,18 @@ fn a_hub_ends_old_links_that_nobody_needs_a_few_at_a_time() {
     let linked_at = Some(start);
     let mut candidates: Vec<_> = known[1..]
         .iter()
-        .map(|id| Candidate { linked_at, ..candidate(*id) })
+        .map(|id| Candidate {
+            linked_at,
+            ..candidate(*id)
+        })
         .collect();
     candidates[1].is_apart = true;
     let apart = candidates[1].peer;
-    assert!(mesh.trim(&candidates, |_| false, &mut random, start).is_empty(), "all are young");
+    assert!(
+        mesh.trim(&candidates, |_| false, &mut random, start)
+            .is_empty(),
+        "all are young"
+    );
 
     let mut now = start + TRIM_AFTER;
     loop {
@@ -193,6 +233,8 @@ fn a_hub_ends_old_links_that_nobody_needs_a_few_at_a_time() {
         }
     }
 
-    let links = candidates.iter().filter(|candidate| candidate.linked_at.is_some());
+    let links = candidates
+        .iter()
+        .filter(|candidate| candidate.linked_at.is_some());
     assert_eq!(links.count(), MESH_LINKS_KEPT);
 }

@@ -271,6 +271,7 @@ impl Node {
             }
             return true;
         }
+        self.notice_namesakes(&hello);
         let Some(slot) = self.peers.take_slot() else {
             return false;
         };

@@ -25,10 +25,7 @@ impl Node {
     /// An attempt came to nothing: perhaps it is time to look for somebody else.
     pub(super) fn mesh_attempt_failed(&mut self, now: Instant) {
         let discovered = self.dialer.discovered();
-        if self
-            .mesh
-            .note_failures(discovered, &mut self.random, now)
-        {
+        if self.mesh.note_failures(discovered, &mut self.random, now) {
             self.touch_mesh(now);
         }
     }
@@ -66,9 +63,7 @@ impl Node {
         }
         let candidates = self.candidates();
         let is_named = |peer| self.dialer.is_named(peer);
-        let trimmed = self
-            .mesh
-            .trim(&candidates, is_named, &mut self.random, now);
+        let trimmed = self.mesh.trim(&candidates, is_named, &mut self.random, now);
         for peer in trimmed {
             if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
                 self.counters.links_trimmed += 1;
@@ -83,6 +78,7 @@ impl Node {
             peer: id,
             linked_at: up_at(peer),
             has_address: self.is_dialable(id, peer),
+            is_routed: self.is_routable(id),
             is_apart: peer.hello.capabilities & CAPABILITY_APART != 0,
         };
         self.peers.all().map(candidate).collect()
@@ -106,3 +102,6 @@ impl Node {
         addresses
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,7 @@ impl Node {
         };
         let advice = mtu::advice(&status);
         status.engine.notes.extend(advice);
+        status.engine.notes.extend(self.namesake_notes());
         status
     }
 

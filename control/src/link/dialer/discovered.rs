@@ -40,7 +40,12 @@ impl Dialer {
     }
 
     /// The peer already has a link: its target waits for that to end.
-    pub(crate) fn discover_connected(&mut self, peer: PeerId, addresses: &[SocketAddr], now: Instant) {
+    pub(crate) fn discover_connected(
+        &mut self,
+        peer: PeerId,
+        addresses: &[SocketAddr],
+        now: Instant,
+    ) {
         self.discover(peer, addresses, now);
         let waiting = |target: &&mut Target| {
             !target.is_named()

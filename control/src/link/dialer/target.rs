@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    BACKOFF_BREATH, BACKOFF_GROWTH_QUARTERS, TargetAddress, TargetFailure, TargetPhase,
-};
+use super::{BACKOFF_BREATH, BACKOFF_GROWTH_QUARTERS, TargetAddress, TargetFailure, TargetPhase};
 use crate::config::{
     BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, ENOUGH_PAUSE,
 };
