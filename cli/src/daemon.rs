@@ -145,8 +145,10 @@ fn driver_config(settings: &Settings) -> anyhow::Result<DriverConfig> {
         port: settings.port,
         targets: settings.peers.clone(),
         resume: settings.resume,
+        bridge: settings.bridge.clone(),
         mtu: settings.mtu,
         discovery: settings.discovery,
+        relay: settings.relay,
         cipher: engine::pinned(settings.cipher),
         rekey: settings
             .rekey_interval_ms

@@ -63,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) network: String,
     pub(crate) discovery: bool,
+    pub(crate) relay: bool,
     pub(crate) mtu: u16,
     /// `None`: one for each core.
     pub(crate) workers: Option<u16>,
@@ -115,6 +116,7 @@ impl Settings {
                 .transpose()?,
             network: args.peer.network.clone(),
             discovery: !args.peer.no_discovery,
+            relay: !args.peer.no_relay,
             mtu: args.engine.mtu,
             workers: args.engine.workers,
             io: args.engine.io,

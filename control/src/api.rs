@@ -7,6 +7,10 @@
 //! | `GET /status` | – | [`Status`] |
 //! | `GET /report` | – | [`Report`] |
 //! | `GET /ps` | – | `[`[`Attachment`]`]` |
+//! | `GET /peers` | – | `[`[`PeerReport`]`]` |
+//! | `GET /topology` | – | [`TopologyReport`] |
+//! | `POST /path` | [`PeerRequest`] | [`RouteReport`] |
+//! | `POST /ping` | [`PeerRequest`] | [`PingReply`] |
 //! | `POST /connect` | [`ConnectRequest`] | `{}` |
 //! | `POST /forget` | [`ForgetRequest`] | `{}` |
 //! | `POST /attach`, `POST /detach` | [`AttachRequest`] | [`AttachReply`] |
@@ -236,4 +240,141 @@ pub struct Report {
     pub attachments: Vec<Attachment>,
     /// Control's counters by name.
     pub control_counters: BTreeMap<String, u64>,
+    /// Everybody known, us among them.
+    #[serde(default)]
+    pub peers: Vec<PeerReport>,
+    /// The way to each other peer.
+    #[serde(default)]
+    pub routes: Vec<RouteReport>,
+}
+
+/// A question about one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRequest {
+    /// Peer name, nickname, PeerId or underlay address.
+    pub peer: String,
+}
+
+/// What one ping measured: inside the session, on the way that frames take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PingReply {
+    /// Peer's 48-bit name.
+    pub name: String,
+    /// Peer's nickname.
+    pub nickname: String,
+    /// Milliseconds there and back.
+    pub rtt_ms: f64,
+    /// `direct` or `via NAME`.
+    pub kind: String,
+}
+
+/// A peer, as everybody hears of it: a block of `weft status peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// 48-bit name.
+    pub name: String,
+    /// Nickname.
+    pub nickname: String,
+    /// Full PeerId.
+    pub peer_id: String,
+    /// weft's version there.
+    pub version: String,
+    /// True if it passes on datagrams of others.
+    pub relay: bool,
+    /// Its links, as it says itself.
+    pub links: Vec<PeerLink>,
+}
+
+/// One end's word on a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLink {
+    /// Name of the peer at the other end; its PeerId if it is not known otherwise.
+    pub name: String,
+    /// Its nickname, empty if not known.
+    pub nickname: String,
+    /// True if we dialled; only of our own links.
+    #[serde(default)]
+    pub outbound: Option<bool>,
+    /// Remote address; only of our own links.
+    #[serde(default)]
+    pub address: String,
+    /// `established` if both ends say that it carries data, else `pending`.
+    pub state: String,
+}
+
+/// The network as it is known here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopologyReport {
+    /// Everybody who says anything.
+    pub peers: Vec<TopologyPeer>,
+    /// Links, each once.
+    pub links: Vec<TopologyLink>,
+}
+
+/// A node of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyPeer {
+    /// Full PeerId.
+    pub peer_id: String,
+    /// 48-bit name.
+    pub name: String,
+    /// Nickname, empty if not known.
+    pub nickname: String,
+    /// True if it passes on datagrams of others.
+    pub relay: bool,
+}
+
+/// An edge of the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopologyLink {
+    /// PeerIds of both ends.
+    pub ends: [String; 2],
+    /// Both say that messages cross.
+    pub control: bool,
+    /// Both say that datagrams cross.
+    pub data: bool,
+    /// Round trip of the data path in milliseconds, the larger word of both.
+    pub rtt_ms: f64,
+    /// Largest inner packet in bytes, the smaller word of both.
+    pub mtu: u16,
+    /// Share lost, 0 to 1, the larger word of both.
+    pub loss: f64,
+}
+
+/// The way to a peer, and why it is that one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteReport {
+    /// Peer's 48-bit name.
+    pub name: String,
+    /// Peer's nickname.
+    pub nickname: String,
+    /// Full PeerId.
+    pub peer_id: String,
+    /// `direct`, `via NAME` or `none`.
+    pub kind: String,
+    /// Why this way and no other, in words.
+    pub why: String,
+    /// Data cipher between the two ends; relays see sealed datagrams only.
+    #[serde(default)]
+    pub cipher: Option<String>,
+    /// Each peer on the way, the destination last.
+    pub hops: Vec<HopReport>,
+}
+
+/// One link of a way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HopReport {
+    /// Name of the peer at its end.
+    pub name: String,
+    /// Its nickname.
+    pub nickname: String,
+    /// Underlay address; of our own path only.
+    #[serde(default)]
+    pub address: String,
+    /// Round trip of this link in milliseconds.
+    pub rtt_ms: f64,
+    /// Share lost, 0 to 1.
+    pub loss: f64,
+    /// Largest inner packet that crosses in one datagram, bytes.
+    pub mtu: u16,
 }

@@ -99,12 +99,42 @@ pub const PEER_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Records of a peer that nothing has led to for this long are forgotten: a partition of an hour costs nothing.
 pub const ORIGIN_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+/// How often we look whom nothing leads to.
+pub const ORIGIN_CHECK_EVERY: Duration = Duration::from_secs(300);
 /// How long the records of a forgotten peer are not taken back from somebody who forgets a little later.
 pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(120);
 /// How often the same clone is named in the log.
 pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
+/// Lines about shared names and keys in one status.
+pub const NAMESAKES_SHOWN: usize = 16;
 /// Clones that are remembered for that.
 pub const CLONES_MAX: usize = 64;
+/// From news of who is there to a new choice of links, ±50 %: news comes in swarms.
+pub const MESH_CHOOSE_AFTER: Duration = Duration::from_millis(400);
+/// A choice without news, ±50 %: those who did not answer have their turn again.
+pub const MESH_CHOOSE_EVERY: Duration = Duration::from_secs(30);
+/// Over how long the dials of one choice are spread.
+pub const MESH_DIAL_SPREAD: Duration = Duration::from_millis(500);
+/// How long the peer with the larger PeerId leaves it to the other to dial, if both want the link.
+pub const MESH_OTHER_SIDE_AFTER: Duration = Duration::from_millis(1500);
+/// Attempts in a row that fail before somebody else is chosen.
+pub const MESH_FAILURES_MAX: u32 = 4;
+/// How long a peer that did not answer comes last, ±50 %.
+pub const MESH_SHUN: Duration = Duration::from_secs(60);
+/// Peers that nobody leads to and are dialled all the same: two halves of a network find each other by them.
+pub const MESH_LOST_DIALED: usize = 2;
+/// As many if we have no link at all.
+pub const MESH_ALONE_DIALED: usize = 8;
+/// Links that nobody minds having; beyond these, and four times log2(N), a peer ends some.
+pub const MESH_LINKS_KEPT: usize = 48;
+/// How old a link must be to be ended for that: whoever came by it has found others.
+pub const TRIM_AFTER: Duration = Duration::from_secs(30);
+/// How often links are ended, ±50 %...
+pub const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// ...and how many at once, at most: nobody loses all its links in one moment.
+pub const TRIM_AT_ONCE: usize = 16;
+/// How long a target that has links enough is left alone, ±40 %, unless our last link ends.
+pub const ENOUGH_PAUSE: Duration = Duration::from_secs(600);
 /// Body of one record: a message carries three of that size, and larger sets use several parts.
 pub const RECORD_BODY_MAX: usize = 16 * 1024;
 /// Peers whose records are kept; each has a slot.
@@ -171,6 +201,71 @@ pub(crate) const COMPARE_RATE: Allowance = Allowance {
     per_second: 512,
 };
 
+/// Links in one part of a TOPOLOGY record: 12 KiB of 16.
+pub const LINKS_PER_PART_MAX: usize = 512;
+/// Parts of what one peer says of its links: a hub of all peers that there can be.
+pub const TOPOLOGY_PARTS_MAX: usize = PEERS_MAX / LINKS_PER_PART_MAX;
+/// How long a link that came back must last before it is said to be up...
+pub const LINK_UP_HOLD: Duration = Duration::from_millis(1000);
+/// ...if it went down within this time.
+pub const LINK_FLAP_MEMORY: Duration = Duration::from_secs(10);
+/// Between two changes of a link's figures in the gossip: a thousand peers with twenty links each, whose round
+/// trips all drift, stay below the budget of idle traffic.
+pub const LINK_FIGURES_EVERY: Duration = Duration::from_secs(10);
+
+/// Datagrams and routed messages cross at most this many links; sparse meshes of a thousand peers need four.
+pub const HOPS_MAX: u8 = 8;
+/// What each link costs a route beside its round trip: between equal ways the one with fewer relays is taken.
+pub const HOP_COST: Duration = Duration::from_micros(200);
+/// A relay route must beat the direct path by this much, and by a quarter: relaying costs others...
+pub const RELAY_GAIN_MIN: Duration = Duration::from_millis(2);
+/// ...and whichever is better must stay so for this long; a way that is dead is left at once.
+pub const BETTER_WAY_HOLD: Duration = Duration::from_millis(1000);
+
+/// Addresses that a peer names itself: as many as the engine tries for one peer.
+pub const ENDPOINTS_MAX: usize = weft_engine::config::CANDIDATES_MAX;
+/// Peers whose word on our address is kept; a few tell a NAT.
+pub const OBSERVERS_MAX: usize = 64;
+/// Body of a routed message: an address range with all its parts, and no bulk.
+pub const ROUTED_BODY_MAX: usize = 16 * 1024;
+/// Origins whose routed messages are counted, one entry of 60 bytes for each and each neighbour that it comes by.
+pub const ROUTED_ORIGINS_MAX: usize = 8192;
+
+/// Routed messages that one origin may send through one neighbour: a session needs five, a range of addresses a few.
+pub(crate) const ROUTED_RATE: Allowance = Allowance {
+    burst: 400,
+    per_second: 100,
+};
+/// Sessions that one origin may begin through one neighbour; a burst for its repeats.
+pub(crate) const SESSION_RELAY_RATE: Allowance = Allowance {
+    burst: 20,
+    per_second: SESSION_STARTS_PER_SECOND_MAX,
+};
+/// Sessions that we begin through one neighbour: below what it lets pass.
+pub(crate) const SESSION_BEGIN_RATE: Allowance = Allowance {
+    burst: 8,
+    per_second: SESSION_STARTS_PER_SECOND_MAX - 1,
+};
+/// How long others' news of their links are gathered before routes are computed: a search over a thousand peers
+/// takes a quarter of a millisecond.
+pub const ROUTES_AFTER: Duration = Duration::from_millis(50);
+/// The same for the trees of floods, which take a search for each neighbour.
+pub const GROUP_ROUTES_AFTER: Duration = Duration::from_millis(500);
+/// A peer that we have a session and no path with is told where we are again after this, then ever later...
+pub const PUNCH_PAUSE_MIN: Duration = Duration::from_secs(2);
+/// ...up to this: somebody may have opened a firewall.
+pub const PUNCH_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Shortest time between two tries to meet.
+pub const PUNCH_SOON: Duration = Duration::from_millis(500);
+/// A session without frames for this long is not renewed, unless the peer has a link; it ends with its last epoch.
+pub const SESSION_IDLE_AFTER: Duration = Duration::from_secs(100);
+/// How often frames are counted to know that, and how long a renewal may be late when they start again.
+pub const TRAFFIC_EVERY: Duration = Duration::from_secs(10);
+/// Pings under way at once; people start a few.
+pub const PINGS_MAX: usize = 64;
+/// How long a ping may take, a session that is made for it included.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Requests of the local API that wait for the loop; the API has at most 64 connections.
 pub const REQUESTS_MAX: usize = 64;
 
@@ -195,8 +290,10 @@ pub struct NodeConfig {
     pub ciphers: Vec<CipherCost>,
     /// Overlay MTU in bytes, for status.
     pub mtu: u16,
-    /// True when unknown peers may be dialled, for status.
+    /// True when peers that nobody named may be dialled and tried directly.
     pub discovery: bool,
+    /// True when we pass on datagrams for others.
+    pub relay: bool,
     /// Random for this process.
     pub boot_id: BootId,
     /// Rises with each start, durable before the first message.

@@ -11,6 +11,7 @@
 pub mod api;
 pub mod config;
 pub mod driver;
+mod endpoints;
 pub mod error;
 mod fields;
 #[cfg(feature = "fuzzing")]
@@ -18,10 +19,12 @@ mod fields;
 pub mod fuzzing;
 mod gossip;
 mod link;
+mod mesh;
 pub mod node;
 pub mod peer;
 pub mod random;
 mod record;
+mod routes;
 pub mod secret;
 mod session;
 #[cfg(any(test, feature = "sim"))]
@@ -30,6 +33,7 @@ mod session;
     reason = "a box of tools: tests and experiments each use some of them"
 )]
 pub mod sim;
+mod topology;
 
 pub use link::dialer::{TargetAddress, TargetError, TargetHost};
 pub use session::keys::suite_name;

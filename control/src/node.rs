@@ -17,28 +17,41 @@ mod admission;
 mod gossip;
 mod links;
 mod losses;
+mod mesh;
 mod mtu;
+mod namesakes;
+mod overview;
 mod peers;
+mod ping;
+mod reach;
+mod routed;
+mod routing;
 mod sessions;
 mod status;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use weft_engine::command::Command;
+use weft_engine::command::{Command, Limits};
 
 use crate::api::ApiError;
-use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::config::{NodeConfig, ORIGIN_CHECK_EVERY, PEER_FORGOTTEN_AFTER};
+use crate::endpoints::OwnEndpoints;
 use crate::gossip::Gossip;
 use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
+use crate::mesh::Mesh;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
+use crate::node::ping::Pings;
+use crate::node::routed::Router;
+use crate::node::routing::Routing;
 use crate::peer::{Identity, PeerId};
 use crate::random::Randomness;
 use crate::secret::Secrets;
@@ -64,6 +77,7 @@ pub(crate) struct Counters {
     pub(crate) messages_unknown: u64,
     pub(crate) session_messages_ignored: u64,
     pub(crate) labels_colliding: u64,
+    pub(crate) links_trimmed: u64,
 }
 
 /// A request that waits for a write.
@@ -82,9 +96,18 @@ pub struct Node {
     dialer: Dialer,
     links: BTreeMap<LinkId, LinkEntry>,
     peers: Peers,
-    /// The engine's FIB is not that of the peers any more.
-    fib_is_old: bool,
     gossip: Gossip,
+    routing: Routing,
+    router: Router,
+    own_endpoints: OwnEndpoints,
+    pings: Pings,
+    /// When somebody is to be told next where we are.
+    punches_due: Option<Instant>,
+    /// When frames are counted next.
+    traffic_at: Option<Instant>,
+    mesh: Mesh,
+    /// When we look next whom nothing leads to.
+    origins_at: Instant,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -110,6 +133,8 @@ impl Node {
     ) -> Self {
         let mut node = Self {
             gossip: gossip::begin(&config, &identity, random.fork(), now),
+            mesh: Mesh::new(identity.peer_id()),
+            origins_at: now + ORIGIN_CHECK_EVERY,
             hello: Hello::encode_ours(&config, &identity),
             secrets: config.secrets.clone(),
             dialer: Dialer::new(config.port),
@@ -117,7 +142,12 @@ impl Node {
             random,
             links: BTreeMap::new(),
             peers: Peers::new(),
-            fib_is_old: false,
+            routing: Routing::default(),
+            router: Router::default(),
+            own_endpoints: OwnEndpoints::new(config.port),
+            pings: Pings::new(),
+            punches_due: None,
+            traffic_at: None,
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
@@ -130,6 +160,10 @@ impl Node {
             config,
         };
         node.engine(Command::SetLabel(node.identity.peer_id().label()));
+        node.engine(Command::SetLimits(Limits {
+            relay: node.config.relay,
+            ..Limits::default()
+        }));
         for target in node.config.targets.clone() {
             if let Err(error) = node.dialer.add(&target, now) {
                 node.notice(Notice::BadTarget {
@@ -156,6 +190,7 @@ impl Node {
             Input::DialFailed { dial, failure } => {
                 self.dialer
                     .dial_failed(dial, failure, &mut self.random, now);
+                self.mesh_attempt_failed(now);
                 self.wake(self.dialer.deadline());
             }
             Input::Engine(event) => self.engine_event(event, now),
@@ -167,14 +202,17 @@ impl Node {
             Input::Forget { request, peers } => self.forget(request, &peers),
             Input::Reload(secrets) => self.reload(secrets, now),
             Input::Persisted { token, durable } => self.persisted(token, durable),
+            Input::LocalAddresses(addresses) => self.local_addresses(&addresses, now),
+            Input::Ping { request, peer } => self.ping(request, &peer, now),
+            Input::Traffic(counts) => self.traffic_counted(&counts, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
-        if std::mem::take(&mut self.fib_is_old) {
-            let fib = self.peers.fib_command();
-            self.engine(fib);
-        }
+        self.do_punches(now);
+        self.do_pings(now);
+        self.ask_for_traffic(now);
+        self.do_routes(now);
     }
 
     /// Returns the next thing the driver has to do.
@@ -219,6 +257,7 @@ impl Node {
         self.do_gossip(now);
         self.forget_lost_origins(now);
         self.forget_lost_peers(now);
+        self.do_mesh(now);
         while let Some((dial, address)) = self.dialer.poll_dial(now) {
             self.outputs.push_back(Output::Dial { dial, address });
         }
@@ -339,7 +378,9 @@ impl Node {
                 self.engine(Command::RemovePeer { slot: peer.slot });
             }
         }
-        self.fib_is_old |= !lost.is_empty();
+        if !lost.is_empty() {
+            self.routing.touch();
+        }
     }
 }
 

@@ -28,7 +28,9 @@ use std::time::{Duration, Instant};
 use weft_engine::command::{Command, PeerSlot, SecretKey};
 use weft_engine::session::CipherSuite;
 
-use crate::config::{BootId, CipherCost, RekeyConfig, SESSION_RETRY_MAX, SESSION_TIMEOUT};
+use crate::config::{
+    BootId, CipherCost, RekeyConfig, SESSION_RETRY_MAX, SESSION_TIMEOUT, TRAFFIC_EVERY,
+};
 use crate::link::message::{SessionMessage, SessionStep};
 use crate::link::noise::NoiseHandshake;
 use crate::peer::{Identity, PeerId};
@@ -40,6 +42,8 @@ use crate::session::keys::PROOF_LEN;
 const FIRST_SESSION_OTHER_SIDE_AFTER: Duration = Duration::from_millis(500);
 /// Pause after a session handshake that came to nothing.
 const SESSION_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before asking again whether a handshake may be begun.
+const SESSION_TURN: Duration = Duration::from_millis(250);
 /// Share by which the life of an epoch varies, so that a cluster does not rekey in step.
 const REKEY_JITTER_PERCENT: u32 = 10;
 
@@ -55,8 +59,12 @@ pub(crate) struct SessionContext<'a> {
     pub(crate) random: &'a mut Randomness,
     /// The indices of all live epochs and handshakes of this node.
     pub(crate) indices: &'a mut BTreeSet<u32>,
-    /// Whether a message can reach the peer, by link or session.
+    /// Whether a message can reach the peer, by link, session or other peers' links.
     pub(crate) reachable: bool,
+    /// Whether a handshake may be begun now; those on the way turn away too many.
+    pub(crate) may_begin: bool,
+    /// Whether a session that is there is worth a new epoch.
+    pub(crate) in_use: bool,
     pub(crate) now: Instant,
     pub(crate) actions: &'a mut Vec<SessionAction>,
 }
@@ -348,6 +356,11 @@ impl Session {
         self.drop_old_epochs(context);
         if self.due.is_some_and(|due| due <= context.now) {
             self.due = None;
+            if self.active().is_some() && !context.in_use {
+                // It ends with its epoch, unless frames come until then.
+                self.due = Some(context.now + TRAFFIC_EVERY);
+                return;
+            }
             let responding =
                 |pending: &Responding| !matches!(pending.stage, RespondingStage::Done { .. });
             if self.initiating.is_some()
@@ -355,6 +368,8 @@ impl Session {
                 || !context.reachable
             {
                 self.due = Some(context.now + SESSION_PAUSE);
+            } else if !context.may_begin {
+                self.due = Some(context.now + context.random.around(SESSION_TURN, 50));
             } else if self.begin(context).is_none() {
                 self.due = Some(context.now + SESSION_TIMEOUT);
             }

@@ -164,6 +164,7 @@ impl Sim {
             ciphers: spec.ciphers,
             mtu: 1376,
             discovery: spec.discovery,
+            relay: spec.relay,
             boot_id: BootId([0; 8]),
             incarnation: incarnation - 1,
             targets: spec.targets,
@@ -182,6 +183,7 @@ impl Sim {
             wires: BTreeSet::new(),
             notices: Vec::new(),
             answers: Vec::new(),
+            pongs: Vec::new(),
             sent: Sent::default(),
         });
         self.start(host);
@@ -207,7 +209,8 @@ impl Sim {
         let (config, identity) = (entry.config.clone(), entry.identity.clone());
         entry.node = Some(Node::new(config, identity, random, self.now));
         self.reset_after_power_loss(host);
-        self.input(host, Input::Tick);
+        let addresses = vec![self.hosts[host].address.ip()];
+        self.input(host, Input::LocalAddresses(addresses));
     }
 
     /// Ends a host's process at once; its kernel resets what was open.
@@ -438,6 +441,12 @@ impl Sim {
             Output::Persist { token, .. } => {
                 let durable = true;
                 self.later(host, PERSIST_TIME, Input::Persisted { token, durable });
+            }
+            Output::Pong { result, .. } => self.hosts[host].pongs.push(result),
+            Output::CountTraffic => {
+                let peers = self.hosts[host].engine.peers.iter();
+                let counts = peers.map(|(slot, peer)| (*slot, peer.frames)).collect();
+                self.later(host, Duration::ZERO, Input::Traffic(counts));
             }
             Output::Answer { result, .. } => self.hosts[host]
                 .answers

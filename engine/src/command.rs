@@ -232,6 +232,13 @@ pub enum Event {
         /// Whose frame it was.
         mac: MacAddr,
     },
+    /// The peer sees our datagrams come from this address.
+    Observed {
+        /// The peer's slot.
+        slot: PeerSlot,
+        /// Our address, as the peer sees it.
+        address: SocketAddr,
+    },
     /// A message that the peer sent with [`Command::SendMessage`].
     Message {
         /// The peer's slot.

@@ -112,6 +112,9 @@ pub(crate) struct PeerArgs {
     /// Dial only the peers that are given.
     #[arg(long, env = "WEFT_NO_DISCOVERY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) no_discovery: bool,
+    /// Pass on nothing for others.
+    #[arg(long, env = "WEFT_NO_RELAY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub(crate) no_relay: bool,
     /// Take the targets of the last run.
     #[arg(long, env = "WEFT_RESUME", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) resume: bool,

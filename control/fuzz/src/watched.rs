@@ -41,6 +41,7 @@ pub fn config(nickname: &str, open: bool, targets: &[&str]) -> NodeConfig {
         }],
         mtu: 1376,
         discovery: true,
+        relay: true,
         boot_id: BootId([nickname.as_bytes()[0]; 8]),
         incarnation: 3,
         targets: targets.iter().map(ToString::to_string).collect(),

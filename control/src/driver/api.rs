@@ -137,6 +137,22 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
         )
         .route("/ps", get(ps))
         .route(
+            "/peers",
+            get(|State(to): Requests| async move { answer(ask(&to, Request::Peers).await) }),
+        )
+        .route(
+            "/topology",
+            get(|State(to): Requests| async move { answer(ask(&to, Request::Topology).await) }),
+        )
+        .route(
+            "/path",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Path)),
+        )
+        .route(
+            "/ping",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Ping)),
+        )
+        .route(
             "/connect",
             post(|State(to): Requests, call| change(to, call, Request::Connect)),
         )

@@ -27,6 +27,8 @@ pub trait EngineHandle: Send + Sync + 'static {
     fn ciphers(&self) -> Vec<CipherCost>;
     /// For `weft status`.
     fn status(&self) -> api::EngineStatus;
+    /// Frame bytes to and from each peer since it is known.
+    fn traffic(&self) -> Vec<(PeerSlot, u64)>;
     /// What a measurement towards a peer sent, and what of it arrived.
     fn bench_counts(&self, slot: PeerSlot) -> BenchCounts;
     /// Takes one measured round trip.
@@ -109,6 +111,13 @@ impl EngineHandle for Engine {
                 .collect(),
             counters: self.counters(),
         }
+    }
+
+    fn traffic(&self) -> Vec<(PeerSlot, u64)> {
+        Self::traffic(self)
+            .into_iter()
+            .map(|(slot, traffic)| (slot, traffic.tx_bytes.wrapping_add(traffic.rx_bytes)))
+            .collect()
     }
 
     fn bench_counts(&self, slot: PeerSlot) -> BenchCounts {

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    ForgetRequest, Report, Status,
+    ForgetRequest, PeerReport, PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
 };
 use crate::secret::Credential;
 
@@ -29,6 +29,14 @@ pub enum Request {
     Status(Reply<Status>),
     /// `GET /report`.
     Report(Reply<Report>),
+    /// `GET /peers`.
+    Peers(Reply<Vec<PeerReport>>),
+    /// `GET /topology`.
+    Topology(Reply<TopologyReport>),
+    /// `POST /path`.
+    Path(PeerRequest, Reply<Result<RouteReport, ApiError>>),
+    /// `POST /ping`: makes a session if there is none.
+    Ping(PeerRequest, Reply<Result<PingReply, ApiError>>),
     /// `POST /connect`: add targets and dial them at once; answered when the list is on disk.
     Connect(ConnectRequest, Reply<Result<(), ApiError>>),
     /// `POST /forget`: remove targets; answered when the list is on disk.

@@ -18,15 +18,16 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Interval;
 
-use crate::api::ApiError;
+use crate::api::{ApiError, PingReply};
 use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
@@ -35,6 +36,7 @@ use crate::driver::run::beside::{Beside, Done};
 use crate::driver::sockets::{NetEvent, Sockets};
 use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
+use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
 use crate::node::Node;
 use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
@@ -44,6 +46,9 @@ use crate::secret::{NetworkId, Secrets};
 
 /// Engine events taken before the sockets have their turn again.
 const EVENTS_PER_TURN_MAX: usize = 256;
+
+/// How often the host's addresses are looked at: a laptop that changes networks is found soon.
+const ADDRESSES_PERIOD: Duration = Duration::from_secs(5);
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +72,9 @@ pub struct Driver<E> {
     name: PeerName,
     address: SocketAddr,
     mtu: u16,
+    bridge: String,
     answers: BTreeMap<RequestId, Reply<Result<(), ApiError>>>,
+    pings: BTreeMap<RequestId, Reply<Result<PingReply, ApiError>>>,
     requests: u64,
     /// Engine events wait that the last turn did not take.
     events_left: bool,
@@ -77,6 +84,8 @@ pub struct Driver<E> {
 /// What a turn of the loop is about.
 enum Turn {
     Deadline,
+    /// Time to look at the host's addresses.
+    Addresses,
     Net(NetEvent),
     Engine,
     Request(Request),
@@ -147,6 +156,7 @@ impl<E: EngineHandle> Driver<E> {
             ciphers: offered(&*engine, config.cipher),
             mtu: config.mtu,
             discovery: config.discovery,
+            relay: config.relay,
             boot_id: BootId(random.bytes()),
             incarnation: loaded.incarnation,
             targets: loaded.targets,
@@ -167,7 +177,9 @@ impl<E: EngineHandle> Driver<E> {
             name,
             address,
             mtu: config.mtu,
+            bridge: config.bridge,
             answers: BTreeMap::new(),
+            pings: BTreeMap::new(),
             requests: 0,
             events_left: false,
             benching: None,
@@ -199,12 +211,13 @@ impl<E: EngineHandle> Driver<E> {
             listen_to(engine.event_fd()).map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
         let beside = Beside::start(Arc::clone(&self.store), done);
-        self.feed(Input::Tick, &beside);
+        let mut addresses = tokio::time::interval(ADDRESSES_PERIOD);
         loop {
             match self
-                .next_turn(&mut requests, &mut finished, &events)
+                .next_turn(&mut requests, &mut finished, &events, &mut addresses)
                 .await?
             {
+                Turn::Addresses => self.look_at_addresses(&beside),
                 Turn::Deadline => self.feed(Input::Tick, &beside),
                 Turn::Engine => self.take_events(&beside),
                 Turn::Net(event) => self.net_event(event, &beside),
@@ -229,6 +242,7 @@ impl<E: EngineHandle> Driver<E> {
         requests: &mut mpsc::Receiver<Request>,
         finished: &mut mpsc::UnboundedReceiver<Done>,
         events: &AsyncFd<BorrowedFd<'_>>,
+        addresses: &mut Interval,
     ) -> Result<Turn, ControlError> {
         let deadline = self.node.deadline();
         let due = async {
@@ -240,6 +254,7 @@ impl<E: EngineHandle> Driver<E> {
         // Branches that are ready have their turn at random, so none starves.
         Ok(tokio::select! {
             () = due => Turn::Deadline,
+            _ = addresses.tick() => Turn::Addresses,
             Some(event) = self.net.recv() => Turn::Net(event),
             Some(done) = finished.recv() => Turn::Done(done),
             () = std::future::ready(()), if self.events_left => Turn::Engine,
@@ -290,9 +305,26 @@ impl<E: EngineHandle> Driver<E> {
                     let _ = reply.send(result);
                 }
             }
+            Output::Pong { request, result } => {
+                if let Some(reply) = self.pings.remove(&request) {
+                    let _ = reply.send(result);
+                }
+            }
+            Output::CountTraffic => return Some(Input::Traffic(self.engine.traffic())),
             Output::Notice(notice) => log::write(&notice),
         }
         None
+    }
+
+    /// Tells the node where the host is; what is the same as before changes nothing.
+    fn look_at_addresses(&mut self, beside: &Beside) {
+        let ip = self.address.ip();
+        let addresses = if ip.is_unspecified() {
+            local_addresses(&self.bridge)
+        } else {
+            vec![ip]
+        };
+        self.feed(Input::LocalAddresses(addresses), beside);
     }
 
     fn take_events(&mut self, beside: &Beside) {

@@ -33,10 +33,14 @@ pub struct DriverConfig {
     pub targets: Vec<String>,
     /// Dial the targets of the last run besides the ones given.
     pub resume: bool,
+    /// The overlay's bridge, whose addresses are not the host's.
+    pub bridge: String,
     /// Overlay MTU in bytes.
     pub mtu: u16,
     /// True when unknown peers may be dialled.
     pub discovery: bool,
+    /// True when we pass on datagrams for others.
+    pub relay: bool,
     /// Offer this data cipher only.
     pub cipher: Option<CipherSuite>,
     /// When epochs are replaced.

@@ -1,4 +1,9 @@
-//! Looks at the interfaces that datagrams leave on: how large one can be at all.
+//! Looks at the interfaces that datagrams leave on: how large one can be at all, and which addresses they have.
+
+use std::net::IpAddr;
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 
 use super::bridge::{BridgeError, TAP};
 use super::netlink::Interface;
@@ -33,6 +38,37 @@ fn largest(interfaces: &[Interface], bridge: &str) -> u16 {
     largest.map_or(MTU_USUAL, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
+/// Interfaces of container runtimes and hypervisors: every host has the same addresses there.
+const PRIVATE_PREFIXES: [&str; 4] = ["docker", "br-", "veth", "virbr"];
+
+/// Returns the addresses at which other hosts may reach this one; `bridge` is ours and none of them.
+pub(super) fn local_addresses(bridge: &str) -> Vec<IpAddr> {
+    // Without a list there is nothing to tell; what others observe is told all the same.
+    let Ok(interfaces) = getifaddrs() else {
+        return Vec::new();
+    };
+    interfaces
+        .filter(|entry| {
+            entry.flags.contains(InterfaceFlags::IFF_UP)
+                && !entry.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+                && is_underlay(&entry.interface_name, bridge)
+        })
+        .filter_map(|entry| {
+            let address = entry.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect()
+}
+
+fn is_underlay(name: &str, bridge: &str) -> bool {
+    name != bridge
+        && name != TAP
+        && !PRIVATE_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +80,14 @@ mod tests {
             is_up: true,
             ..Interface::default()
         }
+    }
+
+    #[test]
+    fn overlay_and_runtime_interfaces_name_no_address() {
+        for name in ["weft", TAP, "docker0", "br-0123456789ab", "veth1"] {
+            assert!(!is_underlay(name, "weft"), "{name}");
+        }
+        assert!(is_underlay("eth0", "weft") && is_underlay("wlan0", "weft"));
     }
 
     #[test]

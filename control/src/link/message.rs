@@ -12,6 +12,9 @@
 //!  HELLO          fields (link/handshake.rs)
 //!  GOSSIP         whatever gossip/wire.rs says
 //!  SESSION        0 step, 1-8 handshake id, 9.. body (session.rs)
+//!  ROUTED         0-15 to, 16-31 from, 32 links it may still cross, 33.. a message for the one at the end
+//!  PUNCH          fields (endpoints.rs): look for me there, now
+//!  ECHO           0 is this an answer?, 1-8 id; inside sessions only
 //! ```
 //!
 //! A message of an unknown type is skipped and counted; so is a known one that does not parse. Inside a session
@@ -19,8 +22,9 @@
 
 use bytes::Bytes;
 
-use crate::config::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX};
+use crate::config::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX, ROUTED_BODY_MAX};
 use crate::link::noise::TAG_LEN;
+use crate::peer::PeerId;
 
 /// Bytes before a frame's body.
 pub(crate) const FRAME_HEADER_LEN: usize = 4;
@@ -150,6 +154,7 @@ pub(crate) enum ByeReason {
     PeersMax,
     SecretRemoved,
     LabelCollision,
+    Enough,
     Unknown(u8),
 }
 
@@ -163,6 +168,7 @@ impl ByeReason {
             Self::PeersMax => 5,
             Self::SecretRemoved => 6,
             Self::LabelCollision => 7,
+            Self::Enough => 8,
             Self::Unknown(byte) => byte,
         }
     }
@@ -176,6 +182,7 @@ impl ByeReason {
             5 => Self::PeersMax,
             6 => Self::SecretRemoved,
             7 => Self::LabelCollision,
+            8 => Self::Enough,
             _ => Self::Unknown(byte),
         }
     }
@@ -224,6 +231,17 @@ impl SessionStep {
     }
 }
 
+/// A message for a peer that is not at the other end of this link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Routed {
+    pub(crate) to: PeerId,
+    pub(crate) from: PeerId,
+    /// Links that it may still cross.
+    pub(crate) hop_limit: u8,
+    /// One message, encoded; not routed again.
+    pub(crate) body: Bytes,
+}
+
 /// One control message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
@@ -233,6 +251,14 @@ pub(crate) enum Message {
     Bye(ByeReason),
     Session(SessionMessage),
     Gossip(Bytes),
+    Routed(Routed),
+    /// Where the sender may be found.
+    Punch(Vec<u8>),
+    /// Asks how long a datagram takes.
+    Echo {
+        id: u64,
+        is_answer: bool,
+    },
     /// Of a type that we do not know; skipped.
     Unknown(u8),
 }
@@ -256,6 +282,18 @@ impl Message {
             ]
             .concat(),
             Self::Gossip(body) => [[6].as_slice(), body].concat(),
+            Self::Routed(routed) => [
+                [7].as_slice(),
+                &routed.to.0,
+                &routed.from.0,
+                &[routed.hop_limit],
+                &routed.body,
+            ]
+            .concat(),
+            Self::Punch(body) => [[8].as_slice(), body].concat(),
+            Self::Echo { id, is_answer } => {
+                [[9, u8::from(*is_answer)].as_slice(), &id.to_be_bytes()].concat()
+            }
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -279,9 +317,37 @@ impl Message {
                 })
             }
             6 => Self::Gossip(Bytes::copy_from_slice(body)),
+            7 => Self::Routed(decode_routed(body)?),
+            8 => Self::Punch(body.to_vec()),
+            9 => {
+                let (answer, id) = body.split_first().ok_or(MessageError)?;
+                let id = u64::from_be_bytes(id.try_into().map_err(|_| MessageError)?);
+                if *answer > 1 {
+                    return Err(MessageError);
+                }
+                Self::Echo {
+                    id,
+                    is_answer: *answer == 1,
+                }
+            }
             _ => Self::Unknown(*kind),
         })
     }
+}
+
+fn decode_routed(body: &[u8]) -> Result<Routed, MessageError> {
+    let (to, rest) = body.split_first_chunk().ok_or(MessageError)?;
+    let (from, rest) = rest.split_first_chunk().ok_or(MessageError)?;
+    let (hop_limit, body) = rest.split_first().ok_or(MessageError)?;
+    if body.len() > ROUTED_BODY_MAX {
+        return Err(MessageError);
+    }
+    Ok(Routed {
+        to: PeerId(*to),
+        from: PeerId(*from),
+        hop_limit: *hop_limit,
+        body: Bytes::copy_from_slice(body),
+    })
 }
 
 #[cfg(test)]
@@ -310,8 +376,26 @@ mod tests {
             id: 0x0102_0304_0506_0708,
             body: b"xy".to_vec(),
         };
+        let routed = Routed {
+            to: PeerId(*b"tototototototoTO"),
+            from: PeerId(*b"fromfromfromFROM"),
+            hop_limit: 7,
+            body: Bytes::from_static(b"\x08p"),
+        };
         for (message, bytes) in [
-            (Message::Hello(b"f".to_vec()), b"\x01f".as_slice()),
+            (
+                Message::Routed(routed),
+                b"\x07tototototototoTOfromfromfromFROM\x07\x08p".as_slice(),
+            ),
+            (Message::Punch(b"e".to_vec()), b"\x08e"),
+            (
+                Message::Echo {
+                    id: 2,
+                    is_answer: true,
+                },
+                b"\x09\x01\0\0\0\0\0\0\0\x02",
+            ),
+            (Message::Hello(b"f".to_vec()), b"\x01f"),
             (Message::Ping(*b"12345678"), b"\x0212345678"),
             (Message::Pong(*b"12345678"), b"\x0312345678"),
             (Message::Bye(ByeReason::Duplicate), b"\x04\x02"),
@@ -335,6 +419,9 @@ mod tests {
             b"\x04",
             b"\x05\x01\x00",
             b"\x05\x0900000000",
+            b"\x07tototototototoTOfromfromfromFROM",
+            b"\x09\x0200000000",
+            b"\x09\x010000000",
         ] {
             assert_eq!(Message::decode(bad), Err(MessageError), "{bad:?}");
         }

@@ -6,12 +6,12 @@
 //! ```
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use weft_engine::command::{Command, Event};
+use weft_engine::command::{Command, Event, PeerSlot};
 
-use crate::api::ApiError;
+use crate::api::{ApiError, PingReply};
 use crate::link::dialer::TargetAddress;
 use crate::node::notice::Notice;
 use crate::secret::Secrets;
@@ -131,6 +131,17 @@ pub enum Input {
         /// False if it failed.
         durable: bool,
     },
+    /// Measure the way to a peer.
+    Ping {
+        /// Answered with [`Output::Pong`].
+        request: RequestId,
+        /// Name, nickname, PeerId or address.
+        peer: String,
+    },
+    /// Frame bytes to and from peers since each is known; answers [`Output::CountTraffic`].
+    Traffic(Vec<(PeerSlot, u64)>),
+    /// The addresses of the host's underlay interfaces; given again when they change.
+    LocalAddresses(Vec<IpAddr>),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -182,6 +193,15 @@ pub enum Output {
         /// Its result.
         result: Result<(), ApiError>,
     },
+    /// A ping is answered, or given up.
+    Pong {
+        /// The request.
+        request: RequestId,
+        /// What it measured.
+        result: Result<PingReply, ApiError>,
+    },
+    /// Count the frame bytes of all peers and say so with [`Input::Traffic`].
+    CountTraffic,
     /// Something for the log.
     Notice(Notice),
 }

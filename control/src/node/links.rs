@@ -24,6 +24,7 @@ use crate::node::admission::Source;
 use crate::node::exchange::{DialId, LinkId, Output};
 use crate::node::notice::Notice;
 use crate::node::peers::Peer;
+use crate::node::reach::Reach;
 use crate::node::{LinkEntry, Node};
 use crate::peer::PeerId;
 use crate::session::{Session, SessionPeer};
@@ -140,7 +141,7 @@ impl Node {
             }
             match action {
                 LinkAction::Up(hello) => self.link_up(id, *hello, now),
-                LinkAction::Message(message) => self.link_message(id, &message, now),
+                LinkAction::Message(message) => self.link_message(id, message, now),
                 LinkAction::Malformed => self.counters.messages_malformed += 1,
                 LinkAction::Down(error) => {
                     self.outputs.push_back(Output::Close { link: id });
@@ -157,23 +158,20 @@ impl Node {
         }
     }
 
-    fn close_link(&mut self, id: LinkId, reason: ByeReason, now: Instant) {
+    pub(super) fn close_link(&mut self, id: LinkId, reason: ByeReason, now: Instant) {
         self.with_link(id, now, |link, _, actions| link.close(reason, actions));
     }
 
-    fn link_message(&mut self, id: LinkId, message: &Message, now: Instant) {
+    fn link_message(&mut self, id: LinkId, message: Message, now: Instant) {
         let peer = self.links.get(&id).and_then(|entry| entry.peer);
         match (message, peer) {
-            (Message::Session(message), Some(peer)) => {
-                self.with_session(peer, now, |session, context| {
-                    session.receive(message, context)
-                });
-            }
+            (Message::Routed(routed), Some(peer)) => self.routed_received(peer, routed, now),
             (Message::Gossip(message), Some(_)) => {
-                self.gossip.receive(id, message, now);
+                self.gossip.receive(id, &message, now);
                 self.do_gossip(now);
             }
-            _ => self.counters.messages_unknown += 1,
+            (message, Some(peer)) => self.message_from(peer, message, now),
+            (_, None) => self.counters.messages_unknown += 1,
         }
     }
 
@@ -201,11 +199,14 @@ impl Node {
             entry.peer = Some(peer_id);
         }
         self.dialer.connected(id, peer_id, now);
+        self.mesh.is_alive(peer_id);
+        self.touch_mesh(now);
         self.choose_link(peer_id, id, now);
         self.update_candidates(peer_id, id);
         self.with_session(peer_id, now, |session, context| {
             session.link_up(context.now)
         });
+        self.links_changed(now);
     }
 
     /// Whether the peer at the other end may stay.
@@ -226,7 +227,7 @@ impl Node {
                 });
                 return Err(ByeReason::ClonedIdentity);
             }
-            if self.dialer.is_ourself(id) {
+            if self.dialer.is_ourself(id, now) {
                 self.notice(Notice::SelfConnection { address });
             }
             return Err(ByeReason::SelfConnection);
@@ -270,6 +271,7 @@ impl Node {
             }
             return true;
         }
+        self.notice_namesakes(&hello);
         let Some(slot) = self.peers.take_slot() else {
             return false;
         };
@@ -289,11 +291,12 @@ impl Node {
             candidates: Vec::new(),
             gone_since: Some(now),
             handover_until: None,
+            reach: Reach::default(),
         };
         self.peers.insert(peer_id, peer);
         let label = peer_id.label();
         self.engine(Command::AddPeer { slot, label });
-        self.fib_is_old = true;
+        self.routing.touch();
         true
     }
 
@@ -368,9 +371,8 @@ impl Node {
             // A forwarded port is likely forwarded for UDP too.
             fresh.push(entry.remote);
         }
-        if peer.add_candidates(&fresh) {
-            let command = peer.candidates_command();
-            self.engine(command);
-        }
+        peer.reach.path_of_link = true;
+        peer.add_candidates(&fresh);
+        self.try_addresses(peer_id, false);
     }
 }

@@ -54,6 +54,7 @@ impl Node {
         if error == LinkError::ByPeer(ByeReason::Stopping) {
             self.with_session(peer_id, now, |session, context| session.end(context));
         }
+        self.links_changed(now);
         // What a record says of a newer process counts from now on.
         self.peer_record_changed(peer_id, now);
     }
@@ -72,6 +73,11 @@ impl Node {
         });
         self.dialer
             .disconnected(peer_id, Some(error), &mut self.random, now);
+        if self.peers.all().all(|(_, peer)| peer.link.is_none()) {
+            // Nobody leads to those who had links enough any more.
+            self.dialer.hurry_enough(now);
+        }
+        self.touch_mesh(now);
         self.wake(self.dialer.deadline());
         self.wake(Some(now + PEER_FORGOTTEN_AFTER));
     }
@@ -101,6 +107,7 @@ impl Node {
             let secrets = self.secrets.keys().len();
             self.dialer
                 .handshake_failed(id, error, secrets, &mut self.random, now);
+            self.mesh_attempt_failed(now);
             self.wake(self.dialer.deadline());
         } else if error.counts_against_source() {
             self.admission.failed(entry.remote, error, now);
@@ -126,6 +133,9 @@ impl Node {
                 suspects.push(peer);
             }
         }
+        if !suspects.is_empty() {
+            self.links_changed(now);
+        }
         for peer in suspects {
             self.dialer.disconnected(peer, None, &mut self.random, now);
         }
@@ -139,6 +149,7 @@ impl Node {
         {
             entry.suspect = false;
             self.dialer.connected(id, peer, now);
+            self.links_changed(now);
         }
     }
 }

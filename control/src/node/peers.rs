@@ -1,18 +1,17 @@
-//! The peers we know: slots, candidates, the FIB.
+//! The peers we know: slots and candidates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
-use weft_engine::bridge::{Fib, NextHop};
-use weft_engine::command::{Command, PeerSlot};
+use weft_engine::command::PeerSlot;
 use weft_engine::config::CANDIDATES_MAX;
 use weft_engine::path::PathStatus;
 
 use crate::config::PEERS_MAX;
 use crate::link::handshake::Hello;
 use crate::node::exchange::LinkId;
+use crate::node::reach::Reach;
 use crate::peer::PeerId;
 use crate::session::Session;
 
@@ -30,6 +29,7 @@ pub(crate) struct Peer {
     pub(crate) gone_since: Option<Instant>,
     /// The peer closed the link in use for another, whose last message is still on its way.
     pub(crate) handover_until: Option<Instant>,
+    pub(crate) reach: Reach,
 }
 
 impl Peer {
@@ -50,13 +50,6 @@ impl Peer {
     pub(crate) fn is_data_up(&self) -> bool {
         self.path.is_some() && self.session.suite().is_some()
     }
-
-    pub(crate) fn candidates_command(&self) -> Command {
-        Command::SetCandidates {
-            slot: self.slot,
-            addresses: self.candidates.as_slice().into(),
-        }
-    }
 }
 
 /// The table of peers and the free slots.
@@ -66,7 +59,6 @@ pub(crate) struct Peers {
     /// Returned slots; a slot rests here as long as others are free, so that late events find nobody.
     free: BTreeSet<PeerSlot>,
     next: u16,
-    generation: u64,
 }
 
 impl Peers {
@@ -76,7 +68,6 @@ impl Peers {
             by_slot: BTreeMap::new(),
             free: BTreeSet::new(),
             next: 0,
-            generation: 0,
         }
     }
 
@@ -128,18 +119,8 @@ impl Peers {
         Some(peer)
     }
 
-    /// Every peer on a path of our own, every peer in the flood.
-    pub(crate) fn fib_command(&mut self) -> Command {
-        self.generation += 1;
-        Command::SetFib(Arc::new(Fib {
-            generation: self.generation,
-            routes: self
-                .by_slot
-                .keys()
-                .map(|slot| (*slot, NextHop::Direct))
-                .collect(),
-            flood: self.by_slot.keys().copied().collect(),
-            ..Fib::default()
-        }))
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_id.len()
     }
 }

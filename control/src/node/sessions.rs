@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use weft_engine::command::{Command, Event, PeerSlot};
-use weft_engine::config::MESSAGE_LEN_MAX;
+use weft_engine::command::{Event, PeerSlot};
+use weft_engine::path::PathStatus;
 
-use crate::link::message::{Message, SessionMessage};
+use crate::link::message::Message;
 use crate::node::Node;
-use crate::node::exchange::LinkId;
 use crate::node::notice::Notice;
+use crate::node::peers::Peer;
 use crate::peer::PeerId;
 use crate::session::keys::suite_name;
 use crate::session::{Session, SessionAction, SessionContext};
@@ -23,6 +23,8 @@ impl Node {
         run: impl FnOnce(&mut Session, &mut SessionContext<'_>),
     ) {
         let mut actions = Vec::new();
+        let routable = self.is_routable(peer_id);
+        let may_begin = self.may_begin_session(peer_id, now);
         let Some(peer) = self.peers.find_mut(peer_id) else {
             return;
         };
@@ -36,55 +38,51 @@ impl Node {
             rekey: self.config.rekey,
             random: &mut self.random,
             indices: &mut self.indices,
-            reachable: peer.link.is_some() || peer.session.suite().is_some(),
+            reachable: routable || peer.session.suite().is_some(),
+            may_begin,
+            in_use: peer.is_in_use(now),
             now,
             actions: &mut actions,
         };
         run(&mut peer.session, &mut context);
-        let (slot, name, link) = (peer.slot, peer.hello.name, peer.link);
-        let (has_session, deadline) = (peer.session.suite().is_some(), peer.session.deadline());
+        let name = peer.hello.name;
+        let deadline = peer.session.deadline();
         self.wake(deadline);
         for action in actions {
             match action {
                 SessionAction::Send { message, repeated } => {
-                    // A session that is not there cannot carry; a link that may be dead is not trusted alone.
-                    let carrier = has_session
-                        .then_some(slot)
-                        .filter(|_| repeated || link.is_none());
-                    self.send_session_message(link, carrier, message, now);
+                    let message = Message::Session(message);
+                    // A link that may be dead is not trusted alone.
+                    if repeated {
+                        self.send_every_way(peer_id, &message, now);
+                    } else {
+                        self.send_to(peer_id, &message, now);
+                    }
                 }
                 SessionAction::Engine(command) => self.engine(command),
-                SessionAction::Up(suite) => self.notice(Notice::SessionUp {
-                    name,
-                    cipher: suite_name(suite),
-                }),
-                SessionAction::Down => self.notice(Notice::SessionDown { name }),
+                SessionAction::Up(suite) => {
+                    self.notice(Notice::SessionUp {
+                        name,
+                        cipher: suite_name(suite),
+                    });
+                    self.look_for_path(peer_id, now);
+                    self.data_changed(peer_id, now);
+                }
+                SessionAction::Down => {
+                    self.notice(Notice::SessionDown { name });
+                    self.data_changed(peer_id, now);
+                }
                 SessionAction::Ignored => self.counters.session_messages_ignored += 1,
             }
         }
     }
 
-    fn send_session_message(
-        &mut self,
-        link: Option<LinkId>,
-        carrier: Option<PeerSlot>,
-        message: SessionMessage,
-        now: Instant,
-    ) {
-        let message = Message::Session(message);
-        if let Some(slot) = carrier {
-            let bytes = message.encode();
-            debug_assert!(
-                bytes.len() <= MESSAGE_LEN_MAX,
-                "a session message fits into a datagram"
-            );
-            self.engine(Command::SendMessage {
-                slot,
-                message: bytes.into(),
-            });
-        }
-        if let Some(link) = link {
-            self.with_link(link, now, |link, _, _| link.send(&message));
+    /// A session or a path came or went: the routes follow.
+    fn data_changed(&mut self, peer_id: PeerId, now: Instant) {
+        if self.peers.find(peer_id).is_some_and(Peer::is_adjacent) {
+            self.links_changed(now);
+        } else {
+            self.routing.touch();
         }
     }
 
@@ -106,23 +104,14 @@ impl Node {
                 });
             }
             Event::SessionWanted { slot } => {
-                self.with_slot(slot, now, |session, context| session.wanted(context.now));
-            }
-            Event::PathUp { slot, path } => {
-                if let Some(peer) = self.peers.at(slot).and_then(|id| self.peers.find_mut(id)) {
-                    let was_down = peer.path.replace(path).is_none();
-                    if was_down {
-                        self.path_changed(slot, now);
-                    }
+                if let Some(id) = self.peers.at(slot) {
+                    self.session_wanted(id, now);
                 }
             }
-            Event::PathDown { slot } => {
-                if let Some(peer) = self.peers.at(slot).and_then(|id| self.peers.find_mut(id))
-                    && peer.path.take().is_some()
-                {
-                    self.path_changed(slot, now);
-                }
-            }
+            Event::PathUp { slot, path } => self.path_up(slot, path, now),
+            Event::PathDown { slot } => self.path_down(slot, now),
+            Event::Observed { slot, address } => self.observed(slot, address, now),
+            Event::Message { slot, message } => self.carried_message(slot, &message, now),
             Event::LoopSuspected { slot, mac } => {
                 if let Some(peer) = self.peers.at(slot).and_then(|id| self.peers.find(id)) {
                     let name = peer.hello.name;
@@ -131,7 +120,6 @@ impl Node {
             }
             // Nobody hands out group keys yet, so none wears out.
             Event::GroupKeyDue { .. } => {}
-            Event::Message { slot, message } => self.carried_message(slot, &message, now),
         }
     }
 
@@ -144,6 +132,42 @@ impl Node {
         if let Some(peer) = self.peers.at(slot) {
             self.with_session(peer, now, run);
         }
+    }
+
+    fn path_up(&mut self, slot: PeerSlot, path: PathStatus, now: Instant) {
+        let Some(id) = self.peers.at(slot) else {
+            return;
+        };
+        let Some(peer) = self.peers.find_mut(id) else {
+            return;
+        };
+        let was_down = peer.path.replace(path).is_none();
+        self.data_changed(id, now);
+        if was_down {
+            self.path_changed(slot, now);
+        }
+    }
+
+    fn path_down(&mut self, slot: PeerSlot, now: Instant) {
+        let Some(id) = self.peers.at(slot) else {
+            return;
+        };
+        let Some(peer) = self.peers.find_mut(id) else {
+            return;
+        };
+        let was_adjacent = peer.is_adjacent();
+        if peer.path.take().is_none() {
+            return;
+        }
+        peer.reach.path_of_link &= peer.link.is_some();
+        if was_adjacent {
+            self.links_changed(now);
+        } else {
+            self.routing.touch();
+        }
+        self.no_longer_observed(id, now);
+        self.look_for_path(id, now);
+        self.path_changed(slot, now);
     }
 
     /// The path came or went: find out what that means for the link, and dial if there is none.
@@ -164,13 +188,12 @@ impl Node {
 
     /// A message that came inside a session.
     fn carried_message(&mut self, slot: PeerSlot, message: &Bytes, now: Instant) {
+        let Some(peer) = self.peers.at(slot) else {
+            return;
+        };
         match Message::decode(message) {
-            Ok(Message::Session(message)) => {
-                self.with_slot(slot, now, |session, context| {
-                    session.receive(&message, context)
-                });
-            }
-            Ok(_) => self.counters.messages_unknown += 1,
+            Ok(Message::Echo { id, is_answer }) => self.echoed(peer, id, is_answer, now),
+            Ok(message) => self.message_from(peer, message, now),
             Err(_) => self.counters.messages_malformed += 1,
         }
     }

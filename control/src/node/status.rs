@@ -3,19 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use weft_engine::bridge::NextHop;
 use weft_engine::command::PeerSlot;
+use weft_engine::path::PathStatus;
 
-use crate::api::{Connection, EngineStatus, PathReport, Status, Target as ApiTarget};
-use crate::link::dialer::{Target, TargetPhase};
+use crate::api::{ApiError, Connection, EngineStatus, PathReport, Status, Target as ApiTarget};
+use crate::link::dialer::TargetPhase;
+use crate::link::dialer::target::Target;
 use crate::node::exchange::LinkId;
 use crate::node::mtu;
+use crate::node::overview::round_trip;
 use crate::node::peers::Peer;
 use crate::node::{LinkEntry, Node};
 use crate::peer::PeerId;
+use crate::routes::Plane;
 use crate::session::keys::suite_name;
 
 /// Bytes of a datagram that are not the overlay packet: header 16, kind and meta 2, tag 16, inner Ethernet 14.
-const DATAGRAM_OVERHEAD: u16 = 48;
+pub(super) const DATAGRAM_OVERHEAD: u16 = 48;
+/// Bytes that relaying adds: header 32, hop tag 16.
+pub(super) const RELAY_OVERHEAD: u16 = 48;
 
 impl Node {
     /// What `weft status` shows.
@@ -40,6 +47,7 @@ impl Node {
                 .dialer
                 .targets()
                 .iter()
+                .filter(|target| target.is_named())
                 .map(|target| show_target(target, now))
                 .collect(),
             connections: self.connections(now),
@@ -47,6 +55,7 @@ impl Node {
         };
         let advice = mtu::advice(&status);
         status.engine.notes.extend(advice);
+        status.engine.notes.extend(self.namesake_notes());
         status
     }
 
@@ -56,7 +65,21 @@ impl Node {
         let counters = &self.counters;
         let gossip = self.gossip.counters();
         let (records, record_bytes) = self.gossip.size();
+        let routed = &self.router.counters;
+        let network = &self.routing.network;
         [
+            ("routed_sent", routed.sent),
+            ("routed_forwarded", routed.forwarded),
+            ("routed_delivered", routed.delivered),
+            ("routed_without_way", routed.without_way),
+            ("routed_over_hop_limit", routed.over_hop_limit),
+            ("routed_turned_back", routed.turned_back),
+            ("routed_over_rate", routed.over_rate),
+            ("routed_of_strangers", routed.of_strangers),
+            ("route_changes", self.routing.changes),
+            ("route_computations", self.routing.computations),
+            ("links_control", network.link_count(Plane::Control) as u64),
+            ("links_data", network.link_count(Plane::Data) as u64),
             ("labels_colliding", counters.labels_colliding),
             ("records", records as u64),
             ("record_bytes", record_bytes as u64),
@@ -77,6 +100,7 @@ impl Node {
             ("links_accepted", counters.links_accepted),
             ("links_turned_away", counters.links_turned_away),
             ("links_duplicate", counters.links_duplicate),
+            ("links_trimmed", counters.links_trimmed),
             ("handshakes_failed", counters.handshakes_failed),
             ("messages_malformed", counters.messages_malformed),
             ("messages_unknown", counters.messages_unknown),
@@ -90,22 +114,23 @@ impl Node {
         .collect()
     }
 
-    /// The slot of the peer of this PeerId, shown name or nickname; `None` if there is none, or more than one.
+    /// The slot of the peer of this PeerId, name, nickname or address, which somebody is about to measure.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn find_peer(&self, text: &str) -> Result<PeerSlot, ApiError> {
+        let id = self.resolve_peer(text)?;
+        let peer = self.peers.find(id);
+        peer.map(|peer| peer.slot).ok_or_else(|| ApiError {
+            error: format!("{text}: gone"),
+        })
+    }
+
+    /// Whether a session with the peer is active.
     #[must_use]
-    pub fn find_peer(&self, text: &str) -> Option<PeerSlot> {
-        if let Ok(id) = text.parse::<PeerId>() {
-            return self.peers.find(id).map(|peer| peer.slot);
-        }
-        let name = text.parse().ok();
-        let matches =
-            |peer: &Peer| Some(peer.hello.name) == name || peer.hello.nickname.as_str() == text;
-        let mut found = self
-            .peers
-            .all()
-            .filter(|(_, peer)| matches(peer))
-            .map(|(_, peer)| peer.slot);
-        let first = found.next();
-        if found.next().is_some() { None } else { first }
+    pub fn has_session(&self, slot: PeerSlot) -> bool {
+        let peer = self.peers.at(slot).and_then(|id| self.peers.find(id));
+        peer.is_some_and(|peer| peer.session.suite().is_some())
     }
 
     fn connections(&self, now: Instant) -> Vec<Connection> {
@@ -116,7 +141,8 @@ impl Node {
         let lost = self
             .peers
             .all()
-            .filter(|(_, peer)| peer.link.is_none() && peer.is_data_up());
+            .filter(|(_, peer)| peer.link.is_none() && peer.session.suite().is_some())
+            .filter(|(_, peer)| peer.is_reached());
         let targets = self
             .dialer
             .targets()
@@ -127,7 +153,7 @@ impl Node {
             ..blank(false, failure.address.to_string(), "failed")
         });
         links
-            .chain(lost.map(|(_, peer)| show_unlinked(peer)))
+            .chain(lost.map(|(id, peer)| self.show_unlinked(id, peer)))
             .chain(targets)
             .chain(refused)
             .collect()
@@ -151,7 +177,7 @@ impl Node {
         } else {
             String::new()
         };
-        let state = if peer.is_data_up() {
+        let state = if peer.session.suite().is_some() && peer.is_reached() {
             "established"
         } else {
             "pending"
@@ -159,9 +185,61 @@ impl Node {
         Connection {
             detail,
             state: state.to_owned(),
+            path: self.show_path(peer),
             ..with_peer(line, peer)
         }
     }
+
+    /// A peer that has a session and no link.
+    fn show_unlinked(&self, id: PeerId, peer: &Peer) -> Connection {
+        let path = self.show_path(peer);
+        let address = path
+            .as_ref()
+            .map(|path| path.address.clone())
+            .unwrap_or_default();
+        let line = blank(true, address, "established");
+        Connection {
+            detail: if peer.is_adjacent() {
+                "control link lost, data goes on".to_owned()
+            } else if peer.is_data_up() {
+                String::new()
+            } else {
+                self.why(id, peer)
+            },
+            path,
+            ..with_peer(line, peer)
+        }
+    }
+
+    /// The way that frames take.
+    fn show_path(&self, peer: &Peer) -> Option<PathReport> {
+        peer.session.suite()?;
+        let kind = self.way_of(peer);
+        let path = |path: PathStatus| PathReport {
+            address: path.address.to_string(),
+            kind: kind.clone(),
+            rtt_ms: path.rtt.as_secs_f64() * 1000.0,
+            mtu: path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD),
+            loss: f64::from(path.loss),
+        };
+        let Some(NextHop::Via(relay)) = peer.reach.route else {
+            return peer.path.map(path);
+        };
+        let way = self.routing.data_way(peer.hello.peer_id)?;
+        let relay = self.peers.find(self.peers.at(relay)?)?;
+        Some(PathReport {
+            rtt_ms: round_trip(way).as_secs_f64() * 1000.0,
+            mtu: way
+                .datagram_max
+                .saturating_sub(DATAGRAM_OVERHEAD + RELAY_OVERHEAD),
+            ..path(relay.path?)
+        })
+    }
+}
+
+/// `NAME(nickname)`.
+pub(super) fn named_peer(peer: &Peer) -> String {
+    format!("{}({})", peer.hello.name, peer.hello.nickname)
 }
 
 fn blank(outbound: bool, address: String, state: &str) -> Connection {
@@ -188,31 +266,8 @@ fn with_peer(line: Connection, peer: &Peer) -> Connection {
             .session
             .suite()
             .map(|suite| suite_name(suite).to_owned()),
-        path: peer
-            .path
-            .filter(|_| peer.is_data_up())
-            .map(|path| PathReport {
-                address: path.address.to_string(),
-                kind: "direct".to_owned(),
-                rtt_ms: path.rtt.as_secs_f64() * 1000.0,
-                mtu: path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD),
-                loss: f64::from(path.loss),
-            }),
         rekeys: peer.session.rekeys(),
         ..line
-    }
-}
-
-/// A peer whose link is gone while its data goes on.
-fn show_unlinked(peer: &Peer) -> Connection {
-    let address = peer
-        .path
-        .map(|path| path.address.to_string())
-        .unwrap_or_default();
-    let line = blank(true, address, "established");
-    Connection {
-        detail: "control link lost, data goes on".to_owned(),
-        ..with_peer(line, peer)
     }
 }
 

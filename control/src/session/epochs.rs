@@ -219,7 +219,11 @@ impl Session {
         }
         if was_active && self.active().is_none() {
             context.actions.push(SessionAction::Down);
-            self.hasten(context.now);
+            if context.in_use {
+                self.hasten(context.now);
+            } else {
+                self.due = None;
+            }
         }
     }
 }

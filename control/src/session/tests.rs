@@ -105,6 +105,8 @@ impl Pair {
             random,
             indices,
             reachable: true,
+            may_begin: true,
+            in_use: true,
             now: self.now,
             actions: &mut actions,
         };

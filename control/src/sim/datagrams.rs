@@ -143,8 +143,17 @@ impl Sim {
             sent.session_bytes += (len + UDP_OVERHEAD) as u64;
         }
         self.count_transmission(&payload);
+        self.count_frame(host, slot, &payload);
         self.emit(host, path.address, relay, keys, payload, len);
         true
+    }
+
+    fn count_frame(&mut self, host: HostId, slot: PeerSlot, payload: &Payload) {
+        if let (Payload::Frame(_), Some(peer)) =
+            (payload, self.hosts[host].engine.peers.get_mut(&slot))
+        {
+            peer.frames += 1;
+        }
     }
 
     /// Sends to a neighbour on the path to it, whatever the FIB says.
@@ -296,6 +305,7 @@ impl Sim {
                 self.event(host, Event::Message { slot, message });
             }
             Payload::Frame(frame) => {
+                self.count_frame(host, slot, &datagram.payload);
                 if direct {
                     self.with_paths(host, slot, |paths, now| paths.heard(from, now));
                 }

@@ -37,6 +37,8 @@ pub(super) struct EnginePeer {
     paths: Option<Box<Paths>>,
     /// The tick of the paths that is in the queue.
     tick_at: Option<Instant>,
+    /// Frames to and from the peer.
+    pub(super) frames: u64,
     /// What control knows.
     pub(super) path: Option<PathStatus>,
 }
@@ -241,7 +243,9 @@ impl Sim {
                     self.use_path(host, slot, Some(path));
                 }
                 PathOutput::Down => self.use_path(host, slot, None),
-                PathOutput::Observed(_) => {}
+                PathOutput::Observed(address) => {
+                    self.event(host, Event::Observed { slot, address });
+                }
             }
         }
         let due = paths.deadline();

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::engine::EngineStandIn;
 use super::underlay::NatId;
+use crate::api::{ApiError, PingReply};
 use crate::config::{CipherCost, NodeConfig, RekeyConfig};
 use crate::node::Node;
 use crate::node::notice::Notice;
@@ -24,6 +25,7 @@ pub(crate) struct HostSpec {
     pub(crate) ciphers: Vec<CipherCost>,
     pub(crate) rekey: RekeyConfig,
     pub(crate) discovery: bool,
+    pub(crate) relay: bool,
     /// The NAT that it stands behind.
     pub(crate) behind: Option<NatId>,
 }
@@ -41,6 +43,7 @@ impl HostSpec {
             }],
             rekey: RekeyConfig::default(),
             discovery: true,
+            relay: true,
             behind: None,
         }
     }
@@ -60,6 +63,14 @@ impl HostSpec {
     pub(crate) fn without_discovery(self) -> Self {
         Self {
             discovery: false,
+            ..self
+        }
+    }
+
+    /// With `--no-relay`.
+    pub(crate) fn without_relaying(self) -> Self {
+        Self {
+            relay: false,
             ..self
         }
     }
@@ -114,5 +125,6 @@ pub(crate) struct Host {
     pub(super) wires: BTreeSet<usize>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) answers: Vec<Result<(), String>>,
+    pub(crate) pongs: Vec<Result<PingReply, ApiError>>,
     pub(crate) sent: Sent,
 }

@@ -230,7 +230,11 @@ impl Datapath {
                 self.use_path(slot, Some((path, local_in_use)), now)
             }
             PathOutput::Down => self.use_path(slot, None, now),
-            PathOutput::Observed(_) => {}
+            PathOutput::Observed(address) => {
+                let event = Event::Observed { slot, address };
+                self.shared
+                    .report(event, counters(&self.shared, self.worker));
+            }
         }
     }
 

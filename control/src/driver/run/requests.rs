@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use crate::api::{ApiError, BenchRequest, Report};
+use crate::api::{ApiError, BenchRequest, PeerRequest, PingReply, Report};
 use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::engine::EngineHandle;
 use crate::driver::request::{BoxFuture, Reply, Request};
@@ -24,6 +25,16 @@ impl<E: EngineHandle> Driver<E> {
                 let _ = reply.send(self.node.status(self.engine.status(), now()));
             }
             Request::Report(reply) => self.report(reply),
+            Request::Peers(reply) => {
+                let _ = reply.send(self.node.peer_reports());
+            }
+            Request::Topology(reply) => {
+                let _ = reply.send(self.node.topology_report());
+            }
+            Request::Path(request, reply) => {
+                let _ = reply.send(self.node.path_report(&request.peer));
+            }
+            Request::Ping(request, reply) => self.ping(request, reply, beside),
             Request::Connect(request, reply) => {
                 let (peers, replace) = (request.peers, request.replace);
                 let request = self.expect_answer(reply);
@@ -44,7 +55,7 @@ impl<E: EngineHandle> Driver<E> {
             Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
             Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
-            Request::Bench(request, progress) => self.bench(&request, progress),
+            Request::Bench(request, progress) => self.bench(request, progress, beside),
             Request::Reload(credentials, reply) => {
                 let (network, done) = (self.network, beside.done.clone());
                 spawn_blocking(move || {
@@ -69,6 +80,7 @@ impl<E: EngineHandle> Driver<E> {
     fn report(&self, reply: Reply<Report>) {
         let status = self.node.status(self.engine.status(), now());
         let control_counters = self.node.counters();
+        let (peers, routes) = (self.node.peer_reports(), self.node.route_reports());
         let listing = self.attacher.list();
         tokio::spawn(async move {
             let attachments = listing.await.unwrap_or_else(|error| {
@@ -82,41 +94,67 @@ impl<E: EngineHandle> Driver<E> {
                 status,
                 attachments,
                 control_counters,
+                peers,
+                routes,
             });
         });
     }
 
-    fn bench(&mut self, request: &BenchRequest, progress: Progress) {
-        let refusal = if self
+    fn ping(
+        &mut self,
+        request: PeerRequest,
+        reply: Reply<Result<PingReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        self.requests += 1;
+        let (peer, request) = (request.peer, RequestId(self.requests));
+        self.pings.insert(request, reply);
+        self.feed(Input::Ping { request, peer }, beside);
+    }
+
+    fn bench(&mut self, request: BenchRequest, progress: Progress, beside: &Beside) {
+        let slot = if self
             .benching
             .as_ref()
             .is_some_and(|task| !task.is_finished())
         {
-            "another measurement is running".to_owned()
+            let error = "another measurement is running".to_owned();
+            Err(ApiError { error })
         } else if !(1..=BENCH_SECONDS_MAX).contains(&request.seconds) {
-            format!("seconds is not 1 to {BENCH_SECONDS_MAX}")
+            let error = format!("seconds is not 1 to {BENCH_SECONDS_MAX}");
+            Err(ApiError { error })
         } else {
-            match self.node.find_peer(&request.peer) {
-                Some(slot) => {
-                    let phase = Duration::from_secs(request.seconds.into());
-                    let bench = Bench {
-                        slot,
-                        phase,
-                        mtu: self.mtu,
-                    };
-                    let engine = Arc::clone(&self.engine);
-                    self.benching = Some(tokio::spawn(bench::run(engine, bench, progress)));
-                    return;
-                }
-                None => format!(
-                    "{}: not one connected peer; accepted are the name, nickname or PeerId that `weft status connections` shows",
-                    request.peer
-                ),
+            self.node.find_peer(&request.peer)
+        };
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                tokio::spawn(async move {
+                    let _ = progress.send(Err(refusal)).await;
+                });
+                return;
             }
         };
-        tokio::spawn(async move {
-            let _ = progress.send(Err(ApiError { error: refusal })).await;
-        });
+        let bench = Bench {
+            slot,
+            phase: Duration::from_secs(request.seconds.into()),
+            mtu: self.mtu,
+        };
+        let engine = Arc::clone(&self.engine);
+        // The first ping makes the session, if there is none yet.
+        let (reply, answer) = oneshot::channel();
+        if !self.node.has_session(slot) {
+            let peer = request.peer;
+            self.ping(PeerRequest { peer }, reply, beside);
+        }
+        self.benching = Some(tokio::spawn(async move {
+            match answer.await {
+                Ok(Err(refusal)) => {
+                    let _ = progress.send(Err(refusal)).await;
+                }
+                Ok(Ok(_)) | Err(_) => bench::run(engine, bench, progress).await,
+            }
+        }));
     }
 }
 

@@ -55,6 +55,10 @@ impl StandIn {
 }
 
 impl EngineHandle for StandIn {
+    fn traffic(&self) -> Vec<(PeerSlot, u64)> {
+        Vec::new()
+    }
+
     fn command(&self, command: Command) {
         match command {
             Command::InstallSession(keys) => {
@@ -191,7 +195,9 @@ fn config(dir: &tempfile::TempDir, nickname: &str, password: Option<&str>) -> Dr
         targets: Vec::new(),
         resume: false,
         mtu: 1376,
+        bridge: "weft".to_owned(),
         discovery: true,
+        relay: true,
         cipher: None,
         rekey: RekeyConfig::default(),
     }
@@ -359,7 +365,7 @@ async fn requests_are_answered_and_bad_ones_name_the_culprit() {
             .unwrap()
             .unwrap_err()
             .error
-            .starts_with("nobody: not one connected peer")
+            .starts_with("nobody: no such peer")
     );
     a.stop().await;
 }

@@ -1,0 +1,286 @@
+//! Our links told to everybody, everybody's links turned into routes, and the routes given to the engine.
+//!
+//! ```text
+//!  links, paths ─► Reporter ─► TOPOLOGY records ─► gossip
+//!                                   │
+//!  gossip ─► TOPOLOGY records ──► Network ── within ROUTES_AFTER ─► ways ─► choice ─► Fib ─► engine
+//!                                                     paths ───────────────────┘
+//! ```
+//!
+//! What changes at our own links is computed at once, what others say is gathered for a moment. A FIB that says
+//! what the last one said is not published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_engine::bridge::{Branch as EngineBranch, Fib, GroupFib, NextHop};
+use weft_engine::command::{Command, PeerSlot};
+use weft_engine::config::FLOOD_COPIES_MAX;
+
+use crate::config::{GROUP_ROUTES_AFTER, ROUTES_AFTER, TOPOLOGY_PARTS_MAX};
+use crate::node::Node;
+use crate::node::peers::Peer;
+use crate::peer::PeerId;
+use crate::record::{RecordKey, RecordKind};
+use crate::routes::choice::Choice;
+use crate::routes::trees::Branch;
+use crate::routes::{Network, Plane, Way, Ways};
+use crate::topology::{DataReport, LinkReport, Reporter, TopologyPart};
+
+/// Everybody's links, and what follows from them.
+#[derive(Debug, Default)]
+pub(super) struct Routing {
+    pub(super) network: Network,
+    reporter: Reporter,
+    control: Ways,
+    data: Ways,
+    /// The version of the network that the ways are of.
+    computed: u64,
+    due: Option<Instant>,
+    /// When some peer's choice may change its mind.
+    choice_due: Option<Instant>,
+    branches: BTreeMap<PeerId, Branch>,
+    branches_due: Option<Instant>,
+    parts_published: u16,
+    fib: Fib,
+    /// The FIB may not be what it should be.
+    fib_is_old: bool,
+    /// How often the way to some peer changed, and how often all was computed.
+    pub(super) changes: u64,
+    pub(super) computations: u64,
+}
+
+impl Routing {
+    /// The way of messages to a peer.
+    pub(super) fn control_way(&self, to: PeerId) -> Option<Way> {
+        self.network.way(&self.control, to)
+    }
+
+    /// The way of datagrams to a peer over the links that everybody knows.
+    pub(super) fn data_way(&self, to: PeerId) -> Option<Way> {
+        self.network.way(&self.data, to)
+    }
+
+    /// The peers on that way, the last one at the end.
+    pub(super) fn data_hops(&self, to: PeerId) -> Vec<PeerId> {
+        self.network.hops(&self.data, to)
+    }
+
+    /// Something that the FIB depends on has changed.
+    pub(super) fn touch(&mut self) {
+        self.fib_is_old = true;
+    }
+
+    fn compute(&mut self, ours: PeerId, now: Instant) {
+        self.due = None;
+        if self.computed == self.network.version() {
+            return;
+        }
+        self.computed = self.network.version();
+        self.control = self.network.ways_from(ours, Plane::Control);
+        self.data = self.network.ways_from(ours, Plane::Data);
+        self.computations += 1;
+        self.fib_is_old = true;
+        self.branches_due.get_or_insert(now + GROUP_ROUTES_AFTER);
+    }
+}
+
+impl Node {
+    /// A link or a path came, went or changed its figures.
+    pub(super) fn links_changed(&mut self, now: Instant) {
+        self.routing.touch();
+        let ours = self.identity.peer_id();
+        let actual: BTreeMap<_, _> = self
+            .peers
+            .all()
+            .filter(|(_, peer)| peer.is_adjacent())
+            .map(|(id, peer)| (id, self.report_of(peer)))
+            .collect();
+        let news = self.routing.reporter.observe(&actual, now);
+        if news || self.routing.parts_published == 0 {
+            self.publish_links(ours, now);
+            self.routing.compute(ours, now);
+        }
+    }
+
+    fn report_of(&self, peer: &Peer) -> LinkReport {
+        let link = peer.link.and_then(|link| self.links.get(&link));
+        let path = peer.path.filter(|_| peer.is_data_up());
+        LinkReport {
+            control: link.is_some_and(|entry| !entry.suspect),
+            data: path.map(|path| DataReport {
+                rtt: path.rtt,
+                datagram_max: path.datagram_max,
+                loss_percent: percent(path.loss),
+            }),
+        }
+    }
+
+    fn publish_links(&mut self, ours: PeerId, now: Instant) {
+        let parts = self.routing.reporter.parts(!self.config.relay);
+        let mut count = 0;
+        for (number, part) in (0..).zip(&parts) {
+            self.routing.network.set_part(ours, number, part);
+            self.gossip
+                .publish(RecordKind::Topology, number, part.encode(), now);
+            count = number + 1;
+        }
+        for number in count..self.routing.parts_published {
+            self.routing.network.clear_part(ours, number);
+            self.gossip.withdraw(RecordKind::Topology, number, now);
+        }
+        self.routing.parts_published = count;
+    }
+
+    /// Somebody says something new of their links.
+    pub(super) fn topology_record_changed(&mut self, key: RecordKey, now: Instant) {
+        if key.origin == self.identity.peer_id() || usize::from(key.part) >= TOPOLOGY_PARTS_MAX {
+            return;
+        }
+        let body = self.gossip.body(key.origin, RecordKind::Topology, key.part);
+        match body.map(TopologyPart::parse) {
+            Some(Ok(part)) => self.routing.network.set_part(key.origin, key.part, &part),
+            None => self.routing.network.clear_part(key.origin, key.part),
+            Some(Err(_)) => self.counters.messages_malformed += 1,
+        }
+        if self.routing.network.version() != self.routing.computed {
+            let due = *self.routing.due.get_or_insert(now + ROUTES_AFTER);
+            self.wake(Some(due));
+        }
+    }
+
+    /// Computes what is due, and gives the engine a new FIB if it differs from the last.
+    pub(super) fn do_routes(&mut self, now: Instant) {
+        if self
+            .routing
+            .reporter
+            .deadline()
+            .is_some_and(|due| due <= now)
+        {
+            self.links_changed(now);
+        }
+        let ours = self.identity.peer_id();
+        if self.routing.due.is_some_and(|due| due <= now) {
+            self.routing.compute(ours, now);
+        }
+        self.compute_branches(ours, now);
+        let choice_due = self.routing.choice_due.is_some_and(|due| due <= now);
+        if self.routing.fib_is_old || choice_due {
+            self.routing.fib_is_old = false;
+            self.publish_fib(now);
+        }
+        self.wake(self.routing.reporter.deadline());
+        self.wake(self.routing.choice_due);
+        self.wake(self.routing.due);
+        self.wake(self.routing.branches_due);
+    }
+
+    /// Our places in all trees, if there are so many members that floods follow them.
+    fn compute_branches(&mut self, ours: PeerId, now: Instant) {
+        if self.routing.branches_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.routing.branches_due = None;
+        if self.peers.count() <= FLOOD_COPIES_MAX {
+            self.routing.branches.clear();
+            return;
+        }
+        let Routing { network, data, .. } = &self.routing;
+        let branches = network.branches(ours, data);
+        if branches != self.routing.branches {
+            self.routing.branches = branches;
+            self.routing.touch();
+        }
+    }
+
+    fn publish_fib(&mut self, now: Instant) {
+        let mut fib = Fib::default();
+        let mut deadline = None;
+        for id in self.peers.ids() {
+            let relay = self.relay_way(id);
+            let Some(peer) = self.peers.find_mut(id) else {
+                continue;
+            };
+            let direct = peer.path.filter(|_| peer.is_data_up()).map(|path| path.rtt);
+            let chosen = peer
+                .reach
+                .chooser
+                .choose(direct, relay.map(|(way, _)| way.cost), now);
+            deadline = [deadline, peer.reach.chooser.deadline()]
+                .into_iter()
+                .flatten()
+                .min();
+            let hop = match (chosen, relay) {
+                (Some(Choice::Relay), Some((way, via))) => {
+                    fib.route_max.insert(peer.slot, way.datagram_max);
+                    Some(NextHop::Via(via))
+                }
+                (Some(_), _) => Some(NextHop::Direct),
+                // Frames wait while a session is made and addresses are tried.
+                (None, _) => peer.may_be_direct().then_some(NextHop::Direct),
+            };
+            if peer.reach.route != hop {
+                self.routing.changes += u64::from(peer.reach.route.is_some());
+                peer.reach.route = hop;
+            }
+            if let Some(hop) = hop {
+                fib.routes.insert(peer.slot, hop);
+            }
+        }
+        self.routing.choice_due = deadline;
+        fib.group = self.group_fib();
+        if fib.group.is_none() {
+            fib.flood = fib.routes.keys().copied().collect();
+        }
+        fib.generation = self.routing.fib.generation;
+        if fib != self.routing.fib || fib.generation == 0 {
+            fib.generation += 1;
+            self.routing.fib = fib.clone();
+            self.engine(Command::SetFib(Arc::new(fib)));
+        }
+    }
+
+    /// The way over relays, if its first one has a path of ours.
+    fn relay_way(&self, to: PeerId) -> Option<(Way, PeerSlot)> {
+        let way = self.routing.data_way(to).filter(|way| way.hops > 1)?;
+        let relay = self.peers.find(way.next)?;
+        relay.is_data_up().then_some((way, relay.slot))
+    }
+
+    fn group_fib(&self) -> Option<GroupFib> {
+        if self.peers.count() <= FLOOD_COPIES_MAX {
+            return None;
+        }
+        let slot = |id: &PeerId| Some(self.peers.find(*id)?.slot);
+        let mut group = GroupFib::default();
+        for (source, branch) in &self.routing.branches {
+            let children = branch.children.iter().filter_map(slot).collect();
+            if *source == self.identity.peer_id() {
+                group.children = children;
+                continue;
+            }
+            if let (Some(source), Some(parent)) =
+                (slot(source), branch.parent.as_ref().and_then(slot))
+            {
+                group
+                    .sources
+                    .insert(source, EngineBranch { parent, children });
+            }
+        }
+        Some(group)
+    }
+}
+
+/// A share as a whole number of hundredths.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what fits"
+)]
+fn percent(share: f32) -> u8 {
+    (share * 100.0).round().clamp(0.0, 100.0) as u8
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! What a peer says of its links to everybody: the body of its TOPOLOGY records, and when it says something new.
+//!
+//! ```text
+//!  field 1   flags: 1 does not relay for others
+//!  field 2   links, 24 bytes each, ordered by PeerId:
+//!            0-15   PeerId of the other end
+//!            16     flags: 1 control up, 2 data up
+//!            17-20  round trip of the data path in microseconds
+//!            21-22  largest datagram that crosses it, in bytes
+//!            23     loss in percent
+//! ```
+//!
+//! A link that comes or goes is said at once, but one that came back is held back for a moment. Round trips and
+//! loss are said when they are off by a quarter, and seldom: jitter must not flood the gossip. Bounds:
+//! `config::LINKS_PER_PART_MAX` links in one part, `config::TOPOLOGY_PARTS_MAX` parts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::config::{
+    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_UP_HOLD, LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
+};
+use crate::fields::{FieldError, FieldWriter, Fields};
+use crate::peer::PeerId;
+
+mod field {
+    pub(super) const FLAGS: u8 = 1;
+    pub(super) const LINKS: u8 = 2;
+}
+
+const NO_RELAY: u8 = 1;
+const CONTROL_UP: u8 = 1;
+const DATA_UP: u8 = 2;
+const LINK_LEN: usize = 24;
+/// A round trip is news when it is off by more than this, and by a quarter.
+const RTT_NEWS_MIN: Duration = Duration::from_millis(1);
+/// Loss is news when it is off by more than this many percent.
+const LOSS_NEWS_PERCENT: u8 = 10;
+
+/// What is known of a link's data path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DataReport {
+    pub(crate) rtt: Duration,
+    pub(crate) datagram_max: u16,
+    pub(crate) loss_percent: u8,
+}
+
+/// One end's word on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkReport {
+    pub(crate) control: bool,
+    pub(crate) data: Option<DataReport>,
+}
+
+/// One part of what a peer says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TopologyPart {
+    pub(crate) no_relay: bool,
+    /// Ordered by PeerId, each once.
+    pub(crate) links: Vec<(PeerId, LinkReport)>,
+}
+
+impl TopologyPart {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let flags = if self.no_relay { NO_RELAY } else { 0 };
+        let mut links = Vec::with_capacity(self.links.len() * LINK_LEN);
+        for (peer, report) in &self.links {
+            links.extend_from_slice(&peer.0);
+            let data = if report.data.is_some() { DATA_UP } else { 0 };
+            let control = if report.control { CONTROL_UP } else { 0 };
+            links.push(control | data);
+            let data = report.data.unwrap_or(DataReport {
+                rtt: Duration::ZERO,
+                datagram_max: 0,
+                loss_percent: 0,
+            });
+            let rtt_us = u32::try_from(data.rtt.as_micros()).unwrap_or(u32::MAX);
+            links.extend_from_slice(&rtt_us.to_be_bytes());
+            links.extend_from_slice(&data.datagram_max.to_be_bytes());
+            links.push(data.loss_percent);
+        }
+        FieldWriter::default()
+            .put(field::FLAGS, &[flags])
+            .put(field::LINKS, &links)
+            .finish()
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, FieldError> {
+        let fields = Fields::parse(body)?;
+        let flags = fields.find(field::FLAGS).and_then(<[u8]>::first);
+        let mut links = Vec::new();
+        for entry in fields
+            .find(field::LINKS)
+            .unwrap_or_default()
+            .as_chunks::<LINK_LEN>()
+            .0
+        {
+            links.push(parse_link(entry).ok_or(FieldError)?);
+        }
+        if links.len() > LINKS_PER_PART_MAX {
+            return Err(FieldError);
+        }
+        links.sort_unstable_by_key(|(peer, _)| *peer);
+        links.dedup_by_key(|(peer, _)| *peer);
+        Ok(Self {
+            no_relay: flags.is_some_and(|flags| flags & NO_RELAY != 0),
+            links,
+        })
+    }
+}
+
+fn parse_link(entry: &[u8; LINK_LEN]) -> Option<(PeerId, LinkReport)> {
+    let (peer, rest) = entry.split_first_chunk()?;
+    let (flags, rest) = rest.split_first()?;
+    let (rtt_us, rest) = rest.split_first_chunk()?;
+    let (datagram_max, rest) = rest.split_first_chunk()?;
+    let data = (flags & DATA_UP != 0).then(|| DataReport {
+        rtt: Duration::from_micros(u32::from_be_bytes(*rtt_us).into()),
+        datagram_max: u16::from_be_bytes(*datagram_max),
+        loss_percent: rest.first().copied().unwrap_or(0).min(100),
+    });
+    let control = flags & CONTROL_UP != 0;
+    Some((PeerId(*peer), LinkReport { control, data }))
+}
+
+/// One link, as it was last said.
+#[derive(Debug)]
+struct Said {
+    report: LinkReport,
+    /// When the data path, or the link, went down last.
+    down_at: Option<Instant>,
+    /// Since when it is up, and not yet said to be.
+    up_since: Option<Instant>,
+    figures_at: Instant,
+}
+
+/// Our own links: what we say of them.
+#[derive(Debug, Default)]
+pub(crate) struct Reporter {
+    said: BTreeMap<PeerId, Said>,
+}
+
+impl Reporter {
+    /// Takes in how our links are; true if that is to be said. Links not named are gone.
+    pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
+        let mut news = false;
+        for (peer, said) in &mut self.said {
+            let gone = LinkReport {
+                control: false,
+                data: None,
+            };
+            news |= said.observe(*actual.get(peer).unwrap_or(&gone), now);
+        }
+        self.said.retain(|peer, said| {
+            let remembered = said
+                .down_at
+                .is_some_and(|at| now.duration_since(at) < LINK_FLAP_MEMORY);
+            actual.contains_key(peer) || remembered
+        });
+        let links_max = LINKS_PER_PART_MAX * TOPOLOGY_PARTS_MAX;
+        for (peer, report) in actual {
+            if self.said.len() < links_max && !self.said.contains_key(peer) {
+                self.said.insert(*peer, Said::new(*report, now));
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// When [`Reporter::observe`] may find something new though nothing happened.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.said
+            .values()
+            .filter_map(|said| Some(said.up_since? + LINK_UP_HOLD))
+            .min()
+    }
+
+    /// What is said now, part by part; never none.
+    pub(crate) fn parts(&self, no_relay: bool) -> Vec<TopologyPart> {
+        let up = |said: &Said| said.report.control || said.report.data.is_some();
+        let links: Vec<_> = self
+            .said
+            .iter()
+            .filter(|(_, said)| up(said))
+            .map(|(peer, said)| (*peer, said.report))
+            .collect();
+        let mut parts: Vec<_> = links
+            .chunks(LINKS_PER_PART_MAX)
+            .map(|links| TopologyPart {
+                no_relay,
+                links: links.to_vec(),
+            })
+            .collect();
+        if parts.is_empty() {
+            parts.push(TopologyPart {
+                no_relay,
+                links: Vec::new(),
+            });
+        }
+        parts
+    }
+}
+
+impl Said {
+    fn new(report: LinkReport, now: Instant) -> Self {
+        Self {
+            report,
+            down_at: None,
+            up_since: None,
+            figures_at: now,
+        }
+    }
+
+    fn observe(&mut self, actual: LinkReport, now: Instant) -> bool {
+        let mut news = false;
+        if self.report.data.is_some() && actual.data.is_none() {
+            (self.report.data, self.down_at) = (None, Some(now));
+            news = true;
+        }
+        if self.report.control && !actual.control {
+            (self.report.control, self.down_at) = (false, Some(now));
+            news = true;
+        }
+        let comes_up = (actual.control && !self.report.control)
+            || (actual.data.is_some() && self.report.data.is_none());
+        if !comes_up {
+            // Gone again before it was said to be back: the flapping goes on.
+            self.down_at = self.up_since.take().map_or(self.down_at, |_| Some(now));
+        } else if self.may_come_up(now) {
+            self.report = actual;
+            (self.up_since, self.figures_at) = (None, now);
+            return true;
+        }
+        news | self.observe_figures(actual.data, now)
+    }
+
+    /// What went down lately is up only after a while, so that a link that flaps is mostly down.
+    fn may_come_up(&mut self, now: Instant) -> bool {
+        let flapped = self
+            .down_at
+            .is_some_and(|at| now.duration_since(at) < LINK_FLAP_MEMORY);
+        let since = *self.up_since.get_or_insert(now);
+        !flapped || now.duration_since(since) >= LINK_UP_HOLD
+    }
+
+    fn observe_figures(&mut self, actual: Option<DataReport>, now: Instant) -> bool {
+        let (Some(said), Some(actual)) = (self.report.data, actual) else {
+            return false;
+        };
+        let due = now.duration_since(self.figures_at) >= LINK_FIGURES_EVERY;
+        // A size that does not cross any more loses frames; that cannot wait.
+        let shrunk = actual.datagram_max < said.datagram_max;
+        if !shrunk && !(due && is_news(said, actual)) {
+            return false;
+        }
+        self.report.data = Some(actual);
+        self.figures_at = now;
+        true
+    }
+}
+
+fn is_news(said: DataReport, actual: DataReport) -> bool {
+    let off = said.rtt.abs_diff(actual.rtt);
+    (off > RTT_NEWS_MIN && off * 4 > said.rtt)
+        || said.loss_percent.abs_diff(actual.loss_percent) > LOSS_NEWS_PERCENT
+        || said.datagram_max != actual.datagram_max
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::node::tests::first_instant;
+
+    fn up(rtt_ms: u64) -> LinkReport {
+        LinkReport {
+            control: true,
+            data: Some(DataReport {
+                rtt: Duration::from_millis(rtt_ms),
+                datagram_max: 1472,
+                loss_percent: 0,
+            }),
+        }
+    }
+
+    const PEER: PeerId = PeerId([7; 16]);
+
+    fn one(report: LinkReport) -> BTreeMap<PeerId, LinkReport> {
+        BTreeMap::from([(PEER, report)])
+    }
+
+    #[test]
+    fn the_bytes_are_these_for_ever() {
+        let part = TopologyPart {
+            no_relay: true,
+            links: vec![(PEER, up(2))],
+        };
+        let bytes = part.encode();
+        assert_eq!(&bytes[..7], b"\x01\x00\x01\x01\x02\x00\x18");
+        assert_eq!(&bytes[7..23], &PEER.0);
+        assert_eq!(&bytes[23..], b"\x03\x00\x00\x07\xd0\x05\xc0\x00");
+        assert_eq!(TopologyPart::parse(&bytes), Ok(part));
+    }
+
+    #[test]
+    fn jitter_is_no_news_and_a_change_that_lasts_is() {
+        let (mut reporter, mut now) = (Reporter::default(), first_instant());
+        assert!(reporter.observe(&one(up(20)), now));
+        for rtt in [18, 21, 24, 16, 20] {
+            now += LINK_FIGURES_EVERY;
+            assert!(!reporter.observe(&one(up(rtt)), now), "{rtt} ms");
+        }
+        assert!(reporter.observe(&one(up(40)), now));
+        now += LINK_FIGURES_EVERY / 2;
+        assert!(
+            !reporter.observe(&one(up(80)), now),
+            "too soon after the last"
+        );
+        now += LINK_FIGURES_EVERY / 2;
+        assert!(reporter.observe(&one(up(80)), now));
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, up(80))]);
+    }
+
+    #[test]
+    fn a_size_that_shrinks_is_said_at_once() {
+        let (mut reporter, now) = (Reporter::default(), first_instant());
+        reporter.observe(&one(up(20)), now);
+        let mut smaller = up(20);
+        smaller.data.as_mut().unwrap().datagram_max = 1252;
+        assert!(reporter.observe(&one(smaller), now));
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, smaller)]);
+    }
+
+    /// A link flaps at 1 Hz for a minute: one change down, and up once it has been up for the hold time.
+    #[test]
+    fn a_flapping_link_stays_down_until_it_holds() {
+        let (mut reporter, mut now) = (Reporter::default(), first_instant());
+        reporter.observe(&one(up(2)), now);
+        let down = LinkReport {
+            control: true,
+            data: None,
+        };
+        let mut news = 0;
+        for step in 0..120 {
+            now += Duration::from_millis(500);
+            let report = if step % 2 == 0 { down } else { up(2) };
+            news += u32::from(reporter.observe(&one(report), now));
+        }
+        assert_eq!(news, 1, "said to be down, and no more");
+        let back_at = reporter.deadline().expect("it waits to be up");
+        assert!(back_at - now <= LINK_UP_HOLD);
+        assert!(reporter.observe(&one(up(2)), back_at));
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, up(2))]);
+        assert_eq!(reporter.deadline(), None);
+    }
+
+    #[test]
+    fn a_link_that_is_gone_is_no_longer_said() {
+        let (mut reporter, now) = (Reporter::default(), first_instant());
+        reporter.observe(&one(up(2)), now);
+        assert!(reporter.observe(&BTreeMap::new(), now));
+        assert!(reporter.parts(false)[0].links.is_empty());
+        assert!(!reporter.observe(&BTreeMap::new(), now + LINK_FLAP_MEMORY));
+        assert!(reporter.said.is_empty());
+    }
+
+    #[test]
+    fn a_hub_says_its_links_in_parts() {
+        let mut actual = BTreeMap::new();
+        for n in 0..2 * LINKS_PER_PART_MAX + 1 {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            actual.insert(PeerId(id), up(1));
+        }
+        let mut reporter = Reporter::default();
+        reporter.observe(&actual, first_instant());
+        let parts = reporter.parts(false);
+        assert_eq!(parts.len(), 3);
+        for part in &parts {
+            assert!(part.encode().len() <= 16 * 1024);
+            assert_eq!(TopologyPart::parse(&part.encode()).as_ref(), Ok(part));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes: Vec<u8>) {
+            if let Ok(part) = TopologyPart::parse(&bytes) {
+                prop_assert_eq!(TopologyPart::parse(&part.encode()), Ok(part));
+            }
+        }
+    }
+}
