@@ -71,10 +71,7 @@ impl Endpoints {
 fn parse_address(entry: &[u8; ADDRESS_LEN]) -> Option<SocketAddr> {
     let (ip, port) = entry.split_first_chunk::<16>()?;
     let port = u16::from_be_bytes(port.try_into().ok()?);
-    Some(SocketAddr::new(
-        Ipv6Addr::from(*ip).to_canonical(),
-        port,
-    ))
+    Some(SocketAddr::new(Ipv6Addr::from(*ip).to_canonical(), port))
 }
 
 /// Whether another host may be told to look there: no address that means this very host, or everybody.
@@ -149,7 +146,10 @@ impl OwnEndpoints {
         let seen: BTreeSet<_> = self.translated().collect();
         let mut ports: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
         for address in &seen {
-            ports.entry(address.ip()).or_default().insert(address.port());
+            ports
+                .entry(address.ip())
+                .or_default()
+                .insert(address.port());
         }
         let local = self
             .local
@@ -217,7 +217,10 @@ mod tests {
     fn a_nat_shows_by_what_others_see() {
         let mut own = OwnEndpoints::new(6783);
         assert!(own.set_local(&["10.0.0.5".parse().unwrap()]));
-        assert!(!own.observed_by(peer(1), at("10.0.0.5:6783")), "nothing new");
+        assert!(
+            !own.observed_by(peer(1), at("10.0.0.5:6783")),
+            "nothing new"
+        );
         assert!(!own.is_behind_nat());
 
         assert!(own.observed_by(peer(2), at("198.51.100.1:4000")));

@@ -146,7 +146,10 @@ impl Network {
         let Some(place) = self.places.get(&origin).copied() else {
             return;
         };
-        let no_relay = self.nodes.get(place as usize).is_some_and(|node| node.no_relay);
+        let no_relay = self
+            .nodes
+            .get(place as usize)
+            .is_some_and(|node| node.no_relay);
         let links = Vec::new();
         self.set_part(origin, part, &TopologyPart { no_relay, links });
         if self
@@ -235,8 +238,7 @@ impl Network {
 
     /// Ties are broken by what everybody sees alike: fewer links, then the smaller PeerId before the end.
     fn is_better(&self, candidate: &Reach, known: &Reach) -> bool {
-        let by_figures =
-            (candidate.cost_us, candidate.hops).cmp(&(known.cost_us, known.hops));
+        let by_figures = (candidate.cost_us, candidate.hops).cmp(&(known.cost_us, known.hops));
         by_figures
             .then_with(|| self.id_at(candidate.before).cmp(&self.id_at(known.before)))
             .is_lt()

@@ -142,11 +142,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Takes in how our links are; true if that is to be said. Links not named are gone.
-    pub(crate) fn observe(
-        &mut self,
-        actual: &BTreeMap<PeerId, LinkReport>,
-        now: Instant,
-    ) -> bool {
+    pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
         let mut news = false;
         for (peer, said) in &mut self.said {
             let gone = LinkReport {
@@ -317,7 +313,10 @@ mod tests {
         }
         assert!(reporter.observe(&one(up(40)), now));
         now += LINK_FIGURES_EVERY / 2;
-        assert!(!reporter.observe(&one(up(80)), now), "too soon after the last");
+        assert!(
+            !reporter.observe(&one(up(80)), now),
+            "too soon after the last"
+        );
         now += LINK_FIGURES_EVERY / 2;
         assert!(reporter.observe(&one(up(80)), now));
         assert_eq!(reporter.parts(false)[0].links, [(PEER, up(80))]);

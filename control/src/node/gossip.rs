@@ -62,12 +62,7 @@ impl Node {
             Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
             Some(RecordKind::Topology) => self.topology_record_changed(key, now),
             Some(RecordKind::Endpoints) => self.endpoints_record_changed(key.origin),
-            Some(
-                RecordKind::Attachments
-                | RecordKind::Names
-                | RecordKind::Ring,
-            )
-            | None => {}
+            Some(RecordKind::Attachments | RecordKind::Names | RecordKind::Ring) | None => {}
         }
     }
 

@@ -73,7 +73,10 @@ impl Node {
         let show = |(other, report): (PeerId, LinkReport)| {
             let back = network.said(other, id);
             let both = report.data.is_some() && back.is_some_and(|back| back.data.is_some());
-            let own = self.peers.find(other).filter(|_| id == self.identity.peer_id());
+            let own = self
+                .peers
+                .find(other)
+                .filter(|_| id == self.identity.peer_id());
             let link = own.and_then(|peer| self.links.get(&peer.link?));
             PeerLink {
                 name: self.name_of(other),
@@ -160,10 +163,14 @@ impl Node {
         HopReport {
             name: peer.hello.name.to_string(),
             nickname: peer.hello.nickname.to_string(),
-            address: path.map(|path| path.address.to_string()).unwrap_or_default(),
+            address: path
+                .map(|path| path.address.to_string())
+                .unwrap_or_default(),
             rtt_ms: path.map_or(0.0, |path| milliseconds(path.rtt)),
             loss: path.map_or(0.0, |path| f64::from(path.loss)),
-            mtu: path.map_or(0, |path| path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD)),
+            mtu: path.map_or(0, |path| {
+                path.datagram_max.saturating_sub(DATAGRAM_OVERHEAD)
+            }),
         }
     }
 
@@ -173,7 +180,11 @@ impl Node {
         let mut hops = Vec::new();
         for hop in self.routing.data_hops(to) {
             let own = self.peers.find(hop).filter(|_| hops.is_empty());
-            let said = self.routing.network.said(from, hop).and_then(|said| said.data);
+            let said = self
+                .routing
+                .network
+                .said(from, hop)
+                .and_then(|said| said.data);
             hops.push(match (own, said) {
                 (Some(peer), _) => self.own_hop(peer),
                 (None, said) => self.hop_as_said(hop, said),
@@ -193,7 +204,9 @@ impl Node {
             address: String::new(),
             rtt_ms: said.map_or(0.0, |said| milliseconds(said.rtt)),
             loss: said.map_or(0.0, |said| f64::from(said.loss_percent) / 100.0),
-            mtu: said.map_or(0, |said| said.datagram_max.saturating_sub(DATAGRAM_OVERHEAD)),
+            mtu: said.map_or(0, |said| {
+                said.datagram_max.saturating_sub(DATAGRAM_OVERHEAD)
+            }),
         }
     }
 
@@ -233,8 +246,8 @@ impl Node {
 
     fn why_not_direct(&self, peer: &Peer) -> String {
         let told = peer.reach.told.as_ref();
-        let both_symmetric = self.own_endpoints.endpoints().symmetric
-            && told.is_some_and(|told| told.symmetric);
+        let both_symmetric =
+            self.own_endpoints.endpoints().symmetric && told.is_some_and(|told| told.symmetric);
         if !self.config.discovery && !peer.is_adjacent() {
             "not tried directly: no target of ours (--no-discovery)".to_owned()
         } else if peer.session.suite().is_none() {
@@ -269,7 +282,8 @@ impl Node {
             return self.config.name.unwrap_or_else(|| id.name()).to_string();
         }
         let peer = self.peers.find(id);
-        peer.map_or_else(|| id.name(), |peer| peer.hello.name).to_string()
+        peer.map_or_else(|| id.name(), |peer| peer.hello.name)
+            .to_string()
     }
 
     fn nickname_of(&self, id: PeerId) -> String {

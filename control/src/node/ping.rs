@@ -108,7 +108,12 @@ impl Node {
             self.send_in_session(peer, &message);
             return;
         }
-        let Some(ping) = self.pings.get(&id).filter(|ping| ping.peer == peer).copied() else {
+        let Some(ping) = self
+            .pings
+            .get(&id)
+            .filter(|ping| ping.peer == peer)
+            .copied()
+        else {
             return;
         };
         self.pings.remove(&id);

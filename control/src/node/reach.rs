@@ -114,7 +114,11 @@ impl Node {
             && !peer.is_data_up()
         {
             // Where a link goes, an answer is likely before anything more is said.
-            let at = if peer.link.is_some() { now + PUNCH_SOON } else { now };
+            let at = if peer.link.is_some() {
+                now + PUNCH_SOON
+            } else {
+                now
+            };
             peer.reach.punch_at = Some(at);
             peer.reach.punch_pause = PUNCH_PAUSE_MIN;
             self.punch_due(at);

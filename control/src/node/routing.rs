@@ -203,10 +203,10 @@ impl Node {
                 continue;
             };
             let direct = peer.path.filter(|_| peer.is_data_up()).map(|path| path.rtt);
-            let chosen =
-                peer.reach
-                    .chooser
-                    .choose(direct, relay.map(|(way, _)| way.cost), now);
+            let chosen = peer
+                .reach
+                .chooser
+                .choose(direct, relay.map(|(way, _)| way.cost), now);
             deadline = [deadline, peer.reach.chooser.deadline()]
                 .into_iter()
                 .flatten()
@@ -260,9 +260,12 @@ impl Node {
                 group.children = children;
                 continue;
             }
-            if let (Some(source), Some(parent)) = (slot(source), branch.parent.as_ref().and_then(slot))
+            if let (Some(source), Some(parent)) =
+                (slot(source), branch.parent.as_ref().and_then(slot))
             {
-                group.sources.insert(source, EngineBranch { parent, children });
+                group
+                    .sources
+                    .insert(source, EngineBranch { parent, children });
             }
         }
         Some(group)

@@ -55,7 +55,9 @@ fn all(count: usize) -> Vec<usize> {
 }
 
 fn links(list: &[(usize, usize, u64)]) -> Links {
-    list.iter().map(|(a, b, ms)| ((*a, *b), ms * 1000)).collect()
+    list.iter()
+        .map(|(a, b, ms)| ((*a, *b), ms * 1000))
+        .collect()
 }
 
 #[test]
@@ -77,7 +79,11 @@ fn who_does_not_relay_is_only_an_end() {
     assert_eq!(network.way(&data, id(2)).unwrap().next, id(3));
     assert_eq!(network.way(&data, id(1)).unwrap().next, id(1));
     let control = network.ways_from(id(0), Plane::Control);
-    assert_eq!(network.way(&control, id(2)).unwrap().next, id(1), "messages still go");
+    assert_eq!(
+        network.way(&control, id(2)).unwrap().next,
+        id(1),
+        "messages still go"
+    );
 }
 
 #[test]
@@ -91,7 +97,11 @@ fn a_link_that_one_end_reports_is_none() {
     network.set_part(id(1), 0, &theirs);
     let ways = network.ways_from(id(0), Plane::Data);
     let cost = network.way(&ways, id(1)).map(|way| way.cost);
-    assert_eq!(cost, Some(Duration::from_millis(5) + HOP_COST), "the slower word counts");
+    assert_eq!(
+        cost,
+        Some(Duration::from_millis(5) + HOP_COST),
+        "the slower word counts"
+    );
     let one_way = LinkReport {
         data: None,
         ..report(1)
@@ -123,7 +133,8 @@ fn any_network() -> impl Strategy<Value = (usize, Links, BTreeSet<usize>)> {
         let pair = (0..count, 0..count, 1..6_u64);
         let links = prop::collection::vec(pair, count..4 * count).prop_map(|pairs| {
             let two = pairs.into_iter().filter(|(a, b, _)| a != b);
-            two.map(|(a, b, ms)| ((a.min(b), a.max(b)), ms * 1000)).collect()
+            two.map(|(a, b, ms)| ((a.min(b), a.max(b)), ms * 1000))
+                .collect()
         });
         let no_relay = prop::collection::btree_set(0..count, 0..count / 4 + 1);
         (Just(count), links, no_relay)
@@ -249,7 +260,10 @@ fn cost_at_a_thousand_peers() {
         for _ in 0..10 {
             let b = random.u32() as usize % 1000;
             if a != b {
-                links.insert((a.min(b), a.max(b)), 1000 + u64::from(random.u32() % 50_000));
+                links.insert(
+                    (a.min(b), a.max(b)),
+                    1000 + u64::from(random.u32() % 50_000),
+                );
             }
         }
     }

@@ -100,7 +100,12 @@ impl<E: EngineHandle> Driver<E> {
         });
     }
 
-    fn ping(&mut self, request: PeerRequest, reply: Reply<Result<PingReply, ApiError>>, beside: &Beside) {
+    fn ping(
+        &mut self,
+        request: PeerRequest,
+        reply: Reply<Result<PingReply, ApiError>>,
+        beside: &Beside,
+    ) {
         self.requests += 1;
         let (peer, request) = (request.peer, RequestId(self.requests));
         self.pings.insert(request, reply);
