@@ -250,7 +250,7 @@ impl Said {
         let due = now.duration_since(self.figures_at) >= LINK_FIGURES_EVERY;
         // A size that does not cross any more loses frames; that cannot wait.
         let shrunk = actual.datagram_max < said.datagram_max;
-        if !shrunk && !(due && is_news(said, actual)) {
+        if !shrunk && (!due || !is_news(said, actual)) {
             return false;
         }
         self.report.data = Some(actual);

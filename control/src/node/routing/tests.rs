@@ -78,10 +78,18 @@ fn a_line_talks_through_its_middle_and_falls_silent_with_it() {
         sim.run_for(SECOND);
         assert_eq!(sim.fate(frame).transmissions, 2);
         let route = path(&sim, 0, 2);
-        assert!(route.kind.starts_with("via ") && route.kind.contains("h1"), "{route:?}");
+        assert!(
+            route.kind.starts_with("via ") && route.kind.contains("h1"),
+            "{route:?}"
+        );
         assert!(route.why.contains("no-discovery"), "{route:?}");
         assert_eq!(route.hops.len(), 2);
-        assert!(route.hops.iter().all(|hop| hop.rtt_ms > 1.0 && hop.mtu > 1000));
+        assert!(
+            route
+                .hops
+                .iter()
+                .all(|hop| hop.rtt_ms > 1.0 && hop.mtu > 1000)
+        );
         assert_eq!(path(&sim, 0, 1).kind, "direct");
 
         sim.power_off(1);
@@ -299,9 +307,18 @@ fn a_ping_makes_a_session_and_measures_the_way() {
     sim.input(0, ping("nobody"));
     let pongs = std::mem::take(&mut sim.hosts[0].pongs);
     let reply = pongs[0].as_ref().expect("an answer");
-    assert_eq!((reply.nickname.as_str(), reply.kind.contains("h1")), ("h2", true));
+    assert_eq!(
+        (reply.nickname.as_str(), reply.kind.contains("h1")),
+        ("h2", true)
+    );
     assert!((4.0..20.0).contains(&reply.rtt_ms), "{reply:?}");
-    assert!(pongs[1].as_ref().unwrap_err().error.contains("no such peer"));
+    assert!(
+        pongs[1]
+            .as_ref()
+            .unwrap_err()
+            .error
+            .contains("no such peer")
+    );
 }
 
 /// Without frames the session ends with its epoch at both ends; the next frame makes a new one.
