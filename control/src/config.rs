@@ -105,6 +105,12 @@ pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(120);
 pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
 /// Clones that are remembered for that.
 pub const CLONES_MAX: usize = 64;
+/// Parts of the record of attachments: 350 of them in each, which is more than one host's bridge takes.
+pub const ATTACHMENT_PARTS_MAX: u16 = 8;
+/// Between two tables of attachments for the engine: a start of a thousand hosts is a few, not a thousand.
+pub const NEIGHBOURS_PAUSE: Duration = Duration::from_millis(100);
+/// How often the host is looked at for containers that are gone without a word.
+pub const ATTACHMENTS_LISTED_EVERY: Duration = Duration::from_secs(10);
 /// Body of one record: a message carries three of that size, and larger sets use several parts.
 pub const RECORD_BODY_MAX: usize = 16 * 1024;
 /// Peers whose records are kept; each has a slot.

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod notice;
 
 mod admission;
+mod attachments;
 mod gossip;
 mod links;
 mod losses;
@@ -36,6 +37,7 @@ use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
 use crate::node::admission::Admission;
+use crate::node::attachments::Attachments;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
@@ -85,6 +87,7 @@ pub struct Node {
     /// The engine's FIB is not that of the peers any more.
     fib_is_old: bool,
     gossip: Gossip,
+    attachments: Attachments,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -118,6 +121,7 @@ impl Node {
             links: BTreeMap::new(),
             peers: Peers::new(),
             fib_is_old: false,
+            attachments: Attachments::default(),
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
@@ -167,10 +171,12 @@ impl Node {
             Input::Forget { request, peers } => self.forget(request, &peers),
             Input::Reload(secrets) => self.reload(secrets, now),
             Input::Persisted { token, durable } => self.persisted(token, durable),
+            Input::Attached(list) => self.attached(list, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
+        self.renew_neighbours(now);
         if std::mem::take(&mut self.fib_is_old) {
             let fib = self.peers.fib_command();
             self.engine(fib);

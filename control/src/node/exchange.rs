@@ -6,10 +6,11 @@
 //! ```
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use weft_engine::command::{Command, Event};
+use weft_engine::wire::ethernet::MacAddr;
 
 use crate::api::ApiError;
 use crate::link::dialer::TargetAddress;
@@ -131,8 +132,19 @@ pub enum Input {
         /// False if it failed.
         durable: bool,
     },
+    /// What is attached to this host, all of it.
+    Attached(Vec<LocalAttachment>),
     /// Say goodbye to everybody.
     Stop,
+}
+
+/// A container, or the host itself, on our bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAttachment {
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What the store is to keep.

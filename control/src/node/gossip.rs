@@ -60,12 +60,9 @@ impl Node {
     pub(super) fn record_changed(&mut self, key: RecordKey, now: Instant) {
         match RecordKind::from_byte(key.kind) {
             Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
+            Some(RecordKind::Attachments) => self.attachments_changed(now),
             Some(
-                RecordKind::Endpoints
-                | RecordKind::Topology
-                | RecordKind::Attachments
-                | RecordKind::Names
-                | RecordKind::Ring,
+                RecordKind::Endpoints | RecordKind::Topology | RecordKind::Names | RecordKind::Ring,
             )
             | None => {}
         }
