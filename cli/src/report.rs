@@ -25,10 +25,7 @@ pub(crate) fn run(client: &Client, template: Option<&str>) -> anyhow::Result<()>
 
 /// Our report with Weave's names added.
 fn seen_by_templates(report: &Report) -> anyhow::Result<Value> {
-    let mut all = match serde_json::to_value(report)? {
-        Value::Object(fields) => fields,
-        other => Map::from_iter([("report".to_owned(), other)]),
-    };
+    let mut all: Map<String, Value> = serde_json::from_value(serde_json::to_value(report)?)?;
     all.insert("Ready".to_owned(), true.into());
     all.insert("Version".to_owned(), report.status.version.clone().into());
     all.insert("Router".to_owned(), router(report));

@@ -120,7 +120,9 @@ impl Scope<'_> {
             Value::Null => Vec::new(),
             Value::Array(elements) => elements,
             Value::Object(fields) => fields.into_iter().map(|(_, value)| value).collect(),
-            other => return Err(no_sense("range", &other)),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                return Err(no_sense("range", &other));
+            }
         };
         if elements.is_empty() {
             return self.render(&block.otherwise, text);

@@ -13,7 +13,7 @@ enum Piece<'a> {
 
 /// How a list of nodes came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum Stop {
     Template,
     Else,
     End,
@@ -27,9 +27,9 @@ pub(super) fn parse(template: &str) -> Result<Vec<Node>, TemplateError> {
     let pieces = cut(template)?;
     let mut rest = pieces.as_slice();
     match nodes(&mut rest, 0)? {
-        (nodes, End::Template) => Ok(nodes),
-        (_, End::Else) => Err(TemplateError::NoBlock { word: "else" }),
-        (_, End::End) => Err(TemplateError::NoBlock { word: "end" }),
+        (nodes, Stop::Template) => Ok(nodes),
+        (_, Stop::Else) => Err(TemplateError::NoBlock { word: "else" }),
+        (_, Stop::End) => Err(TemplateError::NoBlock { word: "end" }),
     }
 }
 
@@ -65,7 +65,7 @@ fn cut(template: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
     Ok(pieces)
 }
 
-fn nodes(rest: &mut &[Piece<'_>], depth: usize) -> Result<(Vec<Node>, End), TemplateError> {
+fn nodes(rest: &mut &[Piece<'_>], depth: usize) -> Result<(Vec<Node>, Stop), TemplateError> {
     let mut nodes = Vec::new();
     while let Some((piece, others)) = rest.split_first() {
         *rest = others;
@@ -81,14 +81,14 @@ fn nodes(rest: &mut &[Piece<'_>], depth: usize) -> Result<(Vec<Node>, End), Temp
             .split_once(char::is_whitespace)
             .unwrap_or((action, ""));
         nodes.push(match word {
-            "end" if argument.is_empty() => return Ok((nodes, End::End)),
-            "else" if argument.is_empty() => return Ok((nodes, End::Else)),
+            "end" if argument.is_empty() => return Ok((nodes, Stop::End)),
+            "else" if argument.is_empty() => return Ok((nodes, Stop::Else)),
             "range" => Node::Range(block("range", argument, rest, depth)?),
             "if" => Node::If(block("if", argument, rest, depth)?),
             _ => Node::Print(expression(action)?),
         });
     }
-    Ok((nodes, End::Template))
+    Ok((nodes, Stop::Template))
 }
 
 fn block(
@@ -102,19 +102,19 @@ fn block(
     }
     let over = expression(over)?;
     let (body, end) = nodes(rest, depth + 1)?;
-    let (otherwise, end) = if end == End::Else {
+    let (otherwise, end) = if end == Stop::Else {
         nodes(rest, depth + 1)?
     } else {
         (Vec::new(), end)
     };
     match end {
-        End::End => Ok(Block {
+        Stop::End => Ok(Block {
             over,
             body,
             otherwise,
         }),
-        End::Else => Err(TemplateError::NoBlock { word: "else" }),
-        End::Template => Err(TemplateError::NoEnd { block: kind }),
+        Stop::Else => Err(TemplateError::NoBlock { word: "else" }),
+        Stop::Template => Err(TemplateError::NoEnd { block: kind }),
     }
 }
 
