@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::json;
 use weft_netns_tests::{
     Capture, Host, Lab, Overlay, Paced, RawSocket, alone_in_lab, flood, in_lab, is_long, pace,
-    pause, transfer, udp_datagram, udp_frame_like, within,
+    pause, record, transfer, udp_datagram, udp_frame_like, within,
 };
 
 const PORT: u16 = 6783;
@@ -365,9 +366,22 @@ fn a_flood_of_garbage_costs_no_more_than_its_reception() {
         let calls = callers.join().expect("callers do not panic");
 
         drop(sink);
+        let growth = b.resident_kib().saturating_sub(resident);
+        record(
+            "flood",
+            &json!({
+                "seconds": length.as_secs(),
+                "datagrams_per_s": FLOOD_PER_S,
+                "valid_mbit_per_s": 200,
+                "kept_beside_flood_at_weft": weft.share(),
+                "kept_beside_flood_at_plain_socket": plain.share(),
+                "garbage_calls_on_tcp": calls,
+                "refused": street.refused(),
+                "growth_kib": growth,
+            }),
+        );
         assert!(calls > 10, "{calls} garbage calls on TCP");
         assert_eq!(b.pid(), pid, "the daemon lives");
-        let growth = b.resident_kib().saturating_sub(resident);
         assert!(growth <= GROWTH_MAX_KIB, "{growth} KiB more");
         assert!(
             weft.share() >= 0.9 * plain.share(),

@@ -1,0 +1,36 @@
+//! Keeps what a long test measured: one JSON file for each, where `WEFT_RECORDS` says.
+//!
+//! `.ci/long` sets it to `benches/records`, and `WEFT_COMMIT` to what was measured.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+/// Writes figures to `$WEFT_RECORDS/NAME.json`; without the variable nothing is kept.
+///
+/// # Panics
+///
+/// If `figures` is no JSON object, or the file cannot be written.
+pub fn record(name: &str, figures: &Value) {
+    let Some(folder) = env::var_os("WEFT_RECORDS") else {
+        return;
+    };
+    let commit = env::var("WEFT_COMMIT").unwrap_or_default();
+    let build = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    let mut all = Map::from_iter([
+        ("commit".to_owned(), commit.into()),
+        ("tests_built".to_owned(), build.into()),
+    ]);
+    let figures = figures.as_object().expect("figures have names").clone();
+    all.extend(figures);
+    let text = serde_json::to_string_pretty(&all).expect("JSON can be written");
+    let path = Path::new(&folder).join(format!("{name}.json"));
+    fs::write(&path, text + "\n")
+        .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+}
