@@ -26,7 +26,7 @@ pub struct PingReport {
     pub received: usize,
     /// Most requests in a row without an answer; the last one sent does not count.
     pub longest_gap: usize,
-    /// The same as time.
+    /// The same as time, and at least the longest time between two answers: `ping` falls behind its interval.
     pub longest_silence: Duration,
 }
 
@@ -41,6 +41,7 @@ impl Ping {
         let mut command = host.command("ping");
         command.args([
             "-n",
+            "-D",
             "-i",
             &interval.as_secs_f64().to_string(),
             &address.to_string(),
@@ -94,7 +95,14 @@ impl Ping {
             .zip(after)
             .map(|(before, after)| (after - before).saturating_sub(1));
         let longest_gap = gaps.max().unwrap_or(sent);
-        let silence = self.interval * u32::try_from(longest_gap).expect("a test sends fewer pings");
+        let counted = self.interval * u32::try_from(longest_gap).expect("a test sends fewer pings");
+        let times: Vec<f64> = text.lines().filter_map(answered_at).collect();
+        let between = times
+            .iter()
+            .zip(times.iter().skip(1))
+            .map(|(before, after)| after - before);
+        let seen = Duration::from_secs_f64(between.fold(0.0, f64::max));
+        let silence = counted.max(seen.saturating_sub(self.interval));
         PingReport {
             sent,
             received: answered.len(),
@@ -102,6 +110,12 @@ impl Ping {
             longest_silence: silence,
         }
     }
+}
+
+/// When an answer came, in seconds: `[1732530000.123456] 64 bytes from …`.
+fn answered_at(line: &str) -> Option<f64> {
+    let (time, rest) = line.strip_prefix('[')?.split_once(']')?;
+    rest.contains("time=").then(|| time.parse().ok())?
 }
 
 impl Drop for Ping {
