@@ -177,6 +177,29 @@ impl Host {
         );
     }
 
+    /// Translates what leaves through a device to its address, as a home router does: a port stays the same where it
+    /// can, and only who was spoken to may answer, from the same port.
+    pub fn masquerade(&self, device: &str) {
+        self.translate(device, "masquerade");
+    }
+
+    /// As [`Host::masquerade`], with another random port for each address and port spoken to.
+    pub fn masquerade_randomly(&self, device: &str) {
+        self.translate(device, "masquerade random,fully-random");
+    }
+
+    fn translate(&self, device: &str, how: &str) {
+        let out = format!(
+            "chain out {{ type nat hook postrouting priority 100; oifname {device} {how}; }}"
+        );
+        // Without this a stranger's datagram, meant for the router itself, would take the port that the one inside
+        // needs a moment later.
+        let own = format!(
+            "chain own {{ type filter hook input priority 0; iifname {device} ct state new drop; }}"
+        );
+        self.run(&["nft", &format!("table ip translation {{ {out}; {own}; }}")]);
+    }
+
     /// Adds an nft table of this name (family `inet`) with one chain, before everything else, that holds `rules`.
     pub fn add_rules(&self, table: &str, rules: &str) {
         let chain = format!("chain first {{ type filter hook prerouting priority -350; {rules} }}");

@@ -4,6 +4,7 @@
 //!  #[test] ─► in_lab ─► unshare (own network, mounts, processes) ─► the same test again, inside
 //!                                                                    │
 //!             Lab ─► Host ─┬─ link, switch: the underlay, its MTU, rate, loss, holes, translation
+//!             Mesh: several hosts on a switch, Overlay: two with a container each
 //!                          ├─ Weft: the daemon and every verb, as a user types them
 //!                          ├─ Capture, RawSocket: frames seen and frames made up
 //!                          └─ flows: TCP and UDP whose every byte is checked
@@ -24,6 +25,7 @@ mod flow;
 mod frame;
 mod host;
 mod lab;
+mod mesh;
 mod overlay;
 mod ping;
 mod raw;
@@ -40,6 +42,7 @@ pub use crate::frame::{
 };
 pub use crate::host::Host;
 pub use crate::lab::Lab;
+pub use crate::mesh::Mesh;
 pub use crate::overlay::Overlay;
 pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;
