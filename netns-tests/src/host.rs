@@ -197,7 +197,7 @@ impl Host {
         let own = format!(
             "chain own {{ type filter hook input priority 0; iifname {device} ct state new drop; }}"
         );
-        self.run(&["nft", &format!("table ip translation {{ {out} {own} }}")]);
+        self.run(&["nft", &format!("table ip translation {{ {out}; {own}; }}")]);
     }
 
     /// Adds an nft table of this name (family `inet`) with one chain, before everything else, that holds `rules`.

@@ -128,6 +128,8 @@ fn translate(nat: &Host, index: usize, port: u16) {
          iifname out ip daddr {outside} udp dport {port} udp dport set 6783; \
          iifname out ip daddr {outside} meta l4proto {{ tcp, udp }} ip daddr set {inside};"
     );
+    // What comes from inside seems to come from the translator itself.
+    nat.run(&["sysctl", "-qw", "net.ipv4.conf.in.accept_local=1"]);
     nat.add_rules("translation", &rules);
 }
 
