@@ -99,12 +99,42 @@ pub const PEER_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Records of a peer that nothing has led to for this long are forgotten: a partition of an hour costs nothing.
 pub const ORIGIN_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+/// How often we look whom nothing leads to.
+pub const ORIGIN_CHECK_EVERY: Duration = Duration::from_secs(300);
 /// How long the records of a forgotten peer are not taken back from somebody who forgets a little later.
 pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(120);
 /// How often the same clone is named in the log.
 pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
+/// Lines about shared names and keys in one status.
+pub const NAMESAKES_SHOWN: usize = 16;
 /// Clones that are remembered for that.
 pub const CLONES_MAX: usize = 64;
+/// From news of who is there to a new choice of links, ±50 %: news comes in swarms.
+pub const MESH_CHOOSE_AFTER: Duration = Duration::from_millis(400);
+/// A choice without news, ±50 %: those who did not answer have their turn again.
+pub const MESH_CHOOSE_EVERY: Duration = Duration::from_secs(30);
+/// Over how long the dials of one choice are spread.
+pub const MESH_DIAL_SPREAD: Duration = Duration::from_millis(500);
+/// How long the peer with the larger PeerId leaves it to the other to dial, if both want the link.
+pub const MESH_OTHER_SIDE_AFTER: Duration = Duration::from_millis(1500);
+/// Attempts in a row that fail before somebody else is chosen.
+pub const MESH_FAILURES_MAX: u32 = 4;
+/// How long a peer that did not answer comes last, ±50 %.
+pub const MESH_SHUN: Duration = Duration::from_secs(60);
+/// Peers that nobody leads to and are dialled all the same: two halves of a network find each other by them.
+pub const MESH_LOST_DIALED: usize = 2;
+/// As many if we have no link at all.
+pub const MESH_ALONE_DIALED: usize = 8;
+/// Links that nobody minds having; beyond these, and four times log2(N), a peer ends some.
+pub const MESH_LINKS_KEPT: usize = 48;
+/// How old a link must be to be ended for that: whoever came by it has found others.
+pub const TRIM_AFTER: Duration = Duration::from_secs(30);
+/// How often links are ended, ±50 %...
+pub const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// ...and how many at once, at most: nobody loses all its links in one moment.
+pub const TRIM_AT_ONCE: usize = 16;
+/// How long a target that has links enough is left alone, ±40 %, unless our last link ends.
+pub const ENOUGH_PAUSE: Duration = Duration::from_secs(600);
 /// Body of one record: a message carries three of that size, and larger sets use several parts.
 pub const RECORD_BODY_MAX: usize = 16 * 1024;
 /// Peers whose records are kept; each has a slot.

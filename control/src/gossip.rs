@@ -149,6 +149,15 @@ impl Gossip {
         })
     }
 
+    /// Whether an origin has a record of this kind that is not withdrawn.
+    pub(crate) fn speaks_of(&self, origin: PeerId, kind: RecordKind) -> bool {
+        let records = self.store.origin(origin).map(|origin| &origin.records);
+        records.is_some_and(|records| {
+            let mut parts = records.range((kind.byte(), 0)..=(kind.byte(), u16::MAX));
+            parts.any(|(_, record)| !record.body().is_empty())
+        })
+    }
+
     /// The incarnation in which an origin speaks; `None` while its PEER record is not known.
     pub(crate) fn incarnation(&self, origin: PeerId) -> Option<u64> {
         self.store.origin(origin).map(|origin| origin.incarnation)

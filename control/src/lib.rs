@@ -19,6 +19,7 @@ mod fields;
 pub mod fuzzing;
 mod gossip;
 mod link;
+mod mesh;
 pub mod node;
 pub mod peer;
 pub mod random;

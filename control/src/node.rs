@@ -17,7 +17,9 @@ mod admission;
 mod gossip;
 mod links;
 mod losses;
+mod mesh;
 mod mtu;
+mod namesakes;
 mod overview;
 mod peers;
 mod ping;
@@ -35,13 +37,14 @@ use std::time::Instant;
 use weft_engine::command::{Command, Limits};
 
 use crate::api::ApiError;
-use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::config::{NodeConfig, ORIGIN_CHECK_EVERY, PEER_FORGOTTEN_AFTER};
 use crate::endpoints::OwnEndpoints;
 use crate::gossip::Gossip;
 use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
+use crate::mesh::Mesh;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
@@ -74,6 +77,7 @@ pub(crate) struct Counters {
     pub(crate) messages_unknown: u64,
     pub(crate) session_messages_ignored: u64,
     pub(crate) labels_colliding: u64,
+    pub(crate) links_trimmed: u64,
 }
 
 /// A request that waits for a write.
@@ -101,6 +105,9 @@ pub struct Node {
     punches_due: Option<Instant>,
     /// When frames are counted next.
     traffic_at: Option<Instant>,
+    mesh: Mesh,
+    /// When we look next whom nothing leads to.
+    origins_at: Instant,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -126,6 +133,8 @@ impl Node {
     ) -> Self {
         let mut node = Self {
             gossip: gossip::begin(&config, &identity, random.fork(), now),
+            mesh: Mesh::new(identity.peer_id()),
+            origins_at: now + ORIGIN_CHECK_EVERY,
             hello: Hello::encode_ours(&config, &identity),
             secrets: config.secrets.clone(),
             dialer: Dialer::new(config.port),
@@ -181,6 +190,7 @@ impl Node {
             Input::DialFailed { dial, failure } => {
                 self.dialer
                     .dial_failed(dial, failure, &mut self.random, now);
+                self.mesh_attempt_failed(now);
                 self.wake(self.dialer.deadline());
             }
             Input::Engine(event) => self.engine_event(event, now),
@@ -247,6 +257,7 @@ impl Node {
         self.do_gossip(now);
         self.forget_lost_origins(now);
         self.forget_lost_peers(now);
+        self.do_mesh(now);
         while let Some((dial, address)) = self.dialer.poll_dial(now) {
             self.outputs.push_back(Output::Dial { dial, address });
         }

@@ -48,6 +48,16 @@ pub(crate) fn write(notice: &Notice) {
             let what = clone_words(*ours);
             tracing::warn!(%peer_id, %name, %nickname, "{what}");
         }
+        Notice::Namesakes {
+            name,
+            nickname,
+            peers: [newcomer, other],
+        } => match name {
+            Some(name) => {
+                tracing::warn!(%name, %nickname, %newcomer, %other, "two peers share a name");
+            }
+            None => tracing::info!(%nickname, %newcomer, %other, "two peers share a nickname"),
+        },
         Notice::SessionUp { name, cipher } => tracing::info!(%name, cipher, "session up"),
         Notice::SessionDown { name } => tracing::info!(%name, "session down"),
         Notice::PeerRestarted { name } => tracing::info!(%name, "peer restarted"),

@@ -12,23 +12,23 @@
 //! while the outage is young, so that a healed network is found at once. A sign of life (`hurry`) starts it over.
 //! Bounds: `config::TARGETS_MAX`, `DIALS_MAX`, `BACKOFF_MIN` and its neighbours.
 
+pub(crate) mod discovered;
+pub(crate) mod target;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::config::{
-    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, DIALS_MAX,
-    TARGET_LEN_MAX, TARGETS_MAX,
-};
+use crate::config::{BACKOFF_MIN, DIALS_MAX, TARGET_LEN_MAX, TARGETS_MAX};
+use crate::link::dialer::target::Target;
 use crate::link::error::LinkError;
+use crate::link::message::ByeReason;
 use crate::node::exchange::{DialFailure, DialId, LinkId};
 use crate::peer::PeerId;
 use crate::random::Randomness;
 
 /// How much the pause grows with each failure, in quarters: ×1.5.
 const BACKOFF_GROWTH_QUARTERS: u32 = 6;
-/// Share by which a pause is varied, so that hosts that lost each other do not dial in step.
-const BACKOFF_JITTER_PERCENT: u32 = 20;
 /// A link that lived this long starts the back-off over.
 const LINK_PROVED_AFTER: Duration = Duration::from_secs(5);
 /// An attempt that took as long as its pause is not repeated before this.
@@ -183,24 +183,6 @@ pub(crate) enum TargetPhase {
     OurOwn,
 }
 
-/// One target.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// As typed.
-    pub(crate) text: String,
-    pub(crate) address: TargetAddress,
-    pub(crate) phase: TargetPhase,
-    pub(crate) failure: Option<TargetFailure>,
-    /// Who was found there last.
-    pub(crate) peer: Option<PeerId>,
-    interval: Duration,
-    started_at: Instant,
-    connected_at: Instant,
-    outage_since: Instant,
-    /// Refusals since the last link; which secret to offer follows from it.
-    refusals: usize,
-}
-
 /// The targets and their back-off.
 #[derive(Debug)]
 pub(crate) struct Dialer {
@@ -218,47 +200,44 @@ impl Dialer {
         }
     }
 
-    /// The targets, in the order given.
+    /// The targets that somebody named, in the order given, and those that were discovered.
     pub(crate) fn targets(&self) -> &[Target] {
         &self.targets
     }
 
+    fn named(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| target.is_named())
+    }
+
     /// The targets as typed.
     pub(crate) fn texts(&self) -> Vec<String> {
-        self.targets
-            .iter()
-            .map(|target| target.text.clone())
-            .collect()
+        self.named().map(|target| target.text.clone()).collect()
+    }
+
+    /// Whether somebody named the peer.
+    pub(crate) fn is_named(&self, peer: PeerId) -> bool {
+        self.named().any(|target| target.peer == Some(peer))
     }
 
     /// Adds a target, or dials one again at once that is there.
     pub(crate) fn add(&mut self, text: &str, now: Instant) -> Result<(), TargetError> {
         let address = TargetAddress::parse(text, self.port_default)?;
-        if let Some(target) = self.targets.iter_mut().find(|target| target.text == text) {
+        let is_it = |target: &&mut Target| target.is_named() && target.text == text;
+        if let Some(target) = self.targets.iter_mut().find(is_it) {
             target.hurry(now);
             return Ok(());
         }
-        if self.targets.len() >= TARGETS_MAX {
+        if self.named().count() >= TARGETS_MAX {
             return Err(TargetError::TooMany);
         }
-        self.targets.push(Target {
-            text: text.to_owned(),
-            address,
-            phase: TargetPhase::Waiting { until: now },
-            failure: None,
-            peer: None,
-            interval: BACKOFF_MIN,
-            started_at: now,
-            connected_at: now,
-            outage_since: now,
-            refusals: 0,
-        });
+        self.targets
+            .push(Target::new(text.to_owned(), address, now));
         Ok(())
     }
 
-    /// Empties the list; what is being dialled runs out.
+    /// Empties the list of named targets; what is being dialled runs out.
     pub(crate) fn clear(&mut self) {
-        self.targets.clear();
+        self.targets.retain(|target| !target.is_named());
     }
 
     /// Takes a target from the list; its link stays.
@@ -266,7 +245,7 @@ impl Dialer {
         let at = self
             .targets
             .iter()
-            .position(|target| target.text == text)
+            .position(|target| target.is_named() && target.text == text)
             .ok_or(TargetError::Unknown)?;
         self.targets.remove(at);
         Ok(())
@@ -368,25 +347,24 @@ impl Dialer {
     pub(crate) fn connected(&mut self, link: LinkId, peer: PeerId, now: Instant) {
         for target in &mut self.targets {
             if target.phase == (TargetPhase::Handshaking { link }) {
-                target.peer = Some(peer);
+                target.found(peer, now);
             }
             let settled = matches!(target.phase, TargetPhase::OurOwn | TargetPhase::Connected);
             if target.peer == Some(peer) && !settled {
                 target.phase = TargetPhase::Connected;
                 target.connected_at = now;
+                target.failures = 0;
             }
         }
     }
 
     /// The target behind `link` is this host; false if no target is.
-    pub(crate) fn is_ourself(&mut self, link: LinkId) -> bool {
+    pub(crate) fn is_ourself(&mut self, link: LinkId, now: Instant) -> bool {
         let target = self
             .targets
             .iter_mut()
             .find(|t| t.phase == TargetPhase::Handshaking { link });
-        target
-            .map(|target| target.phase = TargetPhase::OurOwn)
-            .is_some()
+        target.map(|target| target.found_ourself(now)).is_some()
     }
 
     /// The peer has no link any more, or one that seems dead.
@@ -409,6 +387,7 @@ impl Dialer {
             }
             match failure {
                 Some(error) if error.is_refusal() => target.refused(error, random, now),
+                Some(LinkError::ByPeer(ByeReason::Enough)) => target.is_enough(random, now),
                 // A link that ended as soon as it was up may do so again.
                 Some(error) if target.interval > BACKOFF_MIN => {
                     target.failed(TargetFailure::Link(error), random, now);
@@ -430,49 +409,18 @@ impl Dialer {
             .for_each(|target| target.hurry(now));
     }
 
+    /// Targets that sent us away because others lead to them are dialled at once: nobody does any more.
+    pub(crate) fn hurry_enough(&mut self, now: Instant) {
+        let enough = TargetFailure::Link(LinkError::ByPeer(ByeReason::Enough));
+        self.targets
+            .iter_mut()
+            .filter(|target| target.failure == Some(enough))
+            .for_each(|target| target.hurry(now));
+    }
+
     /// Everything may have changed: all targets without a link are dialled at once.
     pub(crate) fn hurry_all(&mut self, now: Instant) {
         self.targets.iter_mut().for_each(|target| target.hurry(now));
-    }
-}
-
-impl Target {
-    /// True if the last attempt failed in a way that only a person can mend.
-    pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.failure, Some(TargetFailure::Link(error)) if error.is_refusal())
-    }
-
-    fn hurry(&mut self, now: Instant) {
-        self.interval = BACKOFF_MIN;
-        self.outage_since = now;
-        self.refusals = 0;
-        if let TargetPhase::Waiting { until } = &mut self.phase {
-            *until = now.min(*until);
-        } else if self.phase == TargetPhase::OurOwn {
-            self.phase = TargetPhase::Waiting { until: now };
-        }
-    }
-
-    fn refused(&mut self, error: LinkError, random: &mut Randomness, now: Instant) {
-        self.failure = Some(TargetFailure::Link(error));
-        self.phase = TargetPhase::Waiting {
-            until: now + random.around(BACKOFF_REFUSED, BACKOFF_JITTER_PERCENT),
-        };
-    }
-
-    fn failed(&mut self, failure: TargetFailure, random: &mut Randomness, now: Instant) {
-        let young = now.duration_since(self.outage_since) < BACKOFF_YOUNG;
-        let cap = if young {
-            BACKOFF_YOUNG_MAX
-        } else {
-            BACKOFF_MAX
-        };
-        let pause = random.around(self.interval.min(cap), BACKOFF_JITTER_PERCENT);
-        self.interval = (self.interval * BACKOFF_GROWTH_QUARTERS / 4).min(cap);
-        self.failure = Some(failure);
-        self.phase = TargetPhase::Waiting {
-            until: (self.started_at + pause).max(now + BACKOFF_BREATH),
-        };
     }
 }
 

@@ -73,6 +73,7 @@ fn bye_words(reason: ByeReason) -> &'static str {
         ByeReason::LabelCollision => {
             "another peer has the same label; run `weft reset` on one of them"
         }
+        ByeReason::Enough => "peer has links enough; others lead to it",
         ByeReason::SecretRemoved => "the password of this link is no longer valid",
         ByeReason::Unknown(_) => "closed by peer",
     }

@@ -27,6 +27,9 @@ const WORKERS_MAX: u8 = 16;
 /// Longest version text that is kept.
 const VERSION_LEN_MAX: usize = 64;
 
+/// A capability: links to its targets only, and would be cut off if a link of it were ended for being one too many.
+pub(crate) const CAPABILITY_APART: u64 = 1;
+
 mod field {
     pub(super) const SIGNING: u8 = 1;
     pub(super) const SIGNATURE: u8 = 2;
@@ -50,7 +53,7 @@ pub(crate) struct Hello {
     pub(crate) name: PeerName,
     pub(crate) nickname: Nickname,
     pub(crate) version: String,
-    /// What the peer can do beyond the protocol version; no bit is defined yet.
+    /// What the peer can do beyond the protocol version, and how it wants to be treated.
     pub(crate) capabilities: u64,
     pub(crate) boot_id: BootId,
     pub(crate) incarnation: u64,
@@ -149,12 +152,17 @@ impl Hello {
 
 fn put_facts(fields: FieldWriter, config: &NodeConfig, identity: &Identity) -> FieldWriter {
     let name = config.name.unwrap_or_else(|| identity.peer_id().name());
+    let capabilities = if config.discovery {
+        0
+    } else {
+        CAPABILITY_APART
+    };
     fields
         .put(field::SIGNING, &identity.keys().signing)
         .put(field::NAME, &name.0)
         .put(field::NICKNAME, config.nickname.as_str().as_bytes())
         .put(field::VERSION, env!("CARGO_PKG_VERSION").as_bytes())
-        .put(field::CAPABILITIES, &0_u64.to_be_bytes())
+        .put(field::CAPABILITIES, &capabilities.to_be_bytes())
         .put(field::BOOT_ID, &config.boot_id.0)
         .put(field::UDP_PORT, &config.port.to_be_bytes())
         .put(field::WORKERS, &[config.workers])

@@ -154,6 +154,7 @@ pub(crate) enum ByeReason {
     PeersMax,
     SecretRemoved,
     LabelCollision,
+    Enough,
     Unknown(u8),
 }
 
@@ -167,6 +168,7 @@ impl ByeReason {
             Self::PeersMax => 5,
             Self::SecretRemoved => 6,
             Self::LabelCollision => 7,
+            Self::Enough => 8,
             Self::Unknown(byte) => byte,
         }
     }
@@ -180,6 +182,7 @@ impl ByeReason {
             5 => Self::PeersMax,
             6 => Self::SecretRemoved,
             7 => Self::LabelCollision,
+            8 => Self::Enough,
             _ => Self::Unknown(byte),
         }
     }

@@ -10,7 +10,9 @@
 
 use std::time::Instant;
 
-use crate::config::{CLONE_NOTICE_EVERY, CLONES_MAX, NodeConfig, ORIGIN_FORGOTTEN_AFTER};
+use crate::config::{
+    CLONE_NOTICE_EVERY, CLONES_MAX, NodeConfig, ORIGIN_CHECK_EVERY, ORIGIN_FORGOTTEN_AFTER,
+};
 use crate::gossip::{Gossip, GossipOutput};
 use crate::link::handshake::Hello;
 use crate::link::message::Message;
@@ -59,9 +61,17 @@ impl Node {
     /// meet those whom they concern.
     pub(super) fn record_changed(&mut self, key: RecordKey, now: Instant) {
         match RecordKind::from_byte(key.kind) {
-            Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
+            Some(RecordKind::Peer) => {
+                self.mesh.is_alive(key.origin);
+                self.peer_record_changed(key.origin, now);
+                self.touch_mesh(now);
+            }
             Some(RecordKind::Topology) => self.topology_record_changed(key, now),
-            Some(RecordKind::Endpoints) => self.endpoints_record_changed(key.origin),
+            Some(RecordKind::Endpoints) => {
+                self.mesh.is_alive(key.origin);
+                self.endpoints_record_changed(key.origin);
+                self.touch_mesh(now);
+            }
             Some(RecordKind::Attachments | RecordKind::Names | RecordKind::Ring) | None => {}
         }
     }
@@ -129,37 +139,32 @@ impl Node {
         });
     }
 
-    /// Forgets origins that nothing has led to for long, so that their peers can be forgotten.
+    /// Forgets origins that nothing has led to for long, so that their peers can be forgotten. Those whose records
+    /// hold address ranges stay: that is for a person to end.
     pub(super) fn forget_lost_origins(&mut self, now: Instant) {
-        let mut next = None;
+        if now < self.origins_at {
+            return self.wake(Some(self.origins_at));
+        }
+        self.origins_at = now + ORIGIN_CHECK_EVERY;
+        self.wake(Some(self.origins_at));
         for id in self.peers.ids() {
-            let Some(since) = self.peers.find(id).and_then(|peer| peer.gone_since) else {
+            let is_kept = self.is_reachable(id) || self.gossip.speaks_of(id, RecordKind::Ring);
+            let Some(peer) = self.peers.find_mut(id) else {
                 continue;
             };
-            if self.gossip.incarnation(id).is_none() {
-                continue;
-            }
-            let at = since + ORIGIN_FORGOTTEN_AFTER;
-            if now < at {
-                next = [next, Some(at)].into_iter().flatten().min();
-            } else if !self.is_reachable(id) {
-                self.gossip.forget(id, now);
-            } else {
-                next = [next, Some(now + ORIGIN_FORGOTTEN_AFTER)]
-                    .into_iter()
-                    .flatten()
-                    .min();
+            match &mut peer.gone_since {
+                Some(since) if is_kept => *since = now,
+                Some(since) if now.duration_since(*since) >= ORIGIN_FORGOTTEN_AFTER => {
+                    self.gossip.forget(id, now);
+                }
+                _ => {}
             }
         }
-        self.wake(next);
     }
 
     /// Whether anything may lead to the peer: its link, its session, or the links of others.
     fn is_reachable(&self, id: PeerId) -> bool {
-        let by_itself = self
-            .peers
-            .find(id)
-            .is_some_and(|peer| peer.link.is_some() || peer.is_data_up());
-        by_itself || self.peers.all().any(|(_, peer)| peer.link.is_some())
+        let peer = self.peers.find(id);
+        peer.is_some_and(|peer| peer.link.is_some() || peer.is_data_up()) || self.is_routable(id)
     }
 }

@@ -158,7 +158,7 @@ impl Node {
         }
     }
 
-    fn close_link(&mut self, id: LinkId, reason: ByeReason, now: Instant) {
+    pub(super) fn close_link(&mut self, id: LinkId, reason: ByeReason, now: Instant) {
         self.with_link(id, now, |link, _, actions| link.close(reason, actions));
     }
 
@@ -199,6 +199,8 @@ impl Node {
             entry.peer = Some(peer_id);
         }
         self.dialer.connected(id, peer_id, now);
+        self.mesh.is_alive(peer_id);
+        self.touch_mesh(now);
         self.choose_link(peer_id, id, now);
         self.update_candidates(peer_id, id);
         self.with_session(peer_id, now, |session, context| {
@@ -225,7 +227,7 @@ impl Node {
                 });
                 return Err(ByeReason::ClonedIdentity);
             }
-            if self.dialer.is_ourself(id) {
+            if self.dialer.is_ourself(id, now) {
                 self.notice(Notice::SelfConnection { address });
             }
             return Err(ByeReason::SelfConnection);
@@ -269,6 +271,7 @@ impl Node {
             }
             return true;
         }
+        self.notice_namesakes(&hello);
         let Some(slot) = self.peers.take_slot() else {
             return false;
         };

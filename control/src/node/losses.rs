@@ -73,6 +73,11 @@ impl Node {
         });
         self.dialer
             .disconnected(peer_id, Some(error), &mut self.random, now);
+        if self.peers.all().all(|(_, peer)| peer.link.is_none()) {
+            // Nobody leads to those who had links enough any more.
+            self.dialer.hurry_enough(now);
+        }
+        self.touch_mesh(now);
         self.wake(self.dialer.deadline());
         self.wake(Some(now + PEER_FORGOTTEN_AFTER));
     }
@@ -102,6 +107,7 @@ impl Node {
             let secrets = self.secrets.keys().len();
             self.dialer
                 .handshake_failed(id, error, secrets, &mut self.random, now);
+            self.mesh_attempt_failed(now);
             self.wake(self.dialer.deadline());
         } else if error.counts_against_source() {
             self.admission.failed(entry.remote, error, now);

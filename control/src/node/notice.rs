@@ -63,6 +63,15 @@ pub enum Notice {
         /// True if it is ours.
         ours: bool,
     },
+    /// A newcomer has the name or the nickname of another peer.
+    Namesakes {
+        /// The shown name, if that is the same.
+        name: Option<PeerName>,
+        /// The newcomer's nickname.
+        nickname: Nickname,
+        /// The newcomer and the other.
+        peers: [PeerId; 2],
+    },
     /// A peer's session is active for the first time.
     SessionUp {
         /// The peer's shown name.

@@ -8,7 +8,8 @@ use weft_engine::command::PeerSlot;
 use weft_engine::path::PathStatus;
 
 use crate::api::{ApiError, Connection, EngineStatus, PathReport, Status, Target as ApiTarget};
-use crate::link::dialer::{Target, TargetPhase};
+use crate::link::dialer::TargetPhase;
+use crate::link::dialer::target::Target;
 use crate::node::exchange::LinkId;
 use crate::node::mtu;
 use crate::node::overview::round_trip;
@@ -46,6 +47,7 @@ impl Node {
                 .dialer
                 .targets()
                 .iter()
+                .filter(|target| target.is_named())
                 .map(|target| show_target(target, now))
                 .collect(),
             connections: self.connections(now),
@@ -53,6 +55,7 @@ impl Node {
         };
         let advice = mtu::advice(&status);
         status.engine.notes.extend(advice);
+        status.engine.notes.extend(self.namesake_notes());
         status
     }
 
@@ -97,6 +100,7 @@ impl Node {
             ("links_accepted", counters.links_accepted),
             ("links_turned_away", counters.links_turned_away),
             ("links_duplicate", counters.links_duplicate),
+            ("links_trimmed", counters.links_trimmed),
             ("handshakes_failed", counters.handshakes_failed),
             ("messages_malformed", counters.messages_malformed),
             ("messages_unknown", counters.messages_unknown),

@@ -1,6 +1,7 @@
 //! Targets as people type them, and the transition table of the dialer.
 
 use super::*;
+use crate::config::{BACKOFF_MAX, BACKOFF_REFUSED, BACKOFF_YOUNG_MAX};
 use crate::link::message::{ByeReason, Refusal};
 use crate::node::tests::first_instant;
 
@@ -215,8 +216,8 @@ fn ourself_is_never_dialled_again_unless_told() {
     let (mut dialer, mut random, now) = dialer(&["a"]);
     let (dial, _) = dialer.poll_dial(now).unwrap();
     dialer.opened(dial, LinkId(1));
-    assert!(dialer.is_ourself(LinkId(1)));
-    assert!(!dialer.is_ourself(LinkId(2)));
+    assert!(dialer.is_ourself(LinkId(1), now));
+    assert!(!dialer.is_ourself(LinkId(2), now));
     dialer.handshake_failed(
         LinkId(1),
         LinkError::ByUs(ByeReason::SelfConnection),

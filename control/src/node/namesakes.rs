@@ -1,0 +1,71 @@
+//! Peers that share a name, a nickname, a label or even a key: noticed, and named in words.
+//!
+//! Nothing of it hurts anybody: peers are told apart by their PeerIds, and who asks for an ambiguous name is refused.
+//! Bound: `config::NAMESAKES_SHOWN` lines in status.
+
+use std::collections::BTreeMap;
+
+use crate::config::NAMESAKES_SHOWN;
+use crate::link::handshake::Hello;
+use crate::node::Node;
+use crate::node::notice::Notice;
+use crate::peer::{PeerId, PeerName};
+
+impl Node {
+    /// Says so if somebody whom we know has a newcomer's name or nickname.
+    pub(super) fn notice_namesakes(&mut self, hello: &Hello) {
+        let ours = (self.identity.peer_id(), self.name(), &self.config.nickname);
+        let others = self
+            .peers
+            .all()
+            .map(|(id, peer)| (id, peer.hello.name, &peer.hello.nickname));
+        let namesake = others
+            .chain([ours])
+            .filter(|(id, ..)| *id != hello.peer_id)
+            .find(|(_, name, nickname)| *name == hello.name || **nickname == hello.nickname);
+        if let Some((other, name, _)) = namesake {
+            self.notice(Notice::Namesakes {
+                name: (name == hello.name).then_some(name),
+                nickname: hello.nickname.clone(),
+                peers: [hello.peer_id, other],
+            });
+        }
+    }
+
+    /// What `weft status` says of them.
+    pub(super) fn namesake_notes(&self) -> Vec<String> {
+        let (mut names, mut nicknames) = (BTreeMap::new(), BTreeMap::new());
+        let ours = (self.identity.peer_id(), self.name(), &self.config.nickname);
+        let others = self
+            .peers
+            .all()
+            .map(|(id, peer)| (id, peer.hello.name, &peer.hello.nickname));
+        for (id, name, nickname) in others.chain([ours]) {
+            names.entry(name).or_insert_with(Vec::new).push(id);
+            nicknames.entry(nickname).or_insert_with(Vec::new).push(id);
+        }
+        let shared = |ids: &Vec<PeerId>| ids.len() > 1;
+        let of_names = names.iter().filter(|(_, ids)| shared(ids));
+        let of_nicknames = nicknames.iter().filter(|(_, ids)| shared(ids));
+        let clones = self.clones.keys().map(|id| {
+            format!("two hosts run with the identity key of {id}; run `weft reset` on the copy")
+        });
+        of_names
+            .map(|(name, ids)| shown("name", name, ids))
+            .chain(of_nicknames.map(|(name, ids)| shown("nickname", name, ids)))
+            .chain(clones)
+            .take(NAMESAKES_SHOWN)
+            .collect()
+    }
+
+    fn name(&self) -> PeerName {
+        self.config
+            .name
+            .unwrap_or_else(|| self.identity.peer_id().name())
+    }
+}
+
+fn shown(what: &str, name: &dyn std::fmt::Display, ids: &[PeerId]) -> String {
+    let ids: Vec<_> = ids.iter().take(4).map(ToString::to_string).collect();
+    format!("peers share the {what} {name}: {}", ids.join(", "))
+}
