@@ -258,6 +258,11 @@ impl Mesh {
         now + turn + spread
     }
 
+    /// There are no more links than anybody minds.
+    pub(crate) fn need_not_trim(&mut self) {
+        self.trim_at = None;
+    }
+
     /// Whether [`Mesh::trim`] may be asked again.
     pub(crate) fn may_trim(&self, now: Instant) -> bool {
         self.trim_at.is_none_or(|at| at <= now)
@@ -277,11 +282,10 @@ impl Mesh {
             .count();
         let members = self.members(candidates);
         let kept = MESH_LINKS_KEPT.max(4 * members.wanted_count());
+        self.trim_at = Some(now + random.around(TRIM_EVERY, JITTER_PERCENT));
         if links <= kept {
-            self.trim_at = None;
             return Vec::new();
         }
-        self.trim_at = Some(now + random.around(TRIM_EVERY, JITTER_PERCENT));
         let wanted = members.wanted_by(self.ours);
         let is_old = |at: Instant| now.duration_since(at) >= TRIM_AFTER;
         candidates

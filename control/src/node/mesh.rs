@@ -58,7 +58,10 @@ impl Node {
 
     /// Ends links that nobody needs, where there are far too many.
     fn trim_links(&mut self, now: Instant) {
-        if self.links.len() <= MESH_LINKS_KEPT || !self.mesh.may_trim(now) {
+        if self.links.len() <= MESH_LINKS_KEPT {
+            return self.mesh.need_not_trim();
+        }
+        if !self.mesh.may_trim(now) {
             return;
         }
         let candidates = self.candidates();
