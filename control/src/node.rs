@@ -110,6 +110,7 @@ pub struct Node {
     mesh: Mesh,
     /// When we look next whom nothing leads to.
     origins_at: Instant,
+    attachments: Attachments,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
