@@ -219,7 +219,7 @@ impl<'a> RecordView<'a> {
         if PeerId::of(keys) != self.key.origin {
             return Err(RecordError::Forged);
         }
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         if let Some(bytes) = pool::find(self.bytes, network) {
             return Ok(self.keep(bytes));
         }
@@ -227,7 +227,7 @@ impl<'a> RecordView<'a> {
             return Err(RecordError::Forged);
         }
         let bytes = Bytes::copy_from_slice(self.bytes);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "sim"))]
         pool::keep(&bytes, network);
         Ok(self.keep(bytes))
     }
@@ -276,7 +276,7 @@ fn signed_text(network: &NetworkId, said: &[u8]) -> Vec<u8> {
 }
 
 /// In simulations a thousand nodes keep the same bytes: one copy, verified once.
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 mod pool {
     use std::cell::RefCell;
     use std::collections::HashMap;
