@@ -12,14 +12,19 @@
 //! happened. No event costs more for there being many hosts.
 
 mod ask;
+#[cfg(test)]
+mod checker;
 mod datagrams;
 mod engine;
+pub mod experiments;
 mod frames;
 pub(crate) mod host;
 mod links;
 pub(crate) mod nat;
 mod queue;
 mod reach;
+#[cfg(test)]
+mod scenario;
 #[cfg(test)]
 mod tests;
 pub(crate) mod underlay;
@@ -39,7 +44,7 @@ use crate::secret::NetworkId;
 use crate::sim::datagrams::Datagram;
 use crate::sim::engine::EngineStandIn;
 use crate::sim::frames::{FrameFate, FrameId};
-use crate::sim::host::{Host, HostSpec, Sent};
+use crate::sim::host::{Host, HostSpec, Sent, Stored};
 use crate::sim::links::{Open, Wire};
 use crate::sim::nat::NatKind;
 use crate::sim::queue::{EventQueue, Trace};
@@ -186,6 +191,8 @@ impl Sim {
             answers: Vec::new(),
             pongs: Vec::new(),
             sent: Sent::default(),
+            stored: Stored::default(),
+            unwritten: VecDeque::new(),
         });
         self.start(host);
         host
@@ -203,7 +210,11 @@ impl Sim {
         assert!(entry.node.is_none(), "host {host} is running");
         entry.life += 1;
         entry.config.boot_id = boot_id;
-        entry.config.incarnation += 1;
+        let stored = &entry.stored;
+        entry.config.incarnation = entry.config.incarnation.max(stored.incarnation) + 1;
+        if let Some(targets) = &stored.targets {
+            entry.config.targets.clone_from(targets);
+        }
         entry.engine = EngineStandIn::default();
         entry.next_hosts = Vec::new();
         entry.tick_at = None;
@@ -230,6 +241,13 @@ impl Sim {
         self.hosts[host].node = None;
         self.hosts[host].life += 1;
         self.crash.take_if(|(crashing, _)| *crashing == host);
+        // What was being written may have come to the disk, or not; a later write not without the earlier.
+        while let Some(record) = self.hosts[host].unwritten.pop_front()
+            && self.random.u32().is_multiple_of(2)
+        {
+            self.hosts[host].stored.write(record);
+        }
+        self.hosts[host].unwritten.clear();
     }
 
     /// The host's process ends after that many more outputs, whatever it is doing then.
@@ -349,6 +367,11 @@ impl Sim {
         match event {
             SimEvent::Input { host, life, input } => {
                 if self.hosts[host].life == life {
+                    if matches!(*input, Input::Persisted { .. })
+                        && let Some(record) = self.hosts[host].unwritten.pop_front()
+                    {
+                        self.hosts[host].stored.write(record);
+                    }
                     self.input(host, *input);
                 }
             }
@@ -444,8 +467,9 @@ impl Sim {
             Output::Send { link, data } => self.send(host, link, Some(data)),
             Output::Close { link } => self.send(host, link, None),
             Output::Engine(command) => self.command(host, command),
-            Output::Persist { token, .. } => {
+            Output::Persist { token, record } => {
                 let durable = true;
+                self.hosts[host].unwritten.push_back(record);
                 self.later(host, PERSIST_TIME, Input::Persisted { token, durable });
             }
             Output::Pong { result, .. } => self.hosts[host].pongs.push(result),

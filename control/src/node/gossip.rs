@@ -40,6 +40,14 @@ pub(super) fn begin(
     )
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl Node {
+    /// The records that we hold, for a simulation's questions.
+    pub(crate) fn gossip(&self) -> &Gossip {
+        &self.gossip
+    }
+}
+
 impl Node {
     /// Carries out what gossip wants.
     pub(super) fn do_gossip(&mut self, now: Instant) {

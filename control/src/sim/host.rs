@@ -1,6 +1,6 @@
 //! What a host of a simulation is: how it is started, and what there is of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::underlay::NatId;
 use crate::api::{ApiError, PingReply};
 use crate::config::{CipherCost, NodeConfig, RekeyConfig};
 use crate::node::Node;
+use crate::node::exchange::Record;
 use crate::node::notice::Notice;
 use crate::peer::Identity;
 use crate::secret::{Credential, NetworkId, Secrets};
@@ -108,6 +109,24 @@ pub(crate) struct Sent {
     pub(crate) relayed: u64,
 }
 
+/// What a host's store keeps when its process ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) targets: Option<Vec<String>>,
+    pub(crate) incarnation: u64,
+}
+
+impl Stored {
+    pub(super) fn write(&mut self, record: Record) {
+        match record {
+            Record::Targets(targets) => self.targets = Some(targets),
+            Record::Incarnation(incarnation) => {
+                self.incarnation = self.incarnation.max(incarnation);
+            }
+        }
+    }
+}
+
 /// One host.
 pub(crate) struct Host {
     pub(super) node: Option<Node>,
@@ -127,4 +146,7 @@ pub(crate) struct Host {
     pub(crate) answers: Vec<Result<(), String>>,
     pub(crate) pongs: Vec<Result<PingReply, ApiError>>,
     pub(crate) sent: Sent,
+    pub(crate) stored: Stored,
+    /// Writes that are not durable yet, oldest first.
+    pub(super) unwritten: VecDeque<Record>,
 }

@@ -205,3 +205,34 @@ fn a_crash_at_any_output_is_survived() {
         run_until_linked(&mut sim, 3 * SECOND);
     }
 }
+
+#[test]
+fn a_new_process_finds_what_was_written_and_rises_above_its_incarnation() {
+    let mut sim = line(1, 2);
+    run_until_linked(&mut sim, 2 * SECOND);
+    sim.connect(0, &["192.0.2.9"], false);
+    sim.run_for(SECOND);
+    let before = sim.hosts[0].config.incarnation;
+
+    sim.kill(0);
+    sim.hosts[0].stored.incarnation = before + 5;
+    sim.start(0);
+
+    assert_eq!(sim.hosts[0].config.incarnation, before + 6);
+    let targets = sim.status(0).unwrap().targets;
+    assert!(targets.iter().any(|target| target.address == "192.0.2.9"));
+}
+
+#[test]
+fn an_experiment_gives_the_same_figures_for_the_same_seed() {
+    let trace = |seed| experiments::run(3, seed, &mut |_| {}).trace;
+    assert_eq!(trace(5), trace(5));
+    assert_ne!(trace(5), trace(6));
+}
+
+#[test]
+fn a_scenario_follows_from_its_seed() {
+    let drawn = |seed| format!("{:?}", scenario::Scenario::draw(seed, 12, 6));
+    assert_eq!(drawn(1), drawn(1));
+    assert_ne!(drawn(1), drawn(2));
+}

@@ -1,0 +1,307 @@
+//! The figures of a mesh of N hosts: how fast news spread, how much is said, how soon all is whole again.
+//!
+//! ```text
+//!  start all ─► reachable ─► settle ─► idle ─► changes ─► floods ─► split and join ─► changes on a bad line
+//! ```
+//!
+//! Every host dials the first one and nothing else. Round trips are 50 ms, give or take a tenth. Each stage says its
+//! figure; a stage that does not come to its end within its limit has none. All follows from the seed.
+
+use std::time::Duration;
+
+use super::host::HostSpec;
+use super::underlay::address_of;
+use super::{HostId, Sim};
+use crate::record::RecordKind;
+
+/// Half a round trip.
+const LATENCY: Duration = Duration::from_millis(25);
+/// Longest wait for all pairs to be reachable after a cold start.
+const COLD_START_MAX: Duration = Duration::from_secs(240);
+/// Between the moment when all is reachable and the idle stage.
+const SETTLE: Duration = Duration::from_secs(60);
+/// The idle stage.
+const IDLE: Duration = Duration::from_secs(60);
+/// Changes that are followed, and how long each is at most.
+const CHANGES: usize = 12;
+const CHANGE_MAX: Duration = Duration::from_secs(30);
+/// Floods that are followed.
+const FLOODS: usize = 20;
+/// How long the hosts are parted: links are dead by then.
+const SPLIT: Duration = Duration::from_secs(60);
+const HEAL_MAX: Duration = Duration::from_secs(60);
+/// Share of segments and datagrams lost on the bad line.
+const BAD_LOSS: f64 = 0.2;
+
+/// What one mesh showed.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Hosts.
+    pub hosts: usize,
+    /// All randomness comes from it.
+    pub seed: u64,
+    /// Until each host knows each other.
+    pub acquainted_s: Option<f64>,
+    /// Until each host has a route to each other.
+    pub cold_start_s: Option<f64>,
+    /// Control bytes that a host sent until then, on average, in KiB.
+    pub cold_start_kib: f64,
+    /// Links of a host, on average and at most.
+    pub links: (f64, usize),
+    /// Hops of a route, on average and at most.
+    pub hops: (f64, usize),
+    /// Control traffic that an idle host sends, on average and at most, in kbit/s, with headers.
+    pub idle_kbit: (f64, f64),
+    /// Probes of its paths, in kbit/s on average.
+    pub idle_probes_kbit: f64,
+    /// From a change of a host's links until all others know it: median and 99th percentile in ms.
+    pub change_ms: Option<(f64, f64)>,
+    /// The same with 20 % loss.
+    pub change_lossy_ms: Option<(f64, f64)>,
+    /// From the end of a split in two halves until all pairs are reachable.
+    pub heal_s: Option<f64>,
+    /// Floods: copies transmitted for each member, most copies that one member got, members that got none.
+    pub flood: (f64, u64, usize),
+    /// Events of the simulation.
+    pub events: u64,
+    /// The trace hash: the same for the same seed and program.
+    pub trace: u64,
+}
+
+/// Runs all stages for a mesh of that many hosts; tells each stage's end in words.
+pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str)) -> Figures {
+    let mut mesh = Mesh {
+        sim: Sim::new(seed),
+        figures: Figures {
+            hosts,
+            seed,
+            ..Figures::default()
+        },
+    };
+    mesh.sim.latency = LATENCY;
+    mesh.sim.underlay.weather.jitter_percent = 10;
+    say(&format!("{hosts} hosts, seed {seed}"));
+    mesh.cold_start(hosts, say);
+    mesh.idle(say);
+    mesh.figures.change_ms = mesh.changes(say);
+    mesh.floods(say);
+    mesh.heal(say);
+    mesh.sim.underlay.weather.loss = BAD_LOSS;
+    mesh.sim.run_for(SETTLE / 2);
+    mesh.figures.change_lossy_ms = mesh.changes(say);
+    mesh.figures.events = mesh.sim.trace.events;
+    mesh.figures.trace = mesh.sim.trace.hash;
+    mesh.figures
+}
+
+struct Mesh {
+    sim: Sim,
+    figures: Figures,
+}
+
+impl Mesh {
+    fn cold_start(&mut self, hosts: usize, say: &mut dyn FnMut(&str)) {
+        let first = address_of(0).to_string();
+        for host in 0..hosts {
+            let spec = HostSpec::new(format!("h{host}"));
+            let targets: &[&str] = if host == 0 { &[] } else { &[&first] };
+            self.sim.add(spec.dialling(targets));
+        }
+        let pace = Duration::from_millis(if hosts > 300 { 500 } else { 100 });
+        self.figures.acquainted_s = self
+            .sim
+            .run_until_seen(COLD_START_MAX, pace, Sim::is_acquainted)
+            .map(|took| took.as_secs_f64());
+        say(&format!(
+            "acquainted after {:?} s",
+            self.figures.acquainted_s
+        ));
+        let already = Duration::from_secs_f64(self.figures.acquainted_s.unwrap_or_default());
+        let took = self
+            .sim
+            .run_until_seen(COLD_START_MAX, pace, Sim::is_reachable);
+        self.figures.cold_start_s = took.map(|took| (already + took).as_secs_f64());
+        self.figures.cold_start_kib =
+            self.control_bytes().iter().sum::<u64>() as f64 / 1024.0 / hosts.max(1) as f64;
+        say(&format!(
+            "reachable after {:?} s, {:.0} KiB a host",
+            self.figures.cold_start_s, self.figures.cold_start_kib
+        ));
+        if took.is_none() {
+            let reach = self.sim.reach();
+            say(&format!(
+                "{} of {} pairs; looping {}; missing {:?}",
+                reach.reachable,
+                reach.pairs,
+                reach.looping.len(),
+                reach.missing
+            ));
+        }
+    }
+
+    /// Bytes that each host has sent for control, on links and in sessions.
+    fn control_bytes(&self) -> Vec<u64> {
+        let sent = self.sim.hosts.iter().map(|host| host.sent);
+        sent.map(|sent| sent.link_bytes + sent.session_bytes)
+            .collect()
+    }
+
+    fn probe_bytes(&self) -> u64 {
+        let hosts = self.sim.hosts.iter();
+        hosts.map(|host| host.sent.probe_bytes).sum()
+    }
+
+    fn idle(&mut self, say: &mut dyn FnMut(&str)) {
+        self.sim.run_for(SETTLE);
+        let (before, probes_before) = (self.control_bytes(), self.probe_bytes());
+        self.sim.run_for(IDLE);
+        let after = self.control_bytes();
+        let kbit = |bytes: u64| bytes as f64 * 8.0 / 1000.0 / IDLE.as_secs_f64();
+        let sent: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+        let hosts = sent.len().max(1) as f64;
+        self.figures.idle_kbit = (
+            kbit(sent.iter().sum()) / hosts,
+            kbit(sent.iter().copied().max().unwrap_or_default()),
+        );
+        self.figures.idle_probes_kbit = kbit(self.probe_bytes() - probes_before) / hosts;
+        let links: Vec<_> = self.sim.hosts.iter().map(|host| host.wires.len()).collect();
+        self.figures.links = (
+            links.iter().sum::<usize>() as f64 / hosts,
+            links.iter().copied().max().unwrap_or_default(),
+        );
+        let reach = self.sim.reach();
+        self.figures.hops = (
+            reach.hops as f64 / reach.reachable.max(1) as f64,
+            reach.hops_max,
+        );
+        say(&format!(
+            "idle: {:.2} kbit/s a host, {:.2} at most, probes {:.2}; links {:.1}, at most {}; hops {:.2}, at most {}",
+            self.figures.idle_kbit.0,
+            self.figures.idle_kbit.1,
+            self.figures.idle_probes_kbit,
+            self.figures.links.0,
+            self.figures.links.1,
+            self.figures.hops.0,
+            self.figures.hops.1,
+        ));
+    }
+
+    /// Hosts make one link more; how long after it says so does each other host know?
+    fn changes(&mut self, say: &mut dyn FnMut(&str)) -> Option<(f64, f64)> {
+        let mut delays = Vec::new();
+        for change in 0..CHANGES {
+            let hosts = self.sim.hosts.len();
+            let origin = change * hosts / CHANGES;
+            let Some(other) = self.stranger_of(origin) else {
+                continue;
+            };
+            let address = address_of(other).to_string();
+            let before = self.sim.said_of_links(origin);
+            self.sim.connect(origin, &[&address], false);
+            let step = Duration::from_millis(2);
+            self.sim
+                .run_until_seen(CHANGE_MAX, step, |sim| sim.said_of_links(origin) != before)?;
+            let said = self.sim.now;
+            let mut ignorant: Vec<HostId> = (0..hosts).filter(|host| *host != origin).collect();
+            let step = Duration::from_millis(5);
+            self.sim.run_until_seen(CHANGE_MAX, step, |sim| {
+                let delay = (sim.now - said).as_secs_f64() * 1000.0;
+                ignorant.retain(|host| {
+                    let knows = sim.heard_of_links(*host, origin) != before.as_deref();
+                    if knows {
+                        delays.push(delay);
+                    }
+                    !knows
+                });
+                ignorant.is_empty()
+            })?;
+            self.sim.run_for(Duration::from_secs(1));
+        }
+        let result = percentiles(&mut delays);
+        say(&format!("changes known after {result:?} ms (median, p99)"));
+        result
+    }
+
+    /// A host that has no link with this one.
+    fn stranger_of(&self, host: HostId) -> Option<HostId> {
+        let hosts = self.sim.hosts.len();
+        let ours = &self.sim.hosts[host].wires;
+        (1..hosts)
+            .map(|step| (host + hosts / 2 + step) % hosts)
+            .find(|other| *other != host && self.sim.hosts[*other].wires.is_disjoint(ours))
+    }
+
+    fn floods(&mut self, say: &mut dyn FnMut(&str)) {
+        let hosts = self.sim.hosts.len();
+        let (mut transmissions, mut most, mut missed) = (0, 0, 0);
+        for _ in 0..2 {
+            // The first round makes the sessions that floods to few members need.
+            (transmissions, most, missed) = (0, 0, 0);
+            for flood in 0..FLOODS {
+                let source = flood * hosts / FLOODS;
+                let frame = self.sim.flood_frame(source);
+                self.sim.run_for(Duration::from_secs(2));
+                let fate = self.sim.fate(frame);
+                transmissions += fate.transmissions;
+                most = most.max(fate.arrivals.values().copied().max().unwrap_or_default());
+                missed += hosts - 1 - fate.arrivals.len();
+            }
+        }
+        let members = (hosts - 1).max(1) * FLOODS;
+        self.figures.flood = (transmissions as f64 / members as f64, most, missed);
+        say(&format!(
+            "floods: {:.2} transmissions a member, at most {most} copies, {missed} of {members} missed",
+            self.figures.flood.0
+        ));
+    }
+
+    fn heal(&mut self, say: &mut dyn FnMut(&str)) {
+        let half = self.sim.hosts.len() / 2;
+        self.sim.split(|host| u8::from(host >= half));
+        self.sim.run_for(SPLIT);
+        self.sim.join();
+        let pace = Duration::from_millis(100);
+        let took = self.sim.run_until_seen(HEAL_MAX, pace, Sim::is_reachable);
+        self.figures.heal_s = took.map(|took| took.as_secs_f64());
+        say(&format!("healed after {:?} s", self.figures.heal_s));
+    }
+}
+
+impl Sim {
+    /// What a host says of its own links.
+    fn said_of_links(&self, host: HostId) -> Option<Vec<u8>> {
+        self.heard_of_links(host, host).map(<[u8]>::to_vec)
+    }
+
+    /// What `host` knows of the links of another.
+    fn heard_of_links(&self, host: HostId, origin: HostId) -> Option<&[u8]> {
+        let origin = self.hosts[origin].identity.peer_id();
+        let gossip = self.node(host)?.gossip();
+        gossip.body(origin, RecordKind::Topology, 0)
+    }
+
+    /// Whether each running host knows each other.
+    pub(crate) fn is_acquainted(&self) -> bool {
+        let running = self.hosts.iter().filter(|host| host.node.is_some());
+        let count = running.clone().count();
+        running
+            .map(|host| host.engine.peers.len() + 1)
+            .all(|known| known >= count)
+    }
+
+    /// Whether each running host has a way to each other.
+    pub(crate) fn is_reachable(&self) -> bool {
+        let running = || (0..self.hosts.len()).filter(|host| self.hosts[*host].node.is_some());
+        running().all(|to| running().all(|from| from == to || self.route(from, to).is_some()))
+    }
+}
+
+/// The median and the 99th percentile.
+fn percentiles(values: &mut [f64]) -> Option<(f64, f64)> {
+    values.sort_by(f64::total_cmp);
+    let at = |share: usize| values.get((values.len() * share / 100).min(values.len() - 1));
+    if values.is_empty() {
+        return None;
+    }
+    Some((*at(50)?, *at(99)?))
+}
