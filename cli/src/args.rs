@@ -114,6 +114,13 @@ pub(crate) enum Verb {
     Detach(DetachArgs),
     /// Show the state of the daemon, its links and its engine.
     Status(StatusArgs),
+    /// Show the way that frames take to a peer, every hop of it, and why.
+    Path(PathArgs),
+    /// Measure round trips to a peer, inside the session and on the way that frames take.
+    Ping(PingArgs),
+    /// Show all peers and their links as a graph: `-o dot` for Graphviz, or `-o json`.
+    #[command(after_help = "Example:\n  weft topology -o dot | dot -Tsvg > network.svg")]
+    Topology,
     /// Print everything that the daemon knows about itself, as JSON or as a template picks it.
     Report(ReportArgs),
     /// List the attached containers: id, MAC, addresses.
@@ -213,6 +220,29 @@ pub(crate) enum StatusPart {
     Targets,
     /// The links and attempts, one a line.
     Connections,
+    /// All peers of the network, each with its links.
+    Peers,
+}
+
+const PEER: &str = "Name, nickname or PeerId, as `weft status peers` shows them, or address";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each hop's line: peer, address, round trip, MTU, loss.\n\nExamples:\n  weft path host3\n  weft path ba:68:91:22:28:2b -o json"
+)]
+pub(crate) struct PathArgs {
+    #[arg(help = PEER, value_name = "PEER")]
+    pub(crate) peer: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  weft ping host3 --count 10")]
+pub(crate) struct PingArgs {
+    /// Round trips to measure, one a second.
+    #[arg(short, long, env = "WEFT_COUNT", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+    #[arg(help = PEER, value_name = "PEER")]
+    pub(crate) peer: String,
 }
 
 const TEMPLATES: &str = "\

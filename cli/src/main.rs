@@ -20,6 +20,7 @@ mod launch;
 mod layers;
 mod leftovers;
 mod logging;
+mod mesh;
 mod output;
 mod report;
 mod settings;
@@ -80,6 +81,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::Detach(args) => container::change(&client, "/detach", &args.words, true, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
+        Verb::Path(args) => mesh::path(&client, &args.peer, format)?,
+        Verb::Ping(args) => mesh::ping(&client, &args.peer, args.count, format)?,
+        Verb::Topology => mesh::topology(&client, format)?,
         Verb::Report(args) => report::run(&client, args.format.as_deref())?,
         Verb::Ps(args) => container::list(&client, &args.containers, format)?,
         Verb::Version => match format {
@@ -106,10 +110,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> anyhow::Result<()> {
+    if part == Some(StatusPart::Peers) {
+        return mesh::show_peers(client, format);
+    }
     let status: Status = client.get("/status")?;
     match (part, format) {
-        (None, Format::Text) => output::data(&status::overview(&status)),
-        (None, Format::Json) => output::json(&status),
+        (None | Some(StatusPart::Peers), Format::Text) => output::data(&status::overview(&status)),
+        (None | Some(StatusPart::Peers), Format::Json) => output::json(&status),
         (Some(StatusPart::Targets), Format::Text) => {
             output::data(&status::targets(&status.targets))
         }

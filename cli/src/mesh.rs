@@ -24,8 +24,21 @@ use crate::status::milliseconds;
 /// Pause between two pings.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
+/// Shows all peers, as everybody hears of them.
+///
+/// # Errors
+///
+/// When the daemon does not answer.
+pub(crate) fn show_peers(client: &Client, format: Format) -> anyhow::Result<()> {
+    let reports: Vec<PeerReport> = client.get("/peers")?;
+    match format {
+        Format::Json => output::json(&reports),
+        Format::Text => output::data(&peers(&reports)),
+    }
+}
+
 /// Returns the text of `weft status peers`.
-pub(crate) fn peers(peers: &[PeerReport]) -> String {
+fn peers(peers: &[PeerReport]) -> String {
     let mut text = String::new();
     for peer in peers {
         // Writing to a string cannot fail.
@@ -156,7 +169,8 @@ fn summary(replies: &[PingReply], count: u32) -> String {
     let times: Vec<f64> = replies.iter().map(|reply| reply.rtt_ms).collect();
     let least = times.iter().copied().fold(f64::INFINITY, f64::min);
     let most = times.iter().copied().fold(0.0, f64::max);
-    let mean = times.iter().sum::<f64>() / f64::from(u32::try_from(times.len()).unwrap_or(1).max(1));
+    let mean =
+        times.iter().sum::<f64>() / f64::from(u32::try_from(times.len()).unwrap_or(1).max(1));
     let figures = if times.is_empty() {
         String::new()
     } else {
@@ -281,7 +295,10 @@ mod tests {
             peers: vec![peer],
             links: Vec::new(),
         });
-        assert!(text.contains(r#"[label="a\"]b\\\n0a:00:00:00:00:01" style=dashed]"#), "{text}");
+        assert!(
+            text.contains(r#"[label="a\"]b\\\n0a:00:00:00:00:01" style=dashed]"#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -9,8 +9,9 @@ use serde::Serialize;
 /// How verbs that read print what they read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people; the shapes that Weave's users parse are kept.
+    /// For people; the shapes that Weave's users parse are kept. The text of a graph is Graphviz's `dot`.
     #[default]
+    #[value(alias = "dot")]
     Text,
     /// One JSON value with stable keys.
     Json,

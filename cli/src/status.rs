@@ -187,7 +187,7 @@ fn named(link: &Connection) -> String {
 }
 
 /// Returns a time with as many digits as say something: `0.08ms`, `0.3ms`, `12.4ms`, `180ms`.
-fn milliseconds(ms: f64) -> String {
+pub(crate) fn milliseconds(ms: f64) -> String {
     match ms {
         tiny if tiny < 0.1 => format!("{tiny:.2}ms"),
         short if short < 100.0 => format!("{short:.1}ms"),
