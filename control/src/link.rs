@@ -476,12 +476,6 @@ impl Link {
     }
 }
 
-impl From<NoiseError> for LinkError {
-    fn from(_: NoiseError) -> Self {
-        Self::Handshake
-    }
-}
-
 fn secure(noise: NoiseHandshake, secret: SecretKey, outbound: bool) -> Result<Secured, LinkError> {
     let exchange = noise.remote_exchange().ok_or(LinkError::Handshake)?;
     let Split {

@@ -3,6 +3,7 @@
 use crate::config::LINK_DEAD_AFTER;
 use crate::link::handshake::HelloError;
 use crate::link::message::{ByeReason, Refusal};
+use crate::link::noise::NoiseError;
 use crate::link::preamble::PreambleError;
 
 /// Why a link ended; the words stand in `weft status connections`.
@@ -126,5 +127,11 @@ impl LinkError {
             | Self::QueueFull
             | Self::Worn => false,
         }
+    }
+}
+
+impl From<NoiseError> for LinkError {
+    fn from(_: NoiseError) -> Self {
+        Self::Handshake
     }
 }
