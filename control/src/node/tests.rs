@@ -353,11 +353,13 @@ fn data_goes_on_without_a_link() {
     let rekey = RekeyConfig::accelerated(SECOND);
     sim.add(HostSpec {
         rekey,
-        ..HostSpec::new("a").dialling(&["192.0.2.2"])
+        ..HostSpec::new("a")
+            .dialling(&["192.0.2.2"])
+            .without_discovery()
     });
     sim.add(HostSpec {
         rekey,
-        ..HostSpec::new("b")
+        ..HostSpec::new("b").without_discovery()
     });
     run_until_connected(&mut sim, 2 * SECOND);
 

@@ -213,7 +213,7 @@ proptest! {
         }
     }
 
-    /// From each source, along what each peer computes for itself: everybody in reach gets one copy.
+    /// From each source, along what each peer computes for itself: everybody who has a way to it gets one copy.
     #[test]
     fn floods_reach_everybody_once((count, links, no_relay) in any_network(), turn in 0..24_usize) {
         let number = |peer: PeerId| (0..count).find(|n| id(*n) == peer).unwrap();
@@ -240,9 +240,9 @@ proptest! {
                     queue.push(child);
                 }
             }
-            // A tree of ties may be deeper than the limit for some; nobody nearer is left out.
-            for n in branches[source].1.iter() {
-                prop_assert_eq!(got[*n], 1, "{} is left out", n);
+            // Ways may differ there and back where the limit cuts the cheapest one off; the tree is made of ways back.
+            for n in (0..count).filter(|n| *n != source && branches[*n].1.contains(&source)) {
+                prop_assert_eq!(got[n], 1, "{} is left out", n);
             }
         }
     }
