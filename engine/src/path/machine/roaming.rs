@@ -21,8 +21,9 @@ const UNANSWERED_KEEP: Duration = Duration::from_secs(6);
 const UNANSWERED_GUARD: Duration = Duration::from_secs(1);
 /// For this long after a move what still arrives from the old address is late, not a move back.
 const MOVE_HOLD: Duration = Duration::from_secs(1);
-/// That the peer sends from another address that works is a hint once in this time.
-const ELSEWHERE_EVERY: Duration = Duration::from_secs(5);
+/// That the peer sends from another address that works is a hint once in this time: a probe, and little to wait for
+/// where it means that the peer lost the address that we use.
+const ELSEWHERE_EVERY: Duration = Duration::from_millis(500);
 
 impl Paths {
     /// The peer sends what matters from this address; whether there is something to do.
