@@ -135,12 +135,6 @@ pub const TRIM_EVERY: Duration = Duration::from_secs(5);
 pub const TRIM_AT_ONCE: usize = 16;
 /// How long a target that has links enough is left alone, ±40 %, unless our last link ends.
 pub const ENOUGH_PAUSE: Duration = Duration::from_secs(600);
-/// Parts of the record of attachments: 350 of them in each, which is more than one host's bridge takes.
-pub const ATTACHMENT_PARTS_MAX: u16 = 8;
-/// Between two tables of attachments for the engine: a start of a thousand hosts is a few, not a thousand.
-pub const NEIGHBOURS_PAUSE: Duration = Duration::from_millis(100);
-/// How often the host is looked at for containers that are gone without a word.
-pub const ATTACHMENTS_LISTED_EVERY: Duration = Duration::from_secs(10);
 /// Body of one record: a message carries three of that size, and larger sets use several parts.
 pub const RECORD_BODY_MAX: usize = 16 * 1024;
 /// Peers whose records are kept; each has a slot.

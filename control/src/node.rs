@@ -14,7 +14,6 @@ pub mod exchange;
 pub mod notice;
 
 mod admission;
-mod attachments;
 mod gossip;
 mod links;
 mod losses;
@@ -47,7 +46,6 @@ use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
 use crate::mesh::Mesh;
 use crate::node::admission::Admission;
-use crate::node::attachments::Attachments;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
@@ -110,7 +108,6 @@ pub struct Node {
     mesh: Mesh,
     /// When we look next whom nothing leads to.
     origins_at: Instant,
-    attachments: Attachments,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
@@ -151,7 +148,6 @@ impl Node {
             pings: Pings::new(),
             punches_due: None,
             traffic_at: None,
-            attachments: Attachments::default(),
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
@@ -209,7 +205,6 @@ impl Node {
             Input::LocalAddresses(addresses) => self.local_addresses(&addresses, now),
             Input::Ping { request, peer } => self.ping(request, &peer, now),
             Input::Traffic(counts) => self.traffic_counted(&counts, now),
-            Input::Attached(list) => self.attached(list, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
@@ -218,7 +213,6 @@ impl Node {
         self.do_pings(now);
         self.ask_for_traffic(now);
         self.do_routes(now);
-        self.renew_neighbours(now);
     }
 
     /// Returns the next thing the driver has to do.

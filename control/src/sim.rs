@@ -32,7 +32,6 @@ pub(crate) mod underlay;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use weft_engine::bridge::NeighbourTable;
 use weft_engine::command::PeerSlot;
 
 use crate::config::{BootId, NodeConfig};
@@ -412,11 +411,6 @@ impl Sim {
     }
 
     /// Feeds one input to a host and carries out what comes of it.
-    /// The attachments as the host's engine has them.
-    pub(crate) fn neighbours(&self, host: HostId) -> &NeighbourTable {
-        &self.hosts[host].engine.neighbours
-    }
-
     pub(crate) fn input(&mut self, host: HostId, input: Input) {
         if let Input::LinkData { link, data } = &input {
             let (link, data) = (link.0, data.clone());

@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
@@ -28,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Interval;
 
-use crate::api::{ApiError, Attachment, PingReply};
+use crate::api::{ApiError, PingReply};
 use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
@@ -40,9 +39,7 @@ use crate::driver::store::{self, Store};
 use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
 use crate::node::Node;
-use crate::node::exchange::{
-    CloseCause, DialFailure, DialId, Input, LocalAttachment, Output, RequestId,
-};
+use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
 use crate::peer::PeerName;
 use crate::random::Randomness;
 use crate::secret::{NetworkId, Secrets};
@@ -213,8 +210,7 @@ impl<E: EngineHandle> Driver<E> {
         let events =
             listen_to(engine.event_fd()).map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
-        let attacher = Arc::clone(&self.attacher);
-        let beside = Beside::start(Arc::clone(&self.store), attacher, done);
+        let beside = Beside::start(Arc::clone(&self.store), done);
         let mut addresses = tokio::time::interval(ADDRESSES_PERIOD);
         loop {
             match self
@@ -384,15 +380,6 @@ impl<E: EngineHandle> Driver<E> {
             Done::Persisted(token, durable) => {
                 self.feed(Input::Persisted { token, durable }, beside)
             }
-            Done::Attached(list) => {
-                let local = |attachment: Attachment| LocalAttachment {
-                    mac: attachment.mac.parse().unwrap_or_default(),
-                    addresses: attachment.addresses.iter().map(IpNet::addr).collect(),
-                };
-                let list = list.into_iter().map(local);
-                let list = list.filter(|attachment| !attachment.mac.is_zero());
-                self.feed(Input::Attached(list.collect()), beside);
-            }
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -417,9 +404,7 @@ impl<E: EngineHandle> Driver<E> {
             writes,
             done,
             writer,
-            lister,
         } = beside;
-        lister.abort();
         drop((writes, done));
         // The writer ends when nobody can give it anything any more and all is durable.
         if let Err(error) = writer.await {

@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use weft_engine::command::{Command, Event, PeerSlot};
-use weft_engine::wire::ethernet::MacAddr;
 
 use crate::api::{ApiError, PingReply};
 use crate::link::dialer::TargetAddress;
@@ -143,19 +142,8 @@ pub enum Input {
     Traffic(Vec<(PeerSlot, u64)>),
     /// The addresses of the host's underlay interfaces; given again when they change.
     LocalAddresses(Vec<IpAddr>),
-    /// What is attached to this host, all of it.
-    Attached(Vec<LocalAttachment>),
     /// Say goodbye to everybody.
     Stop,
-}
-
-/// A container, or the host itself, on our bridge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalAttachment {
-    /// Its MAC.
-    pub mac: MacAddr,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
 }
 
 /// What the store is to keep.

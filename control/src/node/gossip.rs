@@ -80,8 +80,7 @@ impl Node {
                 self.endpoints_record_changed(key.origin);
                 self.touch_mesh(now);
             }
-            Some(RecordKind::Attachments) => self.attachments_changed(now),
-            Some(RecordKind::Names | RecordKind::Ring) | None => {}
+            Some(RecordKind::Attachments | RecordKind::Names | RecordKind::Ring) | None => {}
         }
     }
 

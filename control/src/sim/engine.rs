@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_engine::bridge::{Fib, NeighbourTable, NextHop};
+use weft_engine::bridge::{Fib, NextHop};
 use weft_engine::command::{Command, Event, GroupKey, Limits, PeerSlot, SessionKeys};
 use weft_engine::config::{EPOCHS_MAX, MESSAGE_LEN_MAX};
 use weft_engine::path::{PathConfig, PathOutput, PathStatus, Paths};
@@ -51,7 +51,6 @@ pub(super) struct EngineStandIn {
     pub(super) epochs: BTreeMap<u32, Epoch>,
     pub(super) fib: Arc<Fib>,
     pub(super) limits: Limits,
-    pub(super) neighbours: Arc<NeighbourTable>,
     /// Of each source, and ours under `None`, newest last.
     pub(super) group_keys: BTreeMap<(Option<PeerSlot>, u32), Arc<GroupKey>>,
 }
@@ -201,8 +200,7 @@ impl Sim {
                 assert!(message.len() <= MESSAGE_LEN_MAX, "a message too long");
                 self.send_datagram(host, slot, Payload::Message(message));
             }
-            Command::SetNeighbours(table) => engine.neighbours = table,
-            Command::Bench { .. } => {}
+            Command::SetNeighbours(_) | Command::Bench { .. } => {}
         }
     }
 

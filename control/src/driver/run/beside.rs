@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::MissedTickBehavior;
 
-use crate::api::{ApiError, Attachment};
-use crate::config::ATTACHMENTS_LISTED_EVERY;
-use crate::driver::request::{Attacher, Reply};
+use crate::api::ApiError;
+use crate::driver::request::Reply;
 use crate::driver::store::Store;
 use crate::error::ControlError;
 use crate::node::exchange::{PersistToken, Record};
@@ -20,8 +18,6 @@ const WRITES_MAX: usize = 64;
 /// Work beside the loop that is done.
 pub(super) enum Done {
     Persisted(PersistToken, bool),
-    /// What is attached to the host, as it was listed.
-    Attached(Vec<Attachment>),
     Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
 }
 
@@ -30,44 +26,17 @@ pub(super) struct Beside {
     pub(super) writes: mpsc::Sender<(PersistToken, Record)>,
     pub(super) done: mpsc::UnboundedSender<Done>,
     pub(super) writer: JoinHandle<()>,
-    pub(super) lister: JoinHandle<()>,
 }
 
 impl Beside {
-    pub(super) fn start(
-        store: Arc<Store>,
-        attacher: Arc<dyn Attacher>,
-        done: mpsc::UnboundedSender<Done>,
-    ) -> Self {
+    pub(super) fn start(store: Arc<Store>, done: mpsc::UnboundedSender<Done>) -> Self {
         let (writes, waiting) = mpsc::channel(WRITES_MAX);
         let writer = tokio::spawn(write_records(store, waiting, done.clone()));
-        let lister = tokio::spawn(list_attachments(attacher, done.clone()));
         Self {
             writes,
             done,
             writer,
-            lister,
         }
-    }
-}
-
-/// Looks at the host now and then: containers go without a word.
-async fn list_attachments(attacher: Arc<dyn Attacher>, done: mpsc::UnboundedSender<Done>) {
-    let mut turns = tokio::time::interval(ATTACHMENTS_LISTED_EVERY);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        turns.tick().await;
-        list_once(&*attacher, &done).await;
-    }
-}
-
-/// Lists what is attached, for the node.
-pub(super) async fn list_once(attacher: &dyn Attacher, done: &mpsc::UnboundedSender<Done>) {
-    match attacher.list().await {
-        Ok(list) => {
-            let _ = done.send(Done::Attached(list));
-        }
-        Err(error) => tracing::debug!(error = error.error, "attachments cannot be listed"),
     }
 }
 

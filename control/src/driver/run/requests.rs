@@ -10,7 +10,7 @@ use crate::api::{ApiError, BenchRequest, PeerRequest, PingReply, Report};
 use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::engine::EngineHandle;
 use crate::driver::request::{BoxFuture, Reply, Request};
-use crate::driver::run::beside::{Beside, Done, list_once};
+use crate::driver::run::beside::{Beside, Done};
 use crate::driver::run::{Driver, now};
 use crate::node::exchange::{Input, RequestId};
 use crate::secret::Secrets;
@@ -52,12 +52,8 @@ impl<E: EngineHandle> Driver<E> {
                 let request = self.expect_answer(reply);
                 self.feed(Input::Forget { request, peers }, beside);
             }
-            Request::Attach(request, reply) => {
-                self.list_after(self.attacher.attach(request), reply, beside);
-            }
-            Request::Detach(request, reply) => {
-                self.list_after(self.attacher.detach(request), reply, beside);
-            }
+            Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
+            Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
             Request::Bench(request, progress) => self.bench(request, progress, beside),
             Request::Reload(credentials, reply) => {
@@ -72,16 +68,6 @@ impl<E: EngineHandle> Driver<E> {
             // The loop has taken these two.
             Request::Stop(_) | Request::Reset(_) => {}
         }
-    }
-
-    /// Answers once the work is done and the node knows what is attached now.
-    fn list_after<T: Send + 'static>(&self, work: BoxFuture<T>, reply: Reply<T>, beside: &Beside) {
-        let (attacher, done) = (Arc::clone(&self.attacher), beside.done.clone());
-        tokio::spawn(async move {
-            let result = work.await;
-            list_once(&*attacher, &done).await;
-            let _ = reply.send(result);
-        });
     }
 
     fn expect_answer(&mut self, reply: Reply<Result<(), ApiError>>) -> RequestId {
