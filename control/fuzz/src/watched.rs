@@ -111,7 +111,11 @@ impl Watched {
                     assert!(self.closed.insert(link), "closed twice");
                 }
                 Output::Engine(command) => self.command(command),
-                Output::Persist { .. } | Output::Answer { .. } | Output::Notice(_) => {}
+                Output::Persist { .. }
+                | Output::Answer { .. }
+                | Output::Pong { .. }
+                | Output::CountTraffic
+                | Output::Notice(_) => {}
             }
         }
         assert!(count <= OUTPUTS_MAX, "{count} outputs of one input");
@@ -119,7 +123,7 @@ impl Watched {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::AddPeer { slot } => assert!(self.peers.insert(slot), "slot in use"),
+            Command::AddPeer { slot, .. } => assert!(self.peers.insert(slot), "slot in use"),
             Command::RemovePeer { slot } => {
                 assert!(self.peers.remove(&slot), "no such slot");
                 self.epochs.retain(|_, (of, _)| *of != slot);
@@ -151,7 +155,13 @@ impl Watched {
             Command::SetCandidates { addresses, .. } => {
                 assert!(addresses.len() <= weft_engine::config::CANDIDATES_MAX);
             }
-            Command::SetFib(_) | Command::Bench { .. } => {}
+            Command::SetLabel(_)
+            | Command::SetFib(_)
+            | Command::SetNeighbours(_)
+            | Command::SetLimits(_)
+            | Command::SetGroupKey(_)
+            | Command::RemoveGroupKey { .. }
+            | Command::Bench { .. } => {}
         }
     }
 
