@@ -8,6 +8,8 @@
 
 mod keeper;
 
+use std::net::Ipv4Addr;
+
 use ipnet::IpNet;
 use netlink_packet_route::link::{InfoKind, LinkAttribute};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
@@ -58,6 +60,8 @@ pub struct BridgeConfig {
     pub mtu: u32,
     /// For frames that the host itself sends.
     pub gso: GsoLimits,
+    /// Where the DNS server is, if there is one: an address of the bridge that is known on it only.
+    pub dns: Option<Ipv4Addr>,
 }
 
 /// The bridge's MAC: the peer's name, which keeps it when ports come and go.
@@ -195,6 +199,9 @@ async fn ensure_bridge(
             .mcast_snooping(false)
             .up();
         netlink.change(message.build(), name).await?;
+    }
+    if let Some(address) = config.dns {
+        changed |= netlink.add_link_address(bridge.index, address).await?;
     }
     Ok((bridge.index, changed))
 }

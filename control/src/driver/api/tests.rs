@@ -79,7 +79,10 @@ async fn drive(mut requests: mpsc::Receiver<Request>) {
                     .iter()
                     .map(|address| address.parse().unwrap())
                     .collect();
-                let _ = reply.send(Ok(AttachReply { addresses }));
+                let _ = reply.send(Ok(AttachReply {
+                    addresses,
+                    ..AttachReply::default()
+                }));
             }
             Request::Attach(asked, reply) => {
                 let _ = reply.send(Err(ApiError {
