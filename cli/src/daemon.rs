@@ -57,6 +57,9 @@ pub(crate) async fn run(
     check_port(settings)?;
     let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
+    if let Some(dns) = &settings.dns {
+        engine.keep_on_host(dns.address);
+    }
     let gso = GsoLimits {
         max_size: Some(gso_size_max(settings.mtu)),
         max_segs: None,

@@ -68,7 +68,13 @@ fn containers_of_one_host_find_each_other_by_name() {
             lab,
             &weft,
             "c2",
-            &["--name", "Two", "--name", "x.sub", "10.2.1.2/24"],
+            &[
+                "--name",
+                "Two",
+                "--name",
+                "x.sub.weave.local",
+                "10.2.1.2/24",
+            ],
         );
 
         // With the container's own files: search domain, then whole names.

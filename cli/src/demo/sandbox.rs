@@ -205,7 +205,7 @@ pub(crate) fn arrive(keep: bool) -> anyhow::Result<()> {
     )
     .context("mount a /run of its own")?;
     // Containers' files for `ip netns exec` go here; where the folder is missing and may not be made, there are none.
-    let _refused = std::fs::create_dir_all("/etc/netns");
+    let _refused = fs::create_dir_all("/etc/netns");
     let _refused = mount(
         Some("tmpfs"),
         "/etc/netns",

@@ -282,6 +282,11 @@ impl Datapath {
     ) -> Result<(), DropReason> {
         let meta = Meta::from_wire(meta).ok_or(DropReason::BadPayload)?;
         let view = EthernetView::parse(frame).ok_or(DropReason::BadPayload)?;
+        if self.shared.is_host_only(&view) {
+            // The others of its datagram are not to blame.
+            self.count_drop(DropReason::LinkLocal);
+            return Ok(());
+        }
         self.learn(view.source(), Port::Peer(slot), now);
         self.held_frames += 1;
         if let Some(peer) = peer_mut(&mut self.peers, slot) {

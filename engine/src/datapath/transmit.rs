@@ -41,6 +41,9 @@ impl Datapath {
         if destination.0[..5] == LINK_LOCAL_PREFIX && destination.0[5] < 0x10 {
             return self.count_drop(DropReason::LinkLocal);
         }
+        if self.shared.is_host_only(&view) {
+            return self.count_drop(DropReason::LinkLocal);
+        }
         let port = if destination.is_multicast() {
             None
         } else {

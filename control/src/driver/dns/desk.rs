@@ -251,10 +251,8 @@ impl Desk {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
-        let others = state.listening.iter().map(std::net::SocketAddr::ip);
-        let docker = others
-            .filter(|ip| *ip != std::net::IpAddr::from(config.address))
-            .next_back();
+        let mut others = state.listening.iter().map(std::net::SocketAddr::ip);
+        let docker = others.rfind(|ip| *ip != std::net::IpAddr::from(config.address));
         DnsStatus {
             domain: config.domain.to_string(),
             address: config.address.to_string(),
