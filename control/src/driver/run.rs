@@ -208,6 +208,7 @@ impl<E: EngineHandle> Driver<E> {
         let beside = Beside::start(Arc::clone(&self.store), done);
         self.feed(Input::Tick, &beside);
         loop {
+            self.publish_names(&beside);
             match self
                 .next_turn(&mut requests, &mut finished, &events)
                 .await?
@@ -297,6 +298,11 @@ impl<E: EngineHandle> Driver<E> {
             Output::Answer { request, result } => {
                 if let Some(reply) = self.answers.remove(&request) {
                     let _ = reply.send(result);
+                }
+            }
+            Output::Names { origin, entries } => {
+                if let Some(naming) = &self.naming {
+                    naming.desk.dns().set(origin, entries);
                 }
             }
             Output::Notice(notice) => log::write(&notice),

@@ -60,11 +60,11 @@ impl Node {
     pub(super) fn record_changed(&mut self, key: RecordKey, now: Instant) {
         match RecordKind::from_byte(key.kind) {
             Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
+            Some(RecordKind::Names) => self.names_record_changed(key.origin),
             Some(
                 RecordKind::Endpoints
                 | RecordKind::Topology
                 | RecordKind::Attachments
-                | RecordKind::Names
                 | RecordKind::Ring,
             )
             | None => {}
@@ -160,7 +160,7 @@ impl Node {
     }
 
     /// Whether anything may lead to the peer: its link, its session, or the links of others.
-    fn is_reachable(&self, id: PeerId) -> bool {
+    pub(super) fn is_reachable(&self, id: PeerId) -> bool {
         let by_itself = self
             .peers
             .find(id)

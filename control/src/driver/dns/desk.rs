@@ -22,7 +22,7 @@ use crate::dns::names::Entry;
 use crate::dns::record;
 use crate::dns::registry::{EXTERN, Filter, Registry};
 use crate::driver::store::Store;
-use crate::peer::PeerId;
+use crate::peer::{PeerId, PeerName};
 
 /// What to do once a change is done, or has failed.
 type Then = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
@@ -46,6 +46,8 @@ pub(crate) struct Desk {
     own: PeerId,
     /// Rises with each name given: a list of containers that was begun before may not know its container.
     generation: u64,
+    /// Other hosts have not been told yet.
+    is_fresh: bool,
     writes: mpsc::UnboundedSender<Write>,
     writer: JoinHandle<()>,
 }
@@ -60,6 +62,7 @@ impl Desk {
             registry,
             own,
             generation: 0,
+            is_fresh: true,
             writes,
             writer: tokio::spawn(write(store, waiting, dns.clone())),
             dns,
@@ -86,8 +89,12 @@ impl Desk {
         self.generation
     }
 
-    /// The bodies of this host's NAMES records, by part.
-    pub(crate) fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
+    /// The bodies of this host's NAMES records, by part, if other hosts are to be told.
+    pub(crate) fn take_fresh(&mut self) -> Option<BTreeMap<u16, Vec<u8>>> {
+        std::mem::take(&mut self.is_fresh).then(|| self.bodies())
+    }
+
+    fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
         record::encode(self.registry.entries())
     }
 
@@ -242,7 +249,11 @@ impl Desk {
     }
 
     /// The server's part of the status.
-    pub(crate) fn status(&self, with_entries: bool) -> DnsStatus {
+    pub(crate) fn status(
+        &self,
+        with_entries: bool,
+        name_of: impl Fn(PeerId) -> PeerName,
+    ) -> DnsStatus {
         let (config, state, names) = (self.dns.config(), self.dns.state(), self.dns.names());
         let entries = names.entries();
         let text = |addresses: &[std::net::SocketAddr]| {
@@ -265,7 +276,7 @@ impl Desk {
             entries: if with_entries {
                 entries
                     .iter()
-                    .map(|(entry, origin)| shown(entry, *origin))
+                    .map(|(entry, origin)| shown(entry, *origin, name_of(*origin)))
                     .collect()
             } else {
                 Vec::new()
@@ -279,8 +290,9 @@ impl Desk {
     }
 
     /// Tells the server of a change and has it written.
-    fn changed(&self, changed: bool, then: Then) {
+    fn changed(&mut self, changed: bool, then: Then) {
         if changed {
+            self.is_fresh = true;
             self.show();
         }
         let bodies = self.bodies();
@@ -297,13 +309,13 @@ enum Refusal {
     Outside(String),
 }
 
-fn shown(entry: &Entry, origin: PeerId) -> DnsEntry {
+fn shown(entry: &Entry, origin: PeerId, name: PeerName) -> DnsEntry {
     DnsEntry {
         hostname: entry.name.to_string(),
         address: entry.address,
         container: entry.container.to_string(),
         origin: origin.to_string(),
-        origin_name: origin.name().to_string(),
+        origin_name: name.to_string(),
     }
 }
 

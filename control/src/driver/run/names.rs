@@ -14,6 +14,7 @@ use crate::driver::request::{BoxFuture, Reply};
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
 use crate::error::ControlError;
+use crate::node::exchange::Input;
 
 /// What the loop has for DNS.
 pub(super) struct Naming {
@@ -197,7 +198,19 @@ impl<E: EngineHandle> Driver<E> {
 
     pub(super) fn dns_status(&self, with_entries: bool) -> Option<DnsStatus> {
         let naming = self.naming.as_ref()?;
-        Some(naming.desk.status(with_entries))
+        let name_of = |id| self.node.shown_name(id);
+        Some(naming.desk.status(with_entries, name_of))
+    }
+
+    /// Tells other hosts of what has changed.
+    pub(super) fn publish_names(&mut self, beside: &Beside) {
+        let fresh = self
+            .naming
+            .as_mut()
+            .and_then(|naming| naming.desk.take_fresh());
+        if let Some(bodies) = fresh {
+            self.feed(Input::Names(bodies), beside);
+        }
     }
 
     /// Waits until all names are on disk.

@@ -89,10 +89,11 @@ impl<E: EngineHandle> Driver<E> {
         let mut status = self.node.status(self.engine.status(), now());
         let mut control_counters = self.node.counters();
         let mut dns_entries = Vec::new();
-        if let Some(naming) = &self.naming {
-            let mut dns = naming.desk.status(true);
+        if let Some(mut dns) = self.dns_status(true) {
             dns_entries = std::mem::take(&mut dns.entries);
             status.dns = Some(dns);
+        }
+        if let Some(naming) = &self.naming {
             control_counters.extend(naming.desk.dns().counters());
         }
         let listing = self.attacher.list();
