@@ -160,7 +160,7 @@ impl Node {
     }
 
     /// Whether anything may lead to the peer: its link, its session, or the links of others.
-    pub(super) fn is_reachable(&self, id: PeerId) -> bool {
+    fn is_reachable(&self, id: PeerId) -> bool {
         let by_itself = self
             .peers
             .find(id)

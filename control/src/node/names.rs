@@ -52,7 +52,7 @@ impl Node {
             }
             return;
         }
-        let is_shown = self.is_reachable(origin);
+        let is_shown = self.is_answered_for(origin);
         let was_shown = self.namings.origins.insert(origin, is_shown);
         if is_shown {
             self.tell_names(origin, entries);
@@ -68,12 +68,18 @@ impl Node {
             .namings
             .origins
             .iter()
-            .filter(|(origin, is_shown)| self.is_reachable(**origin) != **is_shown)
+            .filter(|(origin, is_shown)| self.is_answered_for(**origin) != **is_shown)
             .map(|(origin, _)| *origin)
             .collect::<Vec<_>>();
         for origin in changed {
             self.names_record_changed(origin);
         }
+    }
+
+    /// Whether something leads to the host, so that an answer is of use.
+    fn is_answered_for(&self, id: PeerId) -> bool {
+        let peer = self.peers.find(id);
+        peer.is_some_and(|peer| peer.link.is_some() || peer.is_data_up())
     }
 
     fn tell_names(&mut self, origin: PeerId, entries: Vec<Entry>) {
