@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use weft_netns_tests::{Host, Lab, Weft, in_lab, within};
+use weft_netns_tests::{Host, Lab, Weft, in_lab, is_long, within};
 
 /// From a change to the answer on every host.
 const CHANGE_LIMIT: Duration = Duration::from_secs(2);
@@ -147,5 +147,75 @@ fn what_was_removed_while_a_host_was_away_does_not_come_back() {
             answers(&client, &["gone.weave.local"]).is_empty()
         });
         drop(stays);
+    });
+}
+
+/// Changes in the churn; at 200 containers the long version makes as many as it has.
+const CHANGES: usize = 200;
+const CONTAINERS_PER_HOST: usize = 22;
+
+/// Containers come and go in random order on three hosts; soon after the last change every server answers the truth.
+#[test]
+fn after_churn_every_server_knows_exactly_what_is_there() {
+    in_lab(|lab| {
+        let wefts = three_hosts(lab);
+        let client = attach(lab, &wefts[0], "client", &["10.2.0.1/24"]);
+        let per_host = if is_long() { 67 } else { CONTAINERS_PER_HOST };
+        let mut there = vec![false; 3 * per_host];
+        let spaces: Vec<Host> = (0..there.len())
+            .map(|at| lab.host(&format!("n{at}")))
+            .collect();
+        let address = |at: usize| format!("10.2.{}.{}", 1 + at / per_host, 1 + at % per_host);
+        let seed = u64::from(std::process::id());
+        println!("seed {seed}");
+        let mut random = seed;
+        for _ in 0..CHANGES.max(there.len()) {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let at = usize::try_from(random >> 33).expect("31 bits") % there.len();
+            let verb = if there[at] { "detach" } else { "attach" };
+            let net = format!("{}/16", address(at));
+            wefts[at / per_host].ok(&[verb, &net, &spaces[at].as_container()]);
+            there[at] = !there[at];
+        }
+
+        let mut truth: Vec<(String, String)> = (0..there.len())
+            .filter(|at| there[*at])
+            .map(|at| (format!("n{at}.weave.local"), address(at)))
+            .collect();
+        truth.push(("client.weave.local".to_owned(), "10.2.0.1".to_owned()));
+        truth.sort();
+        let known = |weft: &Weft| {
+            let listed = weft.json(&["status", "dns"]);
+            let entries = listed["entries"].as_array().cloned().unwrap_or_default();
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let pair =
+                |entry: &serde_json::Value| (text(&entry["hostname"]), text(&entry["address"]));
+            let mut pairs: Vec<_> = entries.iter().map(pair).collect();
+            pairs.sort();
+            pairs
+        };
+        for weft in &wefts {
+            within("the truth on every host", CHANGE_LIMIT, || {
+                known(weft) == truth
+            });
+        }
+        // Forward and reverse, with a real client.
+        for at in 0..there.len() {
+            let name = format!("n{at}.weave.local");
+            let (forward, backward) = (
+                answers(&client, &[&name]),
+                answers(&client, &["-x", &address(at)]),
+            );
+            if there[at] {
+                assert_eq!(
+                    (forward, backward),
+                    (vec![address(at)], vec![format!("{name}.")])
+                );
+            } else {
+                assert!(forward.is_empty(), "{name}");
+            }
+        }
     });
 }
