@@ -204,11 +204,9 @@ fn after_churn_every_server_knows_exactly_what_is_there() {
         // Forward and reverse, with a real client.
         for at in 0..there.len() {
             let name = format!("n{at}.weave.local");
-            let (forward, backward) = (
-                answers(&client, &[&name]),
-                answers(&client, &["-x", &address(at)]),
-            );
+            let forward = answers(&client, &[&name]);
             if there[at] {
+                let backward = answers(&client, &["-x", &address(at)]);
                 assert_eq!(
                     (forward, backward),
                     (vec![address(at)], vec![format!("{name}.")])
