@@ -129,8 +129,6 @@ mod tests {
             ..HostSpec::new("b")
         });
         let said = [entry("web.weave.local", "10.32.0.1", "c1")];
-        sim.start(a);
-        sim.start(b);
         sim.input(a, Input::Names(record::encode(&said)));
 
         let id = sim.hosts[a].identity.peer_id();

@@ -138,7 +138,7 @@ async fn a_call_becomes_a_request_and_its_answer_json() {
             "/attach",
             r#"{"container":"c1","addresses":["10.2.1.1"]}"#,
             200,
-            r#"{"addresses":["10.2.1.1"]}"#,
+            r#"{"addresses":["10.2.1.1"],"id":"","names":[]}"#,
         ),
         (
             "POST",
