@@ -18,6 +18,7 @@ mod gossip;
 mod links;
 mod losses;
 mod mtu;
+mod names;
 mod peers;
 mod sessions;
 mod status;
@@ -37,6 +38,7 @@ use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
+use crate::node::names::Namings;
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
 use crate::peer::{Identity, PeerId};
@@ -93,6 +95,7 @@ pub struct Node {
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
+    namings: Namings,
     outputs: VecDeque<Output>,
     /// Nothing is due before this.
     wake_at: Option<Instant>,
@@ -124,6 +127,7 @@ impl Node {
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
+            namings: Namings::default(),
             outputs: VecDeque::new(),
             wake_at: Some(now),
             started_at: now,
@@ -158,7 +162,10 @@ impl Node {
                     .dial_failed(dial, failure, &mut self.random, now);
                 self.wake(self.dialer.deadline());
             }
-            Input::Engine(event) => self.engine_event(event, now),
+            Input::Engine(event) => {
+                self.namings.look = true;
+                self.engine_event(event, now);
+            }
             Input::Connect {
                 request,
                 peers,
@@ -167,10 +174,14 @@ impl Node {
             Input::Forget { request, peers } => self.forget(request, &peers),
             Input::Reload(secrets) => self.reload(secrets, now),
             Input::Persisted { token, durable } => self.persisted(token, durable),
+            Input::Names(bodies) => self.say_names(bodies, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
+        if self.namings.look {
+            self.names_follow_reach();
+        }
         if std::mem::take(&mut self.fib_is_old) {
             let fib = self.peers.fib_command();
             self.engine(fib);

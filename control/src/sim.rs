@@ -178,6 +178,7 @@ impl Sim {
             address: (ip, 6783).into(),
             engine: EngineStandIn::default(),
             next_hosts: Vec::new(),
+            names: BTreeMap::new(),
             tick_at: None,
             wires: BTreeSet::new(),
             notices: Vec::new(),
@@ -442,6 +443,9 @@ impl Sim {
             Output::Answer { result, .. } => self.hosts[host]
                 .answers
                 .push(result.map_err(|error| error.error)),
+            Output::Names { origin, entries } => {
+                self.hosts[host].names.insert(origin, entries);
+            }
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
         }
     }

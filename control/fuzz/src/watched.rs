@@ -110,7 +110,10 @@ impl Watched {
                     assert!(self.closed.insert(link), "closed twice");
                 }
                 Output::Engine(command) => self.command(command),
-                Output::Persist { .. } | Output::Answer { .. } | Output::Notice(_) => {}
+                Output::Persist { .. }
+                | Output::Answer { .. }
+                | Output::Names { .. }
+                | Output::Notice(_) => {}
             }
         }
         assert!(count <= OUTPUTS_MAX, "{count} outputs of one input");

@@ -137,6 +137,22 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
         )
         .route("/ps", get(ps))
         .route(
+            "/dns",
+            get(|State(to): Requests| async move { answer(ask(&to, Request::Dns).await) }),
+        )
+        .route(
+            "/dns/add",
+            post(|State(to): Requests, call| ask_with(to, call, Request::DnsAdd)),
+        )
+        .route(
+            "/dns/remove",
+            post(|State(to): Requests, call| ask_with(to, call, Request::DnsRemove)),
+        )
+        .route(
+            "/dns/lookup",
+            post(|State(to): Requests, call| ask_with(to, call, Request::DnsLookup)),
+        )
+        .route(
             "/connect",
             post(|State(to): Requests, call| change(to, call, Request::Connect)),
         )

@@ -12,12 +12,15 @@
 //! can not be bound now is tried again every second, and seen in the status.
 
 mod counters;
+pub(crate) mod desk;
+pub mod guest;
 mod handler;
 mod listen;
 pub mod resolv_conf;
 mod tcp;
 mod udp;
 mod upstreams;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::io;

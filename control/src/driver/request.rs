@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    ForgetRequest, Report, Status,
+    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ForgetRequest, Report, Status,
 };
 use crate::secret::Credential;
 
@@ -39,6 +39,14 @@ pub enum Request {
     Detach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
     /// `GET /ps`.
     Ps(Reply<Result<Vec<Attachment>, ApiError>>),
+    /// `GET /dns`.
+    Dns(Reply<Option<DnsStatus>>),
+    /// `POST /dns/add`; answered when it is on disk and answered for.
+    DnsAdd(DnsRequest, Reply<Result<DnsReply, ApiError>>),
+    /// `POST /dns/remove`; as [`Request::DnsAdd`].
+    DnsRemove(DnsRequest, Reply<Result<DnsReply, ApiError>>),
+    /// `POST /dns/lookup`.
+    DnsLookup(DnsLookup, Reply<Result<DnsFound, ApiError>>),
     /// `POST /bench`: steps until the one with `done`, or one error.
     Bench(BenchRequest, mpsc::Sender<Result<BenchProgress, ApiError>>),
     /// The secrets that are valid from now on (SIGHUP); none means open membership.
@@ -60,4 +68,6 @@ pub trait Attacher: Send + Sync {
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
     /// Lists what is attached.
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
+    /// Finds a container, attached or not: its shown id, its own names, and the addresses that it has.
+    fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>>;
 }

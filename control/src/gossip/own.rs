@@ -85,10 +85,6 @@ impl Gossip {
     }
 
     /// Says nothing in this record any more.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the owners of the kinds come next")
-    )]
     pub(crate) fn withdraw(&mut self, kind: RecordKind, part: u16, now: Instant) {
         if self.own.wanted.contains_key(&(kind.byte(), part)) {
             self.publish(kind, part, Vec::new(), now);

@@ -5,15 +5,19 @@
 //!  driver ◄── Output ────── Node::poll_output (until None, before the next input)
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_engine::command::{Command, Event};
 
 use crate::api::ApiError;
+use crate::dns::names::Entry;
 use crate::link::dialer::TargetAddress;
 use crate::node::notice::Notice;
+use crate::peer::PeerId;
 use crate::secret::Secrets;
 
 /// One TCP connection; the driver numbers them and never uses a number twice.
@@ -131,6 +135,8 @@ pub enum Input {
         /// False if it failed.
         durable: bool,
     },
+    /// What this host says in DNS from now on: bodies of NAMES records, by part.
+    Names(BTreeMap<u16, Vec<u8>>),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -181,6 +187,13 @@ pub enum Output {
         request: RequestId,
         /// Its result.
         result: Result<(), ApiError>,
+    },
+    /// Answer for these names of an origin, and for no others of it.
+    Names {
+        /// Who says so.
+        origin: PeerId,
+        /// All that it says; none if it is gone.
+        entries: Arc<[Entry]>,
     },
     /// Something for the log.
     Notice(Notice),

@@ -60,11 +60,11 @@ impl Node {
     pub(super) fn record_changed(&mut self, key: RecordKey, now: Instant) {
         match RecordKind::from_byte(key.kind) {
             Some(RecordKind::Peer) => self.peer_record_changed(key.origin, now),
+            Some(RecordKind::Names) => self.names_record_changed(key.origin),
             Some(
                 RecordKind::Endpoints
                 | RecordKind::Topology
                 | RecordKind::Attachments
-                | RecordKind::Names
                 | RecordKind::Ring,
             )
             | None => {}

@@ -311,6 +311,7 @@ impl Node {
         let Some(peer) = self.peers.find_mut(peer_id) else {
             return;
         };
+        self.namings.look = true;
         peer.link = Some(stays);
         if stays == new {
             if let Some(old) = goes {

@@ -43,6 +43,7 @@ impl Node {
         else {
             return;
         };
+        self.namings.look = true;
         peer.link = None;
         peer.gone_since = Some(now);
         if error == LinkError::ByPeer(ByeReason::Duplicate) {

@@ -43,6 +43,7 @@ impl Node {
                 .map(|target| show_target(target, now))
                 .collect(),
             connections: self.connections(now),
+            dns: None,
             engine,
         };
         let advice = mtu::advice(&status);

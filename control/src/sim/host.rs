@@ -1,7 +1,8 @@
 //! What a host of a simulation is: how it is started, and what there is of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use weft_engine::session::CipherSuite;
@@ -10,9 +11,10 @@ use zeroize::Zeroizing;
 use super::engine::EngineStandIn;
 use super::underlay::NatId;
 use crate::config::{CipherCost, NodeConfig, RekeyConfig};
+use crate::dns::names::Entry;
 use crate::node::Node;
 use crate::node::notice::Notice;
-use crate::peer::Identity;
+use crate::peer::{Identity, PeerId};
 use crate::secret::{Credential, NetworkId, Secrets};
 
 /// How a host is started.
@@ -102,7 +104,7 @@ pub(crate) struct Host {
     pub(super) node: Option<Node>,
     /// Rises with each start and each end: what was meant for another process is not delivered.
     pub(super) life: u64,
-    pub(super) identity: Identity,
+    pub(crate) identity: Identity,
     pub(super) config: NodeConfig,
     pub(crate) address: SocketAddr,
     pub(super) engine: EngineStandIn,
@@ -112,6 +114,8 @@ pub(crate) struct Host {
     pub(super) tick_at: Option<Instant>,
     /// Its open TCP connections.
     pub(super) wires: BTreeSet<usize>,
+    /// What it answers for, by origin.
+    pub(crate) names: BTreeMap<PeerId, Arc<[Entry]>>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) answers: Vec<Result<(), String>>,
     pub(crate) sent: Sent,

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::config::DNS_UPSTREAMS_MAX;
 use crate::dns::name::Domain;
 
+/// First line of files that are ours.
+pub const MARK: &str = "# Written by weft attach.\n";
+
 /// The name servers, in their order, without those of `own`. Lines that are none are left out, as resolvers do.
 #[must_use]
 pub fn name_servers(text: &str, own: &[IpAddr]) -> Vec<IpAddr> {
@@ -24,7 +27,7 @@ pub fn name_servers(text: &str, own: &[IpAddr]) -> Vec<IpAddr> {
 #[must_use]
 pub fn for_container(server: Ipv4Addr, domain: &Domain) -> String {
     format!(
-        "# Written by weft attach.\nnameserver {server}\nsearch {}\noptions ndots:1\n",
+        "{MARK}nameserver {server}\nsearch {}\noptions ndots:1\n",
         domain.name()
     )
 }
