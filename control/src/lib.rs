@@ -17,6 +17,7 @@ mod fields;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gossip;
+pub mod ipam;
 mod link;
 pub mod node;
 pub mod peer;
