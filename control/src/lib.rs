@@ -16,6 +16,7 @@ mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod ipam;
 mod link;
 pub mod node;
 pub mod peer;
