@@ -39,6 +39,7 @@ mod space;
 pub mod span;
 mod start;
 mod status;
+mod vote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -96,6 +97,8 @@ pub struct IpamConfig {
     pub me: PeerId,
     /// Our shown name.
     pub name: PeerName,
+    /// Rises with each start, durable before the first message.
+    pub incarnation: u64,
     /// Where addresses come from.
     pub range: Ipv4Net,
     /// What `net:default` means.
@@ -451,3 +454,8 @@ impl Ipam {
         );
     }
 }
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 //!
 //! Releasing and looking up never wait. Bound: `PENDING_MAX` requests wait.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
@@ -138,6 +139,10 @@ impl Ipam {
             }
             Request::ReleaseAll { holder } => {
                 self.holdings.remove(holder);
+                Attempt::Done(Reply::Done)
+            }
+            Request::Present { present } => {
+                self.present(present, now);
                 Attempt::Done(Reply::Done)
             }
             Request::Prime => match &self.ring {
@@ -274,6 +279,22 @@ impl Ipam {
             if is_free && self.holdings.has_room_for(holder) {
                 self.holdings.add(holder, *address);
             }
+        }
+    }
+
+    /// Holds what is in use against what really exists.
+    fn present(&mut self, present: &BTreeMap<String, Vec<IpNet>>, now: Instant) {
+        for (holder, addresses) in present {
+            self.adopt_addresses(holder, addresses);
+        }
+        let gone: Vec<String> = self
+            .holdings
+            .all()
+            .map(|(holder, _)| holder.to_owned())
+            .filter(|holder| !present.contains_key(holder) && holder != ANONYMOUS)
+            .collect();
+        for holder in gone {
+            self.holdings.died(&holder, now);
         }
     }
 

@@ -34,10 +34,10 @@ pub(crate) struct Election {
     pub(crate) targets: usize,
     /// Somebody needs a ring.
     needed: bool,
-    proposal: Option<Proposal>,
+    pub(crate) proposal: Option<Proposal>,
     intent: Option<Intent>,
     began_at: Option<Instant>,
-    asked_at: Option<Instant>,
+    pub(crate) asked_at: Option<Instant>,
     not_before: Option<Instant>,
     join_not_before: Option<Instant>,
     round_seen: u64,
@@ -56,6 +56,11 @@ enum Intent {
 impl Election {
     pub(crate) fn wanted_by_other(&mut self) {
         self.needed = true;
+    }
+
+    /// A ballot of somebody: ours go above it.
+    pub(crate) fn saw(&mut self, ballot: Ballot) {
+        self.round_seen = self.round_seen.max(ballot.round);
     }
 
     pub(crate) fn forget_proposal(&mut self) {
@@ -90,7 +95,7 @@ impl Ipam {
     }
 
     /// The identity that votes: a seeded name that is ours, or our own.
-    fn voter(&self) -> PeerId {
+    pub(crate) fn voter(&self) -> PeerId {
         let seeded = Self::seeded_owner(self.config.name);
         match &self.ring {
             Some(ring) if ring.council.members.contains(&seeded) => seeded,
@@ -113,7 +118,7 @@ impl Ipam {
         electors / 2 + 1
     }
 
-    fn electors_told(&self) -> u32 {
+    pub(crate) fn electors_told(&self) -> u32 {
         match self.config.init {
             IpamInit::Consensus {
                 electors: Some(count),
@@ -240,7 +245,11 @@ impl Ipam {
             None => (1, self.first_quorum()),
             Some(ring) => (ring.council.index + 1, ring.council.majority()),
         };
-        self.election.round_seen += 1;
+        let promised = self.acceptor.promised.map_or(0, |ballot| ballot.round);
+        let seen = self.election.round_seen.max(promised);
+        // The number of this start makes it differ from all ballots of earlier ones, whatever was forgotten.
+        self.election.round_seen =
+            ((seen >> 32) + 1) << 32 | (self.config.incarnation & 0xffff_ffff);
         let ballot = Ballot {
             round: self.election.round_seen,
             proposer: self.config.me,
@@ -259,7 +268,7 @@ impl Ipam {
         self.continue_proposal(now);
     }
 
-    fn may_vote(&self, slot: u64) -> bool {
+    pub(crate) fn may_vote(&self, slot: u64) -> bool {
         if self.cloned {
             return false;
         }
@@ -272,7 +281,7 @@ impl Ipam {
     }
 
     /// Asks those that have not answered.
-    fn continue_proposal(&mut self, now: Instant) {
+    pub(crate) fn continue_proposal(&mut self, now: Instant) {
         if self
             .election
             .began_at
@@ -318,185 +327,14 @@ impl Ipam {
         }
     }
 
-    pub(crate) fn election_message(&mut self, from: PeerId, message: IpamMessage, now: Instant) {
-        match message {
-            IpamMessage::Prepare {
-                slot,
-                ballot,
-                electors,
-                about,
-            } => {
-                self.election.round_seen = self.election.round_seen.max(ballot.round);
-                let ours = self.electors_told();
-                if self.ring.is_none() && electors != 0 && ours != 0 && electors != ours {
-                    return;
-                }
-                if self.is_current(from, slot, now) && self.knows_about(from, about, now) {
-                    self.acceptor.advance(slot);
-                    let result = self.acceptor.prepare(ballot, self.config.faults);
-                    self.gate.acceptor_changed();
-                    let voter = self.voter();
-                    let reply = match result {
-                        Ok(accepted) => IpamMessage::Promise {
-                            slot,
-                            ballot,
-                            voter,
-                            accepted,
-                        },
-                        Err(promised) => IpamMessage::Refused {
-                            slot,
-                            ballot,
-                            promised,
-                        },
-                    };
-                    self.send(from, &reply);
-                }
-            }
-            IpamMessage::Accept {
-                slot,
-                ballot,
-                decree,
-            } => {
-                self.election.round_seen = self.election.round_seen.max(ballot.round);
-                if self.is_current(from, slot, now) {
-                    self.acceptor.advance(slot);
-                    let result = self.acceptor.accept(ballot, decree, self.config.faults);
-                    self.gate.acceptor_changed();
-                    let voter = self.voter();
-                    let reply = match result {
-                        Ok(()) => IpamMessage::Voted {
-                            slot,
-                            ballot,
-                            voter,
-                        },
-                        Err(promised) => IpamMessage::Refused {
-                            slot,
-                            ballot,
-                            promised,
-                        },
-                    };
-                    self.send(from, &reply);
-                }
-            }
-            IpamMessage::Promise {
-                slot,
-                ballot,
-                voter,
-                accepted,
-            } => {
-                if self.is_ours(slot, ballot) && self.is_voter(voter) {
-                    self.promise(voter, accepted, now);
-                }
-            }
-            IpamMessage::Voted {
-                slot,
-                ballot,
-                voter,
-            } => {
-                if self.is_ours(slot, ballot) && self.is_voter(voter) {
-                    self.vote(voter, now);
-                }
-            }
-            IpamMessage::Refused {
-                slot,
-                ballot,
-                promised,
-            } => {
-                self.election.round_seen = self.election.round_seen.max(promised.round);
-                if self.is_ours(slot, ballot) {
-                    self.election.forget_proposal();
-                    let pause = self.random.around(REFUSED_PAUSE, 80);
-                    self.election.not_before = Some(now + pause);
-                }
-            }
-            _ => {}
-        }
+    /// Somebody else is ahead: gives way for a while.
+    pub(crate) fn pause_proposals(&mut self, now: Instant) {
+        self.election.forget_proposal();
+        let pause = self.random.around(REFUSED_PAUSE, 80);
+        self.election.not_before = Some(now + pause);
     }
 
-    /// Whether the decree of this number is the next one here, too; if not, the two compare.
-    fn is_current(&mut self, from: PeerId, slot: u64, now: Instant) -> bool {
-        if self.may_vote(slot) {
-            return true;
-        }
-        match &self.ring {
-            Some(ring) if slot <= ring.council.index => self.send_ring(from, now),
-            Some(ring) if slot > ring.council.index + 1 => self.compare(from, true, now),
-            None if slot > 1 => self.send(from, &IpamMessage::RingWanted),
-            Some(_) | None => {}
-        }
-        false
-    }
-
-    fn knows_about(
-        &mut self,
-        from: PeerId,
-        about: Option<(PeerId, [u8; 16])>,
-        now: Instant,
-    ) -> bool {
-        let Some((victim, view)) = about else {
-            return true;
-        };
-        let is_same = self
-            .ring
-            .as_ref()
-            .is_some_and(|ring| ring.view_of(victim) == view);
-        if !is_same {
-            self.send_ring(from, now);
-        }
-        is_same
-    }
-
-    fn is_ours(&self, slot: u64, ballot: Ballot) -> bool {
-        let proposal = self.election.proposal.as_ref();
-        proposal.is_some_and(|proposal| proposal.is(slot, ballot))
-    }
-
-    fn is_voter(&self, voter: PeerId) -> bool {
-        self.ring
-            .as_ref()
-            .is_none_or(|ring| ring.council.members.contains(&voter))
-    }
-
-    fn promise(&mut self, voter: PeerId, accepted: Option<(Ballot, Decree)>, now: Instant) {
-        let Some(mut proposal) = self.election.proposal.take() else {
-            return;
-        };
-        if proposal.promised(voter, accepted) {
-            let Some(decree) = proposal.bound_to().or_else(|| self.own_decree()) else {
-                return;
-            };
-            let ballot = proposal.ballot;
-            proposal.phase = Phase::Voting(decree.clone());
-            let slot = proposal.slot;
-            self.election.proposal = Some(proposal);
-            self.election.asked_at = None;
-            if self.may_vote(slot)
-                && self
-                    .acceptor
-                    .accept(ballot, decree, self.config.faults)
-                    .is_ok()
-            {
-                self.gate.acceptor_changed();
-                self.vote(self.voter(), now);
-            }
-            self.continue_proposal(now);
-            return;
-        }
-        self.election.proposal = Some(proposal);
-    }
-
-    fn vote(&mut self, voter: PeerId, now: Instant) {
-        let Some(proposal) = &mut self.election.proposal else {
-            return;
-        };
-        let slot = proposal.slot;
-        if let Some(decree) = proposal.voted(voter) {
-            self.election.forget_proposal();
-            self.decided(slot, decree, now);
-        }
-    }
-
-    fn own_decree(&mut self) -> Option<Decree> {
+    pub(crate) fn own_decree(&mut self) -> Option<Decree> {
         match self.election.intent? {
             Intent::Found => Some(Decree::Found {
                 genesis: GenesisId(self.random.bytes()),
@@ -519,7 +357,7 @@ impl Ipam {
     }
 
     /// A decree of ours is decided.
-    fn decided(&mut self, slot: u64, decree: Decree, now: Instant) {
+    pub(crate) fn decided(&mut self, slot: u64, decree: Decree, now: Instant) {
         match decree {
             Decree::Found { genesis, founders } => {
                 let council = Council::first(&founders);

@@ -1,5 +1,6 @@
 //! What can be asked of IPAM, and what it answers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -53,6 +54,11 @@ pub enum Request {
     ReleaseAll {
         /// The owner.
         holder: String,
+    },
+    /// All owners that exist, with the addresses on their interfaces: these are adopted, and all other owners are dead.
+    Present {
+        /// By owner.
+        present: BTreeMap<String, Vec<IpNet>>,
     },
     /// Waits until there is a ring, and brings it about.
     Prime,

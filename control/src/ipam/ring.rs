@@ -108,7 +108,6 @@ impl Ring {
         })
     }
 
-
     /// The runs that touch a span, not cut.
     pub(crate) fn runs_in(&self, span: Span) -> impl Iterator<Item = Run> + '_ {
         let start = self

@@ -27,6 +27,7 @@ impl IpamConfig {
         Self {
             me,
             name,
+            incarnation: 0,
             range,
             default_subnet: range,
             init,

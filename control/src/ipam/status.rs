@@ -101,3 +101,29 @@ impl Ipam {
             .collect()
     }
 }
+
+#[cfg(test)]
+impl Ipam {
+    /// First, last, era and owners of each run, for the simulator's checker.
+    pub(crate) fn beliefs(&self) -> Vec<(u32, u32, u64, Vec<PeerId>)> {
+        let runs = self.ring.iter().flat_map(crate::ipam::ring::Ring::runs);
+        runs.map(|run| {
+            let (span, claim) = (run.span, run.claim);
+            (
+                span.first(),
+                span.last(),
+                claim.version.era,
+                claim.owners().to_vec(),
+            )
+        })
+        .collect()
+    }
+
+    /// Holder and address of all that is in use.
+    pub(crate) fn in_use(&self) -> std::collections::BTreeSet<(String, u32)> {
+        let taken = self.holdings.taken().iter();
+        taken
+            .map(|(address, holder)| (holder.clone(), *address))
+            .collect()
+    }
+}

@@ -1,0 +1,761 @@
+//! The hosts, the network between them, and what happens to both.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::checker::{Checker, Shown};
+use super::host::{Container, Host, Write};
+use super::plan::{Begin, Plan, below};
+use crate::ipam::request::{IpamRequestId, Reply, Request};
+use crate::ipam::{Contact, Faults, Ipam, IpamConfig, IpamInit, IpamInput, IpamNotice, IpamOutput};
+use crate::peer::{PeerId, PeerName};
+use crate::random::Randomness;
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    Message {
+        from: PeerId,
+        to: usize,
+        boot: u64,
+        body: Vec<u8>,
+    },
+    Record {
+        to: usize,
+        origin: PeerId,
+        part: u16,
+        stamp: (u64, u64),
+        body: Vec<u8>,
+    },
+    Written {
+        host: usize,
+        boot: u64,
+    },
+    Reload {
+        host: usize,
+        boot: u64,
+    },
+    Tick {
+        host: usize,
+        boot: u64,
+    },
+    See {
+        host: usize,
+    },
+    Gossip,
+}
+
+/// What a request was for.
+#[derive(Debug, Clone)]
+struct Asked {
+    host: usize,
+    what: Request,
+}
+
+/// Everything.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) now: Instant,
+    pub(super) start: Instant,
+    pub(super) hosts: Vec<Host>,
+    pub(super) random: Randomness,
+    pub(super) checker: Checker,
+    pub(super) is_calm: bool,
+    faults: Faults,
+    events: BTreeMap<u64, Event>,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    numbers: u64,
+    boots: u64,
+    asked: BTreeMap<u64, Asked>,
+    containers: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, plan: Plan, faults: Faults) -> Self {
+        let start = crate::ipam::sim::tests::first_instant();
+        let mut random = Randomness::seeded(seed);
+        let ids: BTreeSet<PeerId> = (0..plan.hosts).map(|_| PeerId(random.bytes())).collect();
+        let mut hosts: Vec<Host> = ids.into_iter().map(|id| Host::new(id, start)).collect();
+        // The order of the list is the order in which hosts come, not that of their ids.
+        for at in (1..hosts.len()).rev() {
+            let other = usize::try_from(below(&mut random, at as u64 + 1)).unwrap_or(0);
+            hosts.swap(at, other);
+        }
+        let mut world = Self {
+            plan,
+            now: start,
+            start,
+            hosts,
+            random,
+            checker: Checker::default(),
+            is_calm: false,
+            faults,
+            events: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            numbers: 0,
+            boots: 0,
+            asked: BTreeMap::new(),
+            containers: 0,
+        };
+        world.schedule(Duration::from_millis(500), Event::Gossip);
+        world
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        below(&mut self.random, 100) < percent
+    }
+
+    pub(super) fn pick(&mut self, count: usize) -> usize {
+        usize::try_from(below(&mut self.random, count as u64)).unwrap_or(0)
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.numbers += 1;
+        self.queue.push(Reverse((self.now + after, self.numbers)));
+        self.events.insert(self.numbers, event);
+    }
+
+    fn up_to(&mut self, ms: u64) -> Duration {
+        Duration::from_micros(100 + below(&mut self.random, ms * 1000))
+    }
+
+    /// Lets time pass.
+    pub(super) fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(Reverse((at, number))) = self.queue.peek().copied() {
+            if at > end {
+                break;
+            }
+            self.queue.pop();
+            self.now = self.now.max(at);
+            if let Some(event) = self.events.remove(&number) {
+                self.happen(event);
+            }
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Message {
+                from,
+                to,
+                boot,
+                body,
+            } => {
+                if self.hosts[to].boot == boot {
+                    self.feed(to, IpamInput::Message { from, body });
+                }
+            }
+            Event::Record {
+                to,
+                origin,
+                part,
+                stamp,
+                body,
+            } => {
+                self.take_record(to, origin, part, stamp, body);
+            }
+            Event::Written { host, boot } => self.written(host, boot),
+            Event::Reload { host, boot } => {
+                if self.hosts[host].boot == boot && self.hosts[host].is_up() {
+                    let disk = self.hosts[host].disk.clone();
+                    self.feed(host, IpamInput::Reloaded(disk));
+                }
+            }
+            Event::Tick { host, boot } => {
+                if self.hosts[host].boot == boot {
+                    self.feed(host, IpamInput::Tick);
+                    self.schedule(Duration::from_millis(100), Event::Tick { host, boot });
+                }
+            }
+            Event::See { host } => self.see(host),
+            Event::Gossip => {
+                self.gossip();
+                self.schedule(Duration::from_millis(500), Event::Gossip);
+            }
+        }
+    }
+
+    // ---- the network ----
+
+    /// Whether two processes can talk: up, in one part of the network, and the older of two with one identity.
+    fn connected(&self, a: usize, b: usize) -> bool {
+        a != b
+            && self.hosts[a].group == self.hosts[b].group
+            && self.is_admitted(a)
+            && self.is_admitted(b)
+    }
+
+    fn is_admitted(&self, at: usize) -> bool {
+        let host = &self.hosts[at];
+        host.is_up()
+            && !self.hosts.iter().any(|other| {
+                other.id == host.id
+                    && other.is_up()
+                    && other.group == host.group
+                    && other.boot < host.boot
+            })
+    }
+
+    fn find(&self, from: usize, to: PeerId) -> Option<usize> {
+        (0..self.hosts.len()).find(|at| self.hosts[*at].id == to && self.connected(from, *at))
+    }
+
+    /// Everybody finds out about a change of the network, each in its time.
+    pub(super) fn network_changed(&mut self) {
+        for host in 0..self.hosts.len() {
+            let after = self.up_to(if self.is_calm { 50 } else { 400 });
+            self.schedule(after, Event::See { host });
+        }
+    }
+
+    fn see(&mut self, at: usize) {
+        if !self.hosts[at].is_up() {
+            return;
+        }
+        let contacts =
+            |world: &Self, only: &dyn Fn(usize) -> bool| -> BTreeMap<PeerId, (Contact, u64)> {
+                (0..world.hosts.len())
+                    .filter(|other| world.connected(at, *other) && only(*other))
+                    .map(|other| {
+                        let host = &world.hosts[other];
+                        let contact = Contact {
+                            label: format!("host{other}"),
+                            incarnation: host.boot,
+                            meets: true,
+                        };
+                        (host.id, (contact, host.boot))
+                    })
+                    .collect()
+            };
+        let known = self.hosts[at].told.clone();
+        // A new process is a new session: the old one ends first.
+        let same = contacts(self, &|other| {
+            known
+                .get(&self.hosts[other].id)
+                .is_none_or(|(_, boot)| *boot == self.hosts[other].boot)
+        });
+        let all = contacts(self, &|_| true);
+        if same != all {
+            self.tell(at, same);
+        }
+        if self.hosts[at].told != all {
+            self.tell(at, all);
+        }
+    }
+
+    fn tell(&mut self, at: usize, contacts: BTreeMap<PeerId, (Contact, u64)>) {
+        self.hosts[at]
+            .flows
+            .retain(|peer| contacts.contains_key(peer));
+        self.hosts[at].told.clone_from(&contacts);
+        let contacts = contacts
+            .into_iter()
+            .map(|(peer, (contact, _))| (peer, contact))
+            .collect();
+        self.feed(at, IpamInput::Reachable(contacts));
+    }
+
+    fn send(&mut self, from: usize, to: PeerId, body: &[u8]) {
+        let loss = if self.is_calm {
+            0
+        } else {
+            self.plan.loss_percent
+        };
+        let Some(target) = self.find(from, to) else {
+            return;
+        };
+        let copies = 1 + usize::from(self.chance(self.plan.repeat_percent));
+        for _ in 0..copies {
+            if self.chance(loss) {
+                continue;
+            }
+            let slow = self.chance(2) && !self.is_calm;
+            let after = self.up_to(if slow { 2000 } else { self.plan.delay_ms_max });
+            let event = Event::Message {
+                from: self.hosts[from].id,
+                to: target,
+                boot: self.hosts[target].boot,
+                body: body.to_vec(),
+            };
+            self.schedule(after, event);
+        }
+    }
+
+    fn take_record(
+        &mut self,
+        to: usize,
+        origin: PeerId,
+        part: u16,
+        stamp: (u64, u64),
+        body: Vec<u8>,
+    ) {
+        let host = &mut self.hosts[to];
+        if !host.is_up()
+            || host
+                .records
+                .get(&(origin, part))
+                .is_some_and(|(known, _)| *known >= stamp)
+        {
+            return;
+        }
+        host.records.insert((origin, part), (stamp, body.clone()));
+        if origin != host.id && !body.is_empty() {
+            self.feed(to, IpamInput::Record { origin, body });
+        }
+    }
+
+    fn publish(&mut self, at: usize, part: u16, body: Vec<u8>) {
+        let host = &mut self.hosts[at];
+        host.published += 1;
+        let (origin, stamp) = (host.id, (host.boot, host.published));
+        host.records.insert((origin, part), (stamp, body.clone()));
+        for to in 0..self.hosts.len() {
+            let loss = if self.is_calm {
+                0
+            } else {
+                self.plan.loss_percent
+            };
+            if self.connected(at, to) && !self.chance(loss) {
+                let after = self.up_to(2 * self.plan.delay_ms_max);
+                let body = body.clone();
+                self.schedule(
+                    after,
+                    Event::Record {
+                        to,
+                        origin,
+                        part,
+                        stamp,
+                        body,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Every host compares its records with one other.
+    fn gossip(&mut self) {
+        for at in 0..self.hosts.len() {
+            let others: Vec<usize> = (0..self.hosts.len())
+                .filter(|to| self.connected(at, *to))
+                .collect();
+            if others.is_empty() {
+                continue;
+            }
+            let to = others[self.pick(others.len())];
+            for (a, b) in [(at, to), (to, at)] {
+                let missing: Vec<_> = self.hosts[a]
+                    .records
+                    .iter()
+                    .filter(|(key, (stamp, _))| {
+                        self.hosts[b]
+                            .records
+                            .get(key)
+                            .is_none_or(|(known, _)| known < stamp)
+                    })
+                    .map(|(key, value)| (*key, value.clone()))
+                    .collect();
+                for ((origin, part), (stamp, body)) in missing {
+                    let after = self.up_to(self.plan.delay_ms_max);
+                    self.schedule(
+                        after,
+                        Event::Record {
+                            to: b,
+                            origin,
+                            part,
+                            stamp,
+                            body,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    // ---- hosts ----
+
+    pub(super) fn range(&self) -> Ipv4Net {
+        Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), self.plan.prefix).expect("a prefix of IPv4")
+    }
+
+    fn config(&self, at: usize) -> IpamConfig {
+        let id = self.hosts[at].id;
+        let voters = self.plan.hosts - self.plan.observers - self.plan.late;
+        let init = match self.plan.begin {
+            Begin::Seeds => IpamInit::Seed(
+                self.hosts[..voters]
+                    .iter()
+                    .map(|host| host.id.name())
+                    .collect::<Vec<PeerName>>(),
+            ),
+            Begin::Consensus if at < voters => IpamInit::Consensus {
+                electors: Some(voters),
+            },
+            Begin::Consensus => IpamInit::Observer,
+        };
+        let mut config =
+            IpamConfig::new(id, id.name(), self.range(), init).with_faults(self.faults);
+        config.incarnation = self.boots;
+        config
+    }
+
+    pub(super) fn start(&mut self, at: usize) {
+        if self.hosts[at].is_up() || self.hosts[at].has_left {
+            return;
+        }
+        self.boots += 1;
+        let config = self.config(at);
+        let random = self.random.fork();
+        let host = &mut self.hosts[at];
+        host.boot = self.boots;
+        host.flows.clear();
+        host.blocked.clear();
+        host.told.clear();
+        host.records.retain(|(origin, _), _| *origin != host.id);
+        host.last_write_at = self.now;
+        let ipam = Ipam::new(config, host.disk.clone(), random, self.now);
+        host.ipam = Some(ipam.expect("the disk is whole"));
+        let boot = host.boot;
+        self.drain(at);
+        self.reconcile(at);
+        self.schedule(Duration::from_millis(100), Event::Tick { host: at, boot });
+        self.network_changed();
+    }
+
+    /// A daemon that starts looks at what really exists.
+    fn reconcile(&mut self, at: usize) {
+        let mut found = Vec::new();
+        let mut dead = Vec::new();
+        for (holder, container) in &self.hosts[at].containers {
+            if container.died_at.is_some() {
+                dead.push(holder.clone());
+            } else if !container.addresses.is_empty() {
+                let addresses = container
+                    .addresses
+                    .iter()
+                    .map(|address| self.with_prefix(*address));
+                found.push((holder.clone(), addresses.collect::<Vec<_>>()));
+            }
+        }
+        for (holder, addresses) in found {
+            self.ask(at, Request::Adopt { holder, addresses });
+        }
+        let listed = self.hosts[at]
+            .ipam
+            .as_ref()
+            .map(Ipam::in_use)
+            .unwrap_or_default();
+        for (holder, _) in listed {
+            if !self.hosts[at].containers.contains_key(&holder) {
+                dead.push(holder);
+            }
+        }
+        for holder in dead {
+            self.checker.lives(at, &holder);
+            self.checker.died(at, &holder, self.now);
+            if let Some(container) = self.hosts[at].containers.get_mut(&holder) {
+                container.died_at = Some(self.now);
+            }
+            self.feed(at, IpamInput::Died(holder));
+        }
+    }
+
+    /// kill -9: of the writes under way, some reach the disk.
+    pub(super) fn crash(&mut self, at: usize) {
+        if !self.hosts[at].is_up() {
+            return;
+        }
+        let waiting = self.hosts[at].writes.len();
+        let reached = self.pick(waiting + 1);
+        let host = &mut self.hosts[at];
+        let writes: Vec<Write> = host.writes.drain(..).collect();
+        for write in writes.into_iter().take(reached) {
+            host.apply(write.changes);
+        }
+        host.ipam = None;
+        host.boot = 0;
+        host.flows.clear();
+        self.asked.retain(|_, asked| asked.host != at);
+        self.network_changed();
+    }
+
+    fn written(&mut self, at: usize, boot: u64) {
+        if self.hosts[at].boot != boot {
+            return;
+        }
+        let Some(write) = self.hosts[at].writes.pop_front() else {
+            return;
+        };
+        let token = write.token;
+        if self.hosts[at].disk_fails {
+            // What was queued behind it fails with it; the first may have been written all the same.
+            if self.chance(50) {
+                self.hosts[at].apply(write.changes);
+            }
+            self.hosts[at].writes.clear();
+            self.feed(
+                at,
+                IpamInput::Persisted {
+                    token,
+                    durable: false,
+                },
+            );
+            return;
+        }
+        self.hosts[at].apply(write.changes);
+        if self.hosts[at].disk.contains_key(b"g".as_slice()) && self.chance(2) {
+            let disk = self.hosts[at].disk.clone();
+            self.hosts[at].old_disks.push(disk);
+        }
+        self.feed(
+            at,
+            IpamInput::Persisted {
+                token,
+                durable: true,
+            },
+        );
+    }
+
+    pub(super) fn feed(&mut self, at: usize, input: IpamInput) {
+        let now = self.now;
+        if let Some(ipam) = &mut self.hosts[at].ipam {
+            ipam.handle(input, now);
+        }
+        self.drain(at);
+    }
+
+    fn drain(&mut self, at: usize) {
+        let mut shows = false;
+        while let Some(output) = self.hosts[at].ipam.as_mut().and_then(Ipam::poll_output) {
+            match output {
+                IpamOutput::Publish { part, body } => self.publish(at, part, body),
+                IpamOutput::Send { to, body } => self.send(at, to, &body),
+                IpamOutput::Persist { token, changes } => {
+                    let after = self.up_to(self.plan.write_ms_max);
+                    let host = &mut self.hosts[at];
+                    host.writes.push_back(Write { token, changes });
+                    let due = host.last_write_at.max(self.now + after);
+                    host.last_write_at = due;
+                    let boot = host.boot;
+                    self.schedule(due - self.now, Event::Written { host: at, boot });
+                }
+                IpamOutput::Reload => {
+                    let boot = self.hosts[at].boot;
+                    self.hosts[at].disk_fails = false;
+                    self.schedule(Duration::from_millis(300), Event::Reload { host: at, boot });
+                }
+                IpamOutput::Answer { request, result } => {
+                    shows = true;
+                    if let Some(asked) = self.asked.remove(&request.0) {
+                        self.answered(&asked, result.ok());
+                    }
+                }
+                IpamOutput::Flow { peer, open } => {
+                    shows = true;
+                    if open {
+                        self.hosts[at].flows.insert(peer);
+                    } else {
+                        self.hosts[at].flows.remove(&peer);
+                    }
+                }
+                IpamOutput::Blocked(blocked) => {
+                    shows = true;
+                    self.hosts[at].blocked = blocked;
+                }
+                IpamOutput::Notice(notice) => self.noticed(at, &notice),
+            }
+        }
+        if shows {
+            self.watch_the_wire(at);
+        }
+    }
+
+    fn noticed(&mut self, at: usize, notice: &IpamNotice) {
+        match notice {
+            IpamNotice::RingKnown { genesis } => self.checker.ring(genesis.to_string()),
+            IpamNotice::Disputed { span } => self.checker.disputed(at, &span.to_string()),
+            IpamNotice::Freed { holder } => {
+                self.hosts[at].containers.remove(holder);
+                self.checker.released(at, holder);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- what users do ----
+
+    pub(super) fn ask(&mut self, at: usize, what: Request) {
+        self.numbers += 1;
+        let request = IpamRequestId(self.numbers);
+        let deadline = None;
+        self.asked.insert(
+            request.0,
+            Asked {
+                host: at,
+                what: what.clone(),
+            },
+        );
+        self.feed(
+            at,
+            IpamInput::Request {
+                request,
+                what,
+                deadline,
+            },
+        );
+    }
+
+    pub(super) fn with_prefix(&self, address: u32) -> IpNet {
+        IpNet::new(IpAddr::V4(address.into()), self.plan.prefix).expect("a prefix of IPv4")
+    }
+
+    pub(super) fn new_container(&mut self) -> String {
+        self.containers += 1;
+        format!("c{}", self.containers)
+    }
+
+    fn answered(&mut self, asked: &Asked, reply: Option<Reply>) {
+        let at = asked.host;
+        match (&asked.what, reply) {
+            (
+                Request::Allocate { holder, .. } | Request::Claim { holder, .. },
+                Some(Reply::Addresses(addresses)),
+            ) => {
+                for address in addresses {
+                    let IpAddr::V4(ip) = address.addr() else {
+                        continue;
+                    };
+                    let number = u32::from(ip);
+                    if matches!(asked.what, Request::Allocate { .. }) {
+                        self.checker.asked_again(at, holder, number, self.now);
+                    }
+                    self.checker.acknowledged(at, holder, number, self.now);
+                    let container = self.hosts[at]
+                        .containers
+                        .entry(holder.clone())
+                        .or_insert_with(Container::default);
+                    if container.died_at.is_none() {
+                        container.addresses.insert(number);
+                    } else {
+                        self.checker.died(at, holder, self.now);
+                    }
+                    let twice = self.hosts[at]
+                        .containers
+                        .values()
+                        .filter(|other| {
+                            other.died_at.is_none() && other.addresses.contains(&number)
+                        })
+                        .count();
+                    if twice > 1 {
+                        self.checker.twice_on_one_host(at, number);
+                    }
+                }
+            }
+            (Request::Leave, Some(Reply::Left { .. })) => {
+                self.checker.gone(at, self.hosts[at].id);
+                self.hosts[at].containers.clear();
+                self.crash(at);
+                self.hosts[at].has_left = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// The interface loses its addresses first, then they are freed.
+    pub(super) fn detach(&mut self, at: usize, holder: &str) {
+        self.hosts[at].containers.remove(holder);
+        self.checker.released(at, holder);
+        self.ask(
+            at,
+            Request::ReleaseAll {
+                holder: holder.to_owned(),
+            },
+        );
+    }
+
+    pub(super) fn kill_container(&mut self, at: usize, holder: &str) {
+        let now = self.now;
+        let is_up = self.hosts[at].is_up();
+        if let Some(container) = self.hosts[at].containers.get_mut(holder) {
+            container.died_at = Some(now);
+            container.addresses.clear();
+        }
+        if is_up {
+            self.checker.died(at, holder, now);
+            self.feed(at, IpamInput::Died(holder.to_owned()));
+        }
+    }
+
+    pub(super) fn return_container(&mut self, at: usize, holder: &str) {
+        if let Some(container) = self.hosts[at].containers.get_mut(holder) {
+            container.died_at = None;
+        }
+        self.checker.lives(at, holder);
+        let holder = holder.to_owned();
+        self.ask(
+            at,
+            Request::Allocate {
+                holder,
+                subnet: None,
+            },
+        );
+    }
+
+    /// Looks for one address that somebody hears from two hosts.
+    fn watch_the_wire(&mut self, at: usize) {
+        let mine = self.hosts[at].addresses();
+        let open = |a: usize, b: usize| {
+            self.connected(a, b)
+                && self.hosts[a].flows.contains(&self.hosts[b].id)
+                && self.hosts[b].flows.contains(&self.hosts[a].id)
+        };
+        let mut found = Vec::new();
+        for other in (0..self.hosts.len()).filter(|other| self.connected(at, *other)) {
+            for address in self.hosts[other].addresses().intersection(&mine) {
+                let both = self.hosts[at].is_on_the_wire(*address)
+                    && self.hosts[other].is_on_the_wire(*address);
+                let hearer = (0..self.hosts.len()).find(|hearer| {
+                    (*hearer == at || open(at, *hearer))
+                        && (*hearer == other || open(other, *hearer))
+                        && (*hearer != at || open(at, other))
+                        && (*hearer != other || open(at, other))
+                });
+                if let Some(hearer) = hearer.filter(|_| both) {
+                    found.push((*address, other, hearer));
+                }
+            }
+        }
+        for (address, other, hearer) in found {
+            self.checker.twice_on_the_wire(address, at, other, hearer);
+        }
+    }
+
+    /// What all hosts say of the ring.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        (0..self.hosts.len())
+            .filter(|at| self.is_admitted(*at))
+            .filter_map(|at| {
+                let host = &self.hosts[at];
+                let ipam = host.ipam.as_ref()?;
+                Some(Shown {
+                    host: at,
+                    peer: host.id,
+                    ring: ipam.status().genesis,
+                    beliefs: ipam.beliefs(),
+                    in_use: ipam.in_use(),
+                    blocked: host.blocked.clone(),
+                    is_clone: host.is_clone,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn is_up(&self, at: usize) -> bool {
+        self.hosts[at].is_up()
+    }
+}
