@@ -13,6 +13,7 @@
 pub mod exchange;
 pub mod notice;
 
+mod addresses;
 mod admission;
 mod links;
 mod mtu;
@@ -32,6 +33,7 @@ use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
+use crate::node::addresses::Addresses;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::notice::Notice;
@@ -81,6 +83,8 @@ pub struct Node {
     /// The indices of all live epochs and session handshakes.
     indices: BTreeSet<u32>,
     admission: Admission,
+    /// Who gives addresses, unless that is off.
+    addresses: Option<Addresses>,
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
@@ -104,6 +108,7 @@ impl Node {
             peers: Peers::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
+            addresses: None,
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
@@ -150,9 +155,11 @@ impl Node {
             Input::Forget { request, peers } => self.forget(request, &peers),
             Input::Reload(secrets) => self.reload(secrets, now),
             Input::Persisted { token, durable } => self.persisted(token, durable),
+            Input::Ipam(input) => self.ipam_input(input, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
+        self.do_addresses(now);
     }
 
     /// Returns the next thing the driver has to do.

@@ -3,12 +3,15 @@
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use tokio::sync::RwLock;
 
-use super::address::explicit_addresses;
+use super::address::{AddressArgument, read_arguments};
+use super::allocator::{AllocateError, Allocator};
 use super::attach::{AttachError, AttachOptions, Host, mac_text};
-use super::bridge;
+use super::bridge::{self, BridgeError};
 use super::container::{Container, ContainerRef};
 use super::docker::Docker;
 use super::request::{Attacher, BoxFuture};
@@ -16,6 +19,8 @@ use crate::api::{ApiError, AttachReply, AttachRequest, Attachment};
 
 /// The id of the host itself in `ps`.
 const EXPOSED: &str = "weave:expose";
+/// Between two looks at which containers exist; a dead one's addresses are kept for 30 s all the same.
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// Attaches containers of this host.
 #[derive(Debug, Clone)]
@@ -28,17 +33,45 @@ struct Shared {
     host: Host,
     docker: Docker,
     options: AttachOptions,
+    allocator: Allocator,
+    default_subnet: Option<Ipv4Net>,
+    /// Changes share it; whoever compares with what exists has it alone.
+    changing: RwLock<()>,
 }
 
 impl HostAttacher {
     /// `options` hold for every container, except that each request says whether it wants the multicast route.
-    pub fn new(host: Host, docker: Docker, options: AttachOptions) -> Self {
+    /// Addresses that are not given come from `allocator`, of `default_subnet` unless a subnet is named.
+    pub fn new(
+        host: Host,
+        docker: Docker,
+        options: AttachOptions,
+        allocator: Allocator,
+        default_subnet: Option<Ipv4Net>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 host,
                 docker,
                 options,
+                allocator,
+                default_subnet,
+                changing: RwLock::new(()),
             }),
+        }
+    }
+
+    /// Tells the allocator which containers exist, now and again, so that the addresses of dead ones are freed.
+    /// A listing that fails says nothing.
+    pub async fn watch(self) {
+        loop {
+            if let Err(error) = self.shared.tell_what_exists().await {
+                match error {
+                    ListError::Allocator(AllocateError::Off | AllocateError::Stopping) => return,
+                    error => tracing::debug!(%error, "cannot see which containers exist"),
+                }
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
         }
     }
 }
@@ -60,30 +93,67 @@ impl Attacher for HostAttacher {
     }
 }
 
+/// Why it is not known what exists.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    #[error(transparent)]
+    Host(#[from] AttachError),
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    #[error(transparent)]
+    Allocator(#[from] AllocateError),
+}
+
 impl Shared {
+    async fn tell_what_exists(&self) -> Result<(), ListError> {
+        let _alone = self.changing.write().await;
+        let mut present = self.host.holders().await?;
+        if let Some((_, addresses)) = bridge::exposed(self.host.netns(), self.host.bridge()).await?
+        {
+            present.insert(EXPOSED.to_owned(), addresses);
+        }
+        Ok(self.allocator.present(present).await?)
+    }
+
     async fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
-        let (container, addresses) = self.read(request).await?;
+        let (container, arguments) = self.read(request).await?;
+        let _turn = self.changing.read().await;
+        let obtained = self.allocator.obtain(&container.id, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        let addresses = obtained.addresses.clone();
         let options = AttachOptions {
             multicast_route: request.multicast_route,
             ..self.options
         };
-        let attached = self
-            .host
-            .attach(&container, &addresses, options)
-            .await
-            .map_err(|error| in_one_line(&error))?;
+        let attached = match self.host.attach(&container, &addresses, options).await {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.allocator.give_back(&container.id, &obtained).await;
+                return Err(in_one_line(&error));
+            }
+        };
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         Ok(reply(&addresses))
     }
 
     async fn detach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
-        let (container, addresses) = self.read(request).await?;
+        let (container, arguments) = self.read(request).await?;
+        let _turn = self.changing.read().await;
+        let found = self
+            .allocator
+            .find(&container.id, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        if addresses.is_empty() {
+            return Ok(reply(&addresses));
+        }
         let left = self
             .host
             .detach(&container, &addresses)
             .await
             .map_err(|error| in_one_line(&error))?;
+        // Off the interface first, free only then.
+        self.allocator.release(&container.id, &addresses).await;
         let remaining = left.map_or(0, |left| left.addresses.len());
         tracing::info!(
             container = container.shown(),
@@ -94,18 +164,20 @@ impl Shared {
         Ok(reply(&addresses))
     }
 
-    async fn read(&self, request: &AttachRequest) -> Result<(Container, Vec<IpNet>), ApiError> {
+    async fn read(
+        &self,
+        request: &AttachRequest,
+    ) -> Result<(Container, Vec<AddressArgument>), ApiError> {
         let named: ContainerRef = request
             .container
             .parse()
             .map_err(|error| in_one_line(&error))?;
-        let addresses =
-            explicit_addresses(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
         let container = named
             .resolve(self.host.netns(), &self.docker)
             .await
             .map_err(|error| in_one_line(&error))?;
-        Ok((container, addresses))
+        Ok((container, arguments))
     }
 
     /// The host's own line comes first, with or without addresses.
@@ -170,6 +242,8 @@ mod tests {
             Host::new(NetNs::current().unwrap(), "weft", [2; 6]),
             docker,
             options,
+            Allocator::new(None),
+            None,
         )
     }
 
@@ -181,11 +255,6 @@ mod tests {
                 "netns:c1",
                 "10.2.1.0/24",
                 "10.2.1.0/24 is the address of the network itself: ",
-            ),
-            (
-                "netns:c1",
-                "net:default",
-                "no address management yet for net:default: ",
             ),
             (
                 "netns:no-such-name",

@@ -17,6 +17,8 @@ use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
     ForgetRequest, Report, Status,
 };
+use crate::ipam;
+use crate::peer::PeerId;
 use crate::secret::Credential;
 
 /// Where an answer goes.
@@ -41,6 +43,13 @@ pub enum Request {
     Ps(Reply<Result<Vec<Attachment>, ApiError>>),
     /// `POST /bench`: steps until the one with `done`, or one error.
     Bench(BenchRequest, mpsc::Sender<Result<BenchProgress, ApiError>>),
+    /// Of the machine that gives addresses.
+    Addresses(
+        ipam::request::Request,
+        Reply<Result<ipam::request::Reply, ipam::request::Failure>>,
+    ),
+    /// The peers that a name can mean to `rmpeer`.
+    FindOwner(String, Reply<Vec<PeerId>>),
     /// The secrets that are valid from now on (SIGHUP); none means open membership.
     Reload(Vec<Credential>, Reply<Result<(), ApiError>>),
     /// `POST /stop`: say goodbye to the peers and end the loop; state stays.

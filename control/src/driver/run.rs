@@ -9,6 +9,7 @@
 //!
 //! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
 
+mod addresses;
 mod beside;
 mod requests;
 
@@ -31,11 +32,13 @@ use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
 use crate::driver::request::{Attacher, Reply, Request};
+use crate::driver::run::addresses::Addresses;
 use crate::driver::run::beside::{Beside, Done};
 use crate::driver::sockets::{NetEvent, Sockets};
 use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
 use crate::error::ControlError;
+use crate::ipam::IpamInput;
 use crate::node::Node;
 use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
 use crate::peer::PeerName;
@@ -72,6 +75,7 @@ pub struct Driver<E> {
     /// Engine events wait that the last turn did not take.
     events_left: bool,
     benching: Option<JoinHandle<()>>,
+    addresses: Addresses,
 }
 
 /// What a turn of the loop is about.
@@ -148,14 +152,21 @@ impl<E: EngineHandle> Driver<E> {
             discovery: config.discovery,
             boot_id: BootId(random.bytes()),
             incarnation: loaded.incarnation,
-            targets: loaded.targets,
+            targets: loaded.targets.clone(),
             rekey: config.rekey,
         };
         let name = config
             .name
             .unwrap_or_else(|| loaded.identity.peer_id().name());
+        let node = match config.addresses {
+            None => Node::new(node_config, loaded.identity, random, now()),
+            Some(given) => {
+                let ipam = given.begin(&loaded, name, &mut random, now());
+                Node::new(node_config, loaded.identity, random, now()).with_ipam(ipam)
+            }
+        };
         Ok(Self {
-            node: Node::new(node_config, loaded.identity, random, now()),
+            node,
             engine,
             attacher: attacher(name),
             sockets,
@@ -170,6 +181,7 @@ impl<E: EngineHandle> Driver<E> {
             requests: 0,
             events_left: false,
             benching: None,
+            addresses: Addresses::default(),
         })
     }
 
@@ -289,6 +301,7 @@ impl<E: EngineHandle> Driver<E> {
                     let _ = reply.send(result);
                 }
             }
+            Output::Ipam(output) => self.carry_out_for_addresses(output, beside),
             Output::Notice(notice) => log::write(&notice),
         }
         None
@@ -347,6 +360,12 @@ impl<E: EngineHandle> Driver<E> {
             Done::Persisted(token, durable) => {
                 self.feed(Input::Persisted { token, durable }, beside)
             }
+            Done::AddressesWritten(token, durable) => {
+                self.feed(Input::Ipam(IpamInput::Persisted { token, durable }), beside);
+            }
+            Done::AddressesRead(content) => {
+                self.feed(Input::Ipam(IpamInput::Reloaded(content)), beside);
+            }
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -369,13 +388,17 @@ impl<E: EngineHandle> Driver<E> {
         self.sockets.finish().await;
         let Beside {
             writes,
+            addresses,
             done,
             writer,
+            address_writer,
         } = beside;
-        drop((writes, done));
-        // The writer ends when nobody can give it anything any more and all is durable.
-        if let Err(error) = writer.await {
-            tracing::error!(%error, "the store's writer was cut off");
+        drop((writes, addresses, done));
+        // The writers end when nobody can give them anything any more and all is durable.
+        for writer in [writer, address_writer] {
+            if let Err(error) = writer.await {
+                tracing::error!(%error, "the store's writer was cut off");
+            }
         }
     }
 

@@ -11,6 +11,7 @@
 //!  BYE            1 byte: why
 //!  HELLO          fields (link/handshake.rs)
 //!  SESSION        0 step, 1-8 handshake id, 9.. body (session.rs)
+//!  IPAM           ipam/message.rs
 //! ```
 //!
 //! A message of an unknown type is skipped and counted; so is a known one that does not parse. Inside a session
@@ -147,6 +148,8 @@ pub(crate) enum ByeReason {
     PeersMax,
     SecretRemoved,
     LabelCollision,
+    /// The two give addresses by rings that were begun apart, or of other ranges.
+    OtherRing,
     Unknown(u8),
 }
 
@@ -160,6 +163,7 @@ impl ByeReason {
             Self::PeersMax => 5,
             Self::SecretRemoved => 6,
             Self::LabelCollision => 7,
+            Self::OtherRing => 8,
             Self::Unknown(byte) => byte,
         }
     }
@@ -173,6 +177,7 @@ impl ByeReason {
             5 => Self::PeersMax,
             6 => Self::SecretRemoved,
             7 => Self::LabelCollision,
+            8 => Self::OtherRing,
             _ => Self::Unknown(byte),
         }
     }
@@ -229,6 +234,8 @@ pub(crate) enum Message {
     Pong([u8; 8]),
     Bye(ByeReason),
     Session(SessionMessage),
+    /// About addresses; its body is read by `ipam`.
+    Ipam(Vec<u8>),
     /// Of a type that we do not know; skipped.
     Unknown(u8),
 }
@@ -251,6 +258,7 @@ impl Message {
                 &message.body,
             ]
             .concat(),
+            Self::Ipam(body) => [[8].as_slice(), body].concat(),
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -273,6 +281,7 @@ impl Message {
                     body: body.to_vec(),
                 })
             }
+            8 => Self::Ipam(body.to_vec()),
             _ => Self::Unknown(*kind),
         })
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use weft_engine::command::{Command, Event};
 
 use crate::api::ApiError;
+use crate::ipam::{IpamInput, IpamOutput};
 use crate::link::dialer::TargetAddress;
 use crate::node::notice::Notice;
 use crate::secret::Secrets;
@@ -131,6 +132,8 @@ pub enum Input {
         /// False if it failed.
         durable: bool,
     },
+    /// For the machine that gives addresses.
+    Ipam(IpamInput),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -180,6 +183,8 @@ pub enum Output {
         /// Its result.
         result: Result<(), ApiError>,
     },
+    /// What the machine that gives addresses wants of the driver.
+    Ipam(IpamOutput),
     /// Something for the log.
     Notice(Notice),
 }

@@ -161,7 +161,7 @@ impl Node {
         }
     }
 
-    fn close_link(&mut self, id: LinkId, reason: ByeReason, now: Instant) {
+    pub(super) fn close_link(&mut self, id: LinkId, reason: ByeReason, now: Instant) {
         self.with_link(id, now, |link, _, actions| link.close(reason, actions));
     }
 
@@ -173,6 +173,7 @@ impl Node {
                     session.receive(message, context)
                 });
             }
+            (Message::Ipam(body), Some(peer)) => self.ipam_message(peer, body.clone(), now),
             _ => self.counters.messages_unknown += 1,
         }
     }

@@ -44,6 +44,10 @@ impl<E: EngineHandle> Driver<E> {
             Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
             Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
+            Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
+            Request::FindOwner(text, reply) => {
+                let _ = reply.send(self.node.find_owner(&text));
+            }
             Request::Bench(request, progress) => self.bench(&request, progress),
             Request::Reload(credentials, reply) => {
                 let (network, done) = (self.network, beside.done.clone());
