@@ -112,6 +112,11 @@ pub(crate) enum Verb {
     Attach(AttachArgs),
     /// Take addresses of a container away; with the last one goes its interface.
     Detach(DetachArgs),
+    /// Wait until the hosts share the range of addresses.
+    Prime,
+    /// Take over the addresses of peers that are dead for good.
+    #[command(name = "rmpeer")]
+    RemovePeer(RemovePeerArgs),
     /// Show the state of the daemon, its links and its engine.
     Status(StatusArgs),
     /// Print everything that the daemon knows about itself, as JSON or as a template picks it.
@@ -176,10 +181,10 @@ pub(crate) struct ForgetArgs {
 
 const CONTAINERS: &str = "\
 A container is: the NAME or ID of a running Docker container; netns:NAME or netns:/path/to/ns;
-pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24.";
+pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24; net:CIDR, any of that subnet; net:default, which none at all means, too.";
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach 10.2.1.1/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue"))]
+#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach web\n  weft attach 10.2.1.1/24 net:10.2.2.0/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue"))]
 pub(crate) struct AttachArgs {
     /// Do not route 224.0.0.0/4 to the interface.
     #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", value_parser = clap::builder::BoolishValueParser::new())]
@@ -199,6 +204,22 @@ pub(crate) struct DetachArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "Most of the hosts that vote must be within reach; with --force none has to, and two hosts that force at\nonce, or a removed host that lives, can give one address twice until they meet.\n\nExamples:\n  weft rmpeer --dry-run host3\n  weft rmpeer host3 host4"
+)]
+pub(crate) struct RemovePeerArgs {
+    /// Do without a majority, and remove a peer that is within reach.
+    #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) force: bool,
+    /// Only print what would be taken over.
+    #[arg(long, env = "WEFT_DRY_RUN", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) dry_run: bool,
+    /// Names, nicknames or ids.
+    #[arg(value_name = "PEER", required = true)]
+    pub(crate) peers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "A link's line: direction, address, state, then encryption, cipher, way, round trip, MTU, peer.\nA Note is something that is not at its best, with what to do about it.\n\nExamples:\n  weft status\n  weft status connections\n  weft status connections -o json | jq '.[] | select(.state != \"established\")'"
 )]
 pub(crate) struct StatusArgs {
@@ -213,6 +234,8 @@ pub(crate) enum StatusPart {
     Targets,
     /// The links and attempts, one a line.
     Connections,
+    /// Who owns which share of the addresses, one peer a line.
+    Ipam,
 }
 
 const TEMPLATES: &str = "\

@@ -8,6 +8,7 @@
 //!          demo, doctor, token, version, completions need no daemon
 //! ```
 
+mod addresses;
 mod args;
 mod bench;
 mod client;
@@ -79,6 +80,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             )?;
         }
         Verb::Detach(args) => container::change(&client, "/detach", &args.words, true, format)?,
+        Verb::Prime => addresses::prime(&client)?,
+        Verb::RemovePeer(args) => addresses::remove(&client, &args, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
         Verb::Report(args) => report::run(&client, args.format.as_deref())?,
         Verb::Ps(args) => container::list(&client, &args.containers, format)?,
@@ -118,6 +121,10 @@ fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> any
             output::data(&status::connections(&status))
         }
         (Some(StatusPart::Connections), Format::Json) => output::json(&status.connections),
+        (Some(StatusPart::Ipam), Format::Text) => {
+            output::data(&addresses::owners(status.ipam.as_ref(), &status.peer_id))
+        }
+        (Some(StatusPart::Ipam), Format::Json) => output::json(&status.ipam),
     }
 }
 

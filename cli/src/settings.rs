@@ -1,5 +1,7 @@
 //! What a daemon is started with: the arguments of `launch`, judged and complete.
 
+mod addresses;
+
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
@@ -72,6 +74,10 @@ pub(crate) struct Settings {
     pub(crate) resume: bool,
     pub(crate) docker_host: Option<String>,
     pub(crate) rekey_interval_ms: Option<u64>,
+    /// As typed; `None` means the default range.
+    pub(crate) ipalloc_range: Option<String>,
+    pub(crate) ipalloc_default_subnet: Option<String>,
+    pub(crate) ipalloc_init: Option<String>,
 }
 
 impl Settings {
@@ -123,6 +129,9 @@ impl Settings {
             resume: args.peer.resume,
             docker_host: args.docker_host.clone(),
             rekey_interval_ms: args.peer.rekey_interval_ms,
+            ipalloc_range: args.addresses.ipalloc_range.clone(),
+            ipalloc_default_subnet: args.addresses.ipalloc_default_subnet.clone(),
+            ipalloc_init: args.addresses.ipalloc_init.clone(),
         };
         settings.judge()?;
         Ok(settings)
@@ -137,6 +146,7 @@ impl Settings {
         self.peer_name()?;
         self.checked_nickname()?;
         self.credentials()?;
+        self.addresses()?;
         Docker::new(self.docker_host.as_deref()).context("--docker-host")?;
         Ok(())
     }

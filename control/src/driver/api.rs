@@ -8,6 +8,7 @@
 //! Whoever may write to the socket may do everything: file permissions (0660) are the only guard. What the paths mean
 //! is said in [`crate::api`].
 
+mod addresses;
 mod socket;
 
 use std::convert::Infallible;
@@ -30,6 +31,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::addresses::{prime, remove};
 use self::socket::OwnedSocket;
 pub use self::socket::SocketError;
 use super::request::{Reply, Request};
@@ -152,6 +154,8 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
             "/detach",
             post(|State(to): Requests, call| ask_with(to, call, Request::Detach)),
         )
+        .route("/prime", post(prime))
+        .route("/rmpeer", post(remove))
         .route("/bench", post(bench))
         .route("/stop", post(stop))
         .route("/reset", post(reset))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-use tokio::sync::RwLock;
+use tokio::sync::{OnceCell, RwLock};
 
 use super::address::{AddressArgument, read_arguments};
 use super::allocator::{AllocateError, Allocator};
@@ -37,6 +37,8 @@ struct Shared {
     default_subnet: Option<Ipv4Net>,
     /// Changes share it; whoever compares with what exists has it alone.
     changing: RwLock<()>,
+    /// Nothing is given before the addresses in use are known.
+    surveyed: OnceCell<()>,
 }
 
 impl HostAttacher {
@@ -57,6 +59,7 @@ impl HostAttacher {
                 allocator,
                 default_subnet,
                 changing: RwLock::new(()),
+                surveyed: OnceCell::new(),
             }),
         }
     }
@@ -65,13 +68,13 @@ impl HostAttacher {
     /// A listing that fails says nothing.
     pub async fn watch(self) {
         loop {
+            tokio::time::sleep(WATCH_PAUSE).await;
             if let Err(error) = self.shared.tell_what_exists().await {
                 match error {
                     ListError::Allocator(AllocateError::Off | AllocateError::Stopping) => return,
                     error => tracing::debug!(%error, "cannot see which containers exist"),
                 }
             }
-            tokio::time::sleep(WATCH_PAUSE).await;
         }
     }
 }
@@ -117,6 +120,10 @@ impl Shared {
 
     async fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
         let (container, arguments) = self.read(request).await?;
+        if self.default_subnet.is_some() {
+            let survey = self.surveyed.get_or_try_init(|| self.tell_what_exists());
+            survey.await.map_err(|error| in_one_line(&error))?;
+        }
         let _turn = self.changing.read().await;
         let obtained = self.allocator.obtain(&container.id, &arguments).await;
         let obtained = obtained.map_err(|error| in_one_line(&error))?;

@@ -200,6 +200,9 @@ pub enum Failure {
     /// Too many requests wait.
     #[error("too many requests for addresses wait already")]
     Busy,
+    /// Addresses are not given here.
+    #[error("allocation is off on this host (--ipalloc-range '')")]
+    Off,
     /// This peer is leaving.
     #[error("this peer is leaving the network")]
     Leaving,

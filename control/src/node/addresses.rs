@@ -7,10 +7,12 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::api::{IpamOwner, IpamReport};
 use crate::config::BootId;
-use crate::ipam::request::IpamStatus;
+use crate::ipam::request::{Failure, OwnerStatus};
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
 use crate::link::dialer::TargetPhase;
 use crate::link::message::{ByeReason, Message};
@@ -38,9 +40,42 @@ impl Node {
     }
 
     /// What `status ipam` shows; `None` if addresses are not given.
-    #[must_use]
-    pub fn ipam_status(&self) -> Option<IpamStatus> {
-        Some(self.addresses.as_ref()?.ipam.status())
+    pub(super) fn show_ipam(&self) -> Option<IpamReport> {
+        let status = self.addresses.as_ref()?.ipam.status();
+        let show = |owner: &OwnerStatus| {
+            let known = self.peers.find(owner.peer).map(|peer| &peer.hello);
+            let (name, nickname) = if owner.peer == self.identity.peer_id() {
+                (self.config.name, self.config.nickname.to_string())
+            } else {
+                let nickname = known.map(|hello| hello.nickname.to_string());
+                (known.map(|hello| hello.name), nickname.unwrap_or_default())
+            };
+            IpamOwner {
+                peer_id: owner.peer.to_string(),
+                name: name.unwrap_or_else(|| owner.peer.name()).to_string(),
+                nickname,
+                addresses: owner.count,
+                share: owner.share,
+                reachable: owner.reachable,
+            }
+        };
+        let ids = |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect();
+        let misplaced = status.misplaced.iter();
+        Some(IpamReport {
+            state: status.state.clone(),
+            range: status.range.to_string(),
+            default_subnet: status.default_subnet.to_string(),
+            ring: status.genesis.clone(),
+            active: status.active,
+            owners: status.owners.iter().map(show).collect(),
+            disputed: status.disputed.clone(),
+            misplaced: misplaced
+                .map(|(ip, holder)| (IpAddr::V4(*ip), holder.clone()))
+                .collect(),
+            strangers: ids(&status.strangers),
+            waiting: status.waiting,
+            voters: ids(&status.members),
+        })
     }
 
     /// The peers of this PeerId, shown name or nickname that own ranges or can be reached.
@@ -66,6 +101,10 @@ impl Node {
     pub(super) fn ipam_input(&mut self, input: IpamInput, now: Instant) {
         if let Some(addresses) = &mut self.addresses {
             addresses.ipam.handle(input, now);
+        } else if let IpamInput::Request { request, .. } = input {
+            let result = Err(Failure::Off);
+            let answer = IpamOutput::Answer { request, result };
+            self.outputs.push_back(Output::Ipam(answer));
         }
     }
 

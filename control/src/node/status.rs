@@ -43,6 +43,7 @@ impl Node {
                 .map(|target| show_target(target, now))
                 .collect(),
             connections: self.connections(now),
+            ipam: self.show_ipam(),
             engine,
         };
         let advice = mtu::advice(&status);

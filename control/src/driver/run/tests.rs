@@ -194,6 +194,7 @@ fn config(dir: &tempfile::TempDir, nickname: &str, password: Option<&str>) -> Dr
         discovery: true,
         cipher: None,
         rekey: RekeyConfig::default(),
+        addresses: None,
     }
 }
 
