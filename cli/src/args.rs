@@ -102,7 +102,7 @@ pub(crate) enum Verb {
         after_help = "Example:\n  weft stop && weft launch --resume    # a new version; containers stay attached"
     )]
     Stop,
-    /// End the daemon and remove what it made: bridge, TAP, identity, store.
+    /// Give the addresses to a peer, end the daemon, and remove what it made: bridge, TAP, identity, store.
     Reset(ResetArgs),
     /// Add peers to the targets and dial them at once.
     Connect(ConnectArgs),
@@ -147,7 +147,7 @@ pub(crate) enum Verb {
     after_help = "The identity goes, too: the next launch is a new peer.\n\nExamples:\n  weft reset\n  weft reset --force    # the daemon was killed and left its bridge"
 )]
 pub(crate) struct ResetArgs {
-    /// Remove what a daemon that is not running left behind.
+    /// Also if no peer takes over the addresses; and remove what a daemon that is not running left behind.
     #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) force: bool,
 }

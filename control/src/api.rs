@@ -13,7 +13,8 @@
 //! | `POST /prime` | `{}` | `{}` once there is a ring |
 //! | `POST /rmpeer` | [`RemoveRequest`] | [`RemoveReply`] |
 //! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
-//! | `POST /stop`, `POST /reset` | – | `{}` before the daemon goes |
+//! | `POST /reset` | [`ResetRequest`] | `{}` once the addresses are another peer's, before the daemon goes |
+//! | `POST /stop` | – | `{}` before the daemon goes |
 //!
 //! A failure is 4xx (the request's fault) or 5xx (ours) with an [`ApiError`].
 
@@ -68,6 +69,14 @@ fn yes() -> bool {
 pub struct AttachReply {
     /// Without prefix lengths.
     pub addresses: Vec<IpAddr>,
+}
+
+/// End the daemon and remove its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetRequest {
+    /// Also if nobody takes over the addresses.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Take over what a dead peer owned.

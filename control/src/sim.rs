@@ -443,6 +443,8 @@ impl Sim {
                 .answers
                 .push(result.map_err(|error| error.error)),
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
+            // Addresses have a simulator of their own (ipam/sim.rs).
+            Output::Ipam(_) => {}
         }
     }
 }

@@ -31,7 +31,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use self::addresses::{prime, remove};
+use self::addresses::{prime, remove, reset};
 use self::socket::OwnedSocket;
 pub use self::socket::SocketError;
 use super::request::{Reply, Request};
@@ -188,13 +188,6 @@ async fn ps(State(to): Requests) -> Response {
 
 async fn stop(State(to): Requests) -> Response {
     answer(ask(&to, Request::Stop).await.map(|()| Empty {}))
-}
-
-async fn reset(State(to): Requests) -> Response {
-    match ask(&to, Request::Reset).await {
-        Ok(Err(error)) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.error).into_response(),
-        done => answer(done.map(|_| Empty {})),
-    }
 }
 
 /// A call whose success has nothing to say.

@@ -55,7 +55,21 @@ impl Ipam {
                 self.holdings.remove(&holder);
             }
         }
+        let me = self.config.me;
+        let is_alone = self.contacts.is_empty()
+            && self.ring.as_ref().is_none_or(|ring| {
+                ring.runs().all(|run| run.claim.owner() == me)
+                    && ring
+                        .council
+                        .members
+                        .iter()
+                        .all(|peer| *peer == me || self.election.left.contains(peer))
+            });
         let leaving = self.leaving.as_ref()?;
+        if is_alone {
+            let (heir, count) = (None, 0);
+            return Some(Reply::Left { heir, count });
+        }
         let (heir, count) = (leaving.heir, leaving.count);
         (self.owned.is_empty() && (heir.is_none() || leaving.is_known))
             .then_some(Reply::Left { heir, count })

@@ -1,12 +1,12 @@
-//! The calls about addresses: wait for a ring, remove a peer.
+//! The calls about addresses: wait for a ring, remove a peer, leave.
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use tokio::sync::mpsc;
 
 use super::{Empty, Failure, Requests, answer, ask, read};
-use crate::api::{RemoveReply, RemoveRequest};
+use crate::api::{RemoveReply, RemoveRequest, ResetRequest};
 use crate::driver::request::Request;
 use crate::ipam::request::{Failure as Refusal, Reply, Request as AddressRequest};
 use crate::peer::PeerId;
@@ -25,6 +25,23 @@ pub(super) async fn prime(State(to): Requests) -> Response {
 
 pub(super) async fn remove(State(to): Requests, call: HttpRequest) -> Response {
     answer(removed(&to, call).await)
+}
+
+/// Gives our ranges to a peer that stays, then ends the daemon and removes its state.
+pub(super) async fn reset(State(to): Requests, call: HttpRequest) -> Response {
+    let ResetRequest { force } = match read(call).await {
+        Ok(request) => request,
+        Err(failure) => return failure.into_response(),
+    };
+    match addresses(&to, AddressRequest::Leave).await {
+        Ok(_) | Err(Refused::Because(Refusal::Off)) => {}
+        Err(_) if force => {}
+        Err(refused) => return refused.into_failure().into_response(),
+    }
+    match ask(&to, Request::Reset).await {
+        Ok(Err(error)) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.error).into_response(),
+        done => answer(done.map(|_| Empty {})),
+    }
 }
 
 async fn removed(to: &mpsc::Sender<Request>, call: HttpRequest) -> Result<RemoveReply, Failure> {

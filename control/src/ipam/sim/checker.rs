@@ -25,13 +25,11 @@ pub(super) type Belief = (u32, u32, u64, Vec<PeerId>);
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     pub(super) host: usize,
-    pub(super) peer: PeerId,
     pub(super) ring: Option<String>,
     pub(super) beliefs: Vec<Belief>,
     /// Holder and address of all that it says is in use.
     pub(super) in_use: BTreeSet<(String, u32)>,
     pub(super) blocked: BTreeSet<u32>,
-    pub(super) is_clone: bool,
 }
 
 /// What was seen so far.

@@ -60,7 +60,6 @@ struct Asked {
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) now: Instant,
-    pub(super) start: Instant,
     pub(super) hosts: Vec<Host>,
     pub(super) random: Randomness,
     pub(super) checker: Checker,
@@ -88,7 +87,6 @@ impl World {
         let mut world = Self {
             plan,
             now: start,
-            start,
             hosts,
             random,
             checker: Checker::default(),
@@ -744,12 +742,10 @@ impl World {
                 let ipam = host.ipam.as_ref()?;
                 Some(Shown {
                     host: at,
-                    peer: host.id,
                     ring: ipam.status().genesis,
                     beliefs: ipam.beliefs(),
                     in_use: ipam.in_use(),
                     blocked: host.blocked.clone(),
-                    is_clone: host.is_clone,
                 })
             })
             .collect()
