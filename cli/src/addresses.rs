@@ -1,11 +1,37 @@
-//! `weft prime`, `rmpeer` and `status ipam`: who owns which addresses.
+//! `weft expose`, `hide`, `prime`, `rmpeer` and `status ipam`: who has which addresses.
 
 use serde_json::{Value, json};
-use weft_control::api::{IpamReport, RemoveReply, RemoveRequest};
+use weft_control::api::{AttachReply, ExposeRequest, IpamReport, RemoveReply, RemoveRequest};
 
 use crate::args::RemovePeerArgs;
 use crate::client::Client;
 use crate::output::{self, Format};
+
+/// Puts the host on the network or takes it off (`path` says which) and prints its addresses in the order asked.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn expose(
+    client: &Client,
+    path: &str,
+    addresses: Vec<String>,
+    masquerade: bool,
+    format: Format,
+) -> anyhow::Result<()> {
+    let request = ExposeRequest {
+        addresses,
+        masquerade,
+    };
+    let reply: AttachReply = client.post(path, &request)?;
+    match format {
+        Format::Json => output::json(&reply),
+        Format::Text => {
+            let addresses: Vec<String> = reply.addresses.iter().map(ToString::to_string).collect();
+            output::line(&addresses.join(" "))
+        }
+    }
+}
 
 /// Returns when there is a ring.
 ///

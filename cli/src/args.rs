@@ -112,6 +112,10 @@ pub(crate) enum Verb {
     Attach(AttachArgs),
     /// Take addresses of a container away; with the last one goes its interface.
     Detach(DetachArgs),
+    /// Give the host itself addresses in the network; prints them.
+    Expose(ExposeArgs),
+    /// Take addresses of the host away; prints them.
+    Hide(HideArgs),
     /// Wait until the hosts share the range of addresses.
     Prime,
     /// Take over the addresses of peers that are dead for good.
@@ -200,6 +204,26 @@ pub(crate) struct DetachArgs {
     /// Addresses, then the container.
     #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
     pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The host then reaches every container of the subnet, wherever it runs; hosts without weft do over a route\nvia this one.\n\nExamples:\n  weft expose\n  weft expose net:default net:10.2.2.0/24\n  weft expose --without-masquerade 10.2.1.101/24"
+)]
+pub(crate) struct ExposeArgs {
+    /// Do not translate addresses: hosts outside need a route back.
+    #[arg(long, env = "WEFT_WITHOUT_MASQUERADE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) without_masquerade: bool,
+    /// [ip:]CIDR, net:CIDR or net:default
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HideArgs {
+    /// [ip:]CIDR, net:CIDR or net:default
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -80,6 +80,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             )?;
         }
         Verb::Detach(args) => container::change(&client, "/detach", &args.words, true, format)?,
+        Verb::Expose(args) => {
+            addresses::expose(
+                &client,
+                "/expose",
+                args.addresses,
+                !args.without_masquerade,
+                format,
+            )?;
+        }
+        Verb::Hide(args) => addresses::expose(&client, "/hide", args.addresses, true, format)?,
         Verb::Prime => addresses::prime(&client)?,
         Verb::RemovePeer(args) => addresses::remove(&client, &args, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,

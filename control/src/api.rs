@@ -10,6 +10,7 @@
 //! | `POST /connect` | [`ConnectRequest`] | `{}` |
 //! | `POST /forget` | [`ForgetRequest`] | `{}` |
 //! | `POST /attach`, `POST /detach` | [`AttachRequest`] | [`AttachReply`] |
+//! | `POST /expose`, `POST /hide` | [`ExposeRequest`] | [`AttachReply`] |
 //! | `POST /prime` | `{}` | `{}` once there is a ring |
 //! | `POST /rmpeer` | [`RemoveRequest`] | [`RemoveReply`] |
 //! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
@@ -62,6 +63,17 @@ pub struct AttachRequest {
 
 fn yes() -> bool {
     true
+}
+
+/// Put the host itself on the network, or take it off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposeRequest {
+    /// Address arguments as typed; none means `net:default`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Translate addresses, so that hosts outside need no route back.
+    #[serde(default = "yes")]
+    pub masquerade: bool,
 }
 
 /// The addresses that an attach or detach was about, in the order asked.

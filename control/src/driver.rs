@@ -13,6 +13,8 @@ pub mod bridge;
 pub mod container;
 pub mod docker;
 pub mod engine;
+pub mod expose;
+pub mod firewall;
 mod identity;
 mod log;
 pub mod netlink;

@@ -56,6 +56,12 @@ pub(crate) struct Obtained {
     fresh: Vec<IpNet>,
 }
 
+impl Obtained {
+    pub(crate) fn fresh(&self) -> &[IpNet] {
+        &self.fresh
+    }
+}
+
 impl Allocator {
     /// One that asks the driver, or none.
     #[must_use]

@@ -154,6 +154,14 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
             "/detach",
             post(|State(to): Requests, call| ask_with(to, call, Request::Detach)),
         )
+        .route(
+            "/expose",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Expose)),
+        )
+        .route(
+            "/hide",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Hide)),
+        )
         .route("/prime", post(prime))
         .route("/rmpeer", post(remove))
         .route("/bench", post(bench))

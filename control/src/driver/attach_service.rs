@@ -14,8 +14,9 @@ use super::attach::{AttachError, AttachOptions, Host, mac_text};
 use super::bridge::{self, BridgeError};
 use super::container::{Container, ContainerRef};
 use super::docker::Docker;
+use super::expose::Exposure;
 use super::request::{Attacher, BoxFuture};
-use crate::api::{ApiError, AttachReply, AttachRequest, Attachment};
+use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
 
 /// The id of the host itself in `ps`.
 const EXPOSED: &str = "weave:expose";
@@ -35,6 +36,7 @@ struct Shared {
     options: AttachOptions,
     allocator: Allocator,
     default_subnet: Option<Ipv4Net>,
+    exposure: Exposure,
     /// Changes share it; whoever compares with what exists has it alone.
     changing: RwLock<()>,
     /// Nothing is given before the addresses in use are known.
@@ -51,8 +53,10 @@ impl HostAttacher {
         allocator: Allocator,
         default_subnet: Option<Ipv4Net>,
     ) -> Self {
+        let exposure = Exposure::new(host.netns().clone(), host.bridge());
         Self {
             shared: Arc::new(Shared {
+                exposure,
                 host,
                 docker,
                 options,
@@ -66,7 +70,12 @@ impl HostAttacher {
 
     /// Tells the allocator which containers exist, now and again, so that the addresses of dead ones are freed.
     /// A listing that fails says nothing.
+    /// Rules for exposed subnets are put back if they are gone.
     pub async fn watch(self) {
+        tokio::join!(self.shared.exposure.watch(), self.watch_containers());
+    }
+
+    async fn watch_containers(&self) {
         loop {
             tokio::time::sleep(WATCH_PAUSE).await;
             if let Err(error) = self.shared.tell_what_exists().await {
@@ -88,6 +97,16 @@ impl Attacher for HostAttacher {
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move { shared.detach(&request).await })
+    }
+
+    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.expose(&request).await })
+    }
+
+    fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.hide(&request).await })
     }
 
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
@@ -120,10 +139,7 @@ impl Shared {
 
     async fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
         let (container, arguments) = self.read(request).await?;
-        if self.default_subnet.is_some() {
-            let survey = self.surveyed.get_or_try_init(|| self.tell_what_exists());
-            survey.await.map_err(|error| in_one_line(&error))?;
-        }
+        self.survey().await?;
         let _turn = self.changing.read().await;
         let obtained = self.allocator.obtain(&container.id, &arguments).await;
         let obtained = obtained.map_err(|error| in_one_line(&error))?;
@@ -169,6 +185,46 @@ impl Shared {
             "detached"
         );
         Ok(reply(&addresses))
+    }
+
+    async fn expose(&self, request: &ExposeRequest) -> Result<AttachReply, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        self.survey().await?;
+        let _turn = self.changing.read().await;
+        let obtained = self.allocator.obtain(EXPOSED, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        if let Err(error) = self
+            .exposure
+            .add(&obtained.addresses, request.masquerade)
+            .await
+        {
+            let _ = self.exposure.remove(obtained.fresh()).await;
+            self.allocator.give_back(EXPOSED, &obtained).await;
+            return Err(in_one_line(&error));
+        }
+        Ok(reply(&obtained.addresses))
+    }
+
+    async fn hide(&self, request: &ExposeRequest) -> Result<AttachReply, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let _turn = self.changing.read().await;
+        let found = self
+            .allocator
+            .find(EXPOSED, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        let removed = self.exposure.remove(&addresses).await;
+        removed.map_err(|error| in_one_line(&error))?;
+        self.allocator.release(EXPOSED, &addresses).await;
+        Ok(reply(&addresses))
+    }
+
+    /// Nothing is given before the addresses in use are known.
+    async fn survey(&self) -> Result<(), ApiError> {
+        if self.default_subnet.is_some() {
+            let survey = self.surveyed.get_or_try_init(|| self.tell_what_exists());
+            survey.await.map_err(|error| in_one_line(&error))?;
+        }
+        Ok(())
     }
 
     async fn read(

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    ForgetRequest, Report, Status,
+    ExposeRequest, ForgetRequest, Report, Status,
 };
 use crate::ipam;
 use crate::peer::PeerId;
@@ -39,6 +39,10 @@ pub enum Request {
     Attach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
     /// `POST /detach`.
     Detach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
+    /// `POST /expose`.
+    Expose(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
+    /// `POST /hide`.
+    Hide(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
     /// `GET /ps`.
     Ps(Reply<Result<Vec<Attachment>, ApiError>>),
     /// `POST /bench`: steps until the one with `done`, or one error.
@@ -67,6 +71,10 @@ pub trait Attacher: Send + Sync {
     fn attach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
     /// Detaches a container, or takes the named addresses from it.
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
+    /// Puts the host itself on the network.
+    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
+    /// Takes it off again.
+    fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
     /// Lists what is attached.
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
 }

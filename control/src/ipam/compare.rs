@@ -275,7 +275,7 @@ impl Ipam {
         self.heir_agreed(peer);
     }
 
-    fn close(&mut self, peer: PeerId) {
+    pub(crate) fn close(&mut self, peer: PeerId) {
         if let Some(meeting) = self.meetings.get_mut(&peer) {
             meeting.agreed = false;
         }

@@ -87,7 +87,7 @@ impl Ipam {
 
     /// Asks one peer that may have space, unless a question is open.
     pub(crate) fn ask_for_space(&mut self, request: IpamRequestId, subnet: Ipv4Net, now: Instant) {
-        let Some(within) = Span::hosts(subnet).intersect(self.range()) else {
+        let Some(within) = Span::of(subnet).intersect(self.range()) else {
             return;
         };
         let search = self.exchange.searches.entry(request).or_default();
@@ -245,7 +245,11 @@ impl Ipam {
         let usable = self.usable();
         let taken = self.holdings.taken();
         if !exact {
-            return donation(&free_spans(&usable, taken, span)).ok_or(Denial::NoSpace);
+            let free = free_spans(&usable, taken, span);
+            // No host can have the first or the last address of a subnet.
+            let is_useful = |free: &Span| free.first() < span.last() && free.last() > span.first();
+            let gift = donation(&free).filter(|_| free.iter().any(is_useful));
+            return gift.ok_or(Denial::NoSpace);
         }
         if taken.contains_key(&span.first()) {
             Err(Denial::InUse)

@@ -156,6 +156,11 @@ impl Ipam {
         }
         self.store_failed = false;
         let contacts = std::mem::take(&mut self.contacts);
+        // Whatever was agreed rested on what may not have been written.
+        for peer in self.meetings.keys().copied().collect::<Vec<_>>() {
+            self.close(peer);
+        }
+        self.tell_flows();
         self.reachable(BTreeMap::new(), now);
         self.reachable(contacts, now);
         self.finish(now);

@@ -43,6 +43,8 @@ impl<E: EngineHandle> Driver<E> {
             }
             Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
             Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
+            Request::Expose(request, reply) => answer_later(self.attacher.expose(request), reply),
+            Request::Hide(request, reply) => answer_later(self.attacher.hide(request), reply),
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
             Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
             Request::FindOwner(text, reply) => {

@@ -17,8 +17,8 @@ use weft_engine::session::CipherSuite;
 
 use super::*;
 use crate::api::{
-    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ForgetRequest,
-    Status,
+    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ExposeRequest,
+    ForgetRequest, Status,
 };
 use crate::config::{CipherCost, RekeyConfig};
 use crate::driver::request::BoxFuture;
@@ -161,6 +161,14 @@ impl Attacher for NoContainers {
     }
 
     fn detach(&self, _: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        Box::pin(async { Ok(AttachReply::default()) })
+    }
+
+    fn expose(&self, _: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        Box::pin(async { Ok(AttachReply::default()) })
+    }
+
+    fn hide(&self, _: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
         Box::pin(async { Ok(AttachReply::default()) })
     }
 

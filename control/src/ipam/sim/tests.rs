@@ -15,6 +15,8 @@ struct Outcome {
     judged: u64,
     partitions: u64,
     settled: Duration,
+    /// What happened to what was violated.
+    log: Vec<String>,
 }
 
 #[expect(
@@ -37,6 +39,7 @@ fn run(seed: u64, faults: Faults) -> Outcome {
         judged: 0,
         partitions: 0,
         settled: Duration::ZERO,
+        log: Vec::new(),
     };
     for round in 0..plan.rounds {
         world.is_calm = false;
@@ -53,6 +56,18 @@ fn run(seed: u64, faults: Faults) -> Outcome {
         if !world.checker.violations.is_empty() {
             break;
         }
+    }
+    if let Some(violation) = world.checker.violations.first() {
+        // The address or range comes first or third in what the checker says.
+        let words = violation
+            .split([' ', '-', '/'])
+            .filter(|word| word.contains('.'));
+        let mut wanted: Vec<&str> = words.take(1).collect();
+        wanted.extend([
+            "Disputed", "Remove", "Promise", "Accept", "Voted", "says", "starts", "crashes",
+            "fails", "reaches",
+        ]);
+        outcome.log = world.log_about(&wanted);
     }
     outcome.violations = world.checker.violations;
     outcome.judged = world.checker.judged;
@@ -243,9 +258,10 @@ fn run_seeds(seeds: std::ops::Range<u64>) -> (u64, u64, Duration) {
         let outcome = run(seed, Faults::default());
         assert!(
             outcome.violations.is_empty(),
-            "seed {seed}: {:#?}\n{:?}",
+            "seed {seed}: {:#?}\n{:?}\n{}",
             outcome.violations,
-            Plan::of(seed)
+            Plan::of(seed),
+            outcome.log.join("\n")
         );
         judged += outcome.judged;
         partitions += outcome.partitions;
@@ -280,4 +296,25 @@ fn one_seed_is_one_run() {
         (outcome.judged, outcome.partitions, outcome.settled)
     };
     assert_eq!(trace(3), trace(3));
+}
+
+/// Counts what goes wrong over many seeds, `IPAM_SEEDS=FIRST-LAST`; for whoever changes the machine.
+#[test]
+#[ignore = "a tool: it takes as long as it is told to"]
+fn what_goes_wrong_over_many_seeds() {
+    let asked = std::env::var("IPAM_SEEDS").unwrap_or_else(|_| "0-99".to_owned());
+    let (first, last) = asked.split_once('-').expect("FIRST-LAST");
+    let seeds = first.parse::<u64>().unwrap()..=last.parse::<u64>().unwrap();
+    let mut wrong = Vec::new();
+    for seed in seeds {
+        let outcome = run(seed, Faults::default());
+        if let Some(violation) = outcome.violations.first() {
+            let clean = Plan::of(seed).is_clean;
+            wrong.push(format!("seed {seed} clean={clean}: {violation}"));
+            if wrong.len() == 1 {
+                wrong.extend(outcome.log);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,7 +1,7 @@
 //! The hosts, the network between them, and what happens to both.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,14 @@ use ipnet::{IpNet, Ipv4Net};
 use super::checker::{Checker, Shown};
 use super::host::{Container, Host, Write};
 use super::plan::{Begin, Plan, below};
+use crate::ipam::message::IpamMessage;
 use crate::ipam::request::{IpamRequestId, Reply, Request};
 use crate::ipam::{Contact, Faults, Ipam, IpamConfig, IpamInit, IpamInput, IpamNotice, IpamOutput};
 use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
+
+/// Lines of the log that are kept.
+const LOG_MAX: usize = 20_000;
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -71,6 +75,9 @@ pub(super) struct World {
     boots: u64,
     asked: BTreeMap<u64, Asked>,
     containers: u64,
+    start: Instant,
+    /// What happened last, for the message of a test that fails.
+    log: VecDeque<String>,
 }
 
 impl World {
@@ -98,9 +105,26 @@ impl World {
             boots: 0,
             asked: BTreeMap::new(),
             containers: 0,
+            start,
+            log: VecDeque::new(),
         };
         world.schedule(Duration::from_millis(500), Event::Gossip);
         world
+    }
+
+    fn note(&mut self, text: String) {
+        if self.log.len() >= LOG_MAX {
+            self.log.pop_front();
+        }
+        let at = self.now - self.start;
+        self.log
+            .push_back(format!("{:.3} {text}", at.as_secs_f64()));
+    }
+
+    /// The lines that mention a text.
+    pub(super) fn log_about(&self, what: &[&str]) -> Vec<String> {
+        let wanted = |line: &&String| what.iter().any(|what| line.contains(what));
+        self.log.iter().filter(wanted).cloned().collect()
     }
 
     pub(super) fn chance(&mut self, percent: u64) -> bool {
@@ -260,6 +284,14 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: PeerId, body: &[u8]) {
+        if let Ok(message) = IpamMessage::decode(body)
+            && !matches!(
+                message,
+                IpamMessage::Digest { .. } | IpamMessage::Ring { .. }
+            )
+        {
+            self.note(format!("host{from} to {to}: {message:?}"));
+        }
         let loss = if self.is_calm {
             0
         } else {
@@ -407,6 +439,7 @@ impl World {
             return;
         }
         self.boots += 1;
+        self.note(format!("host{at} starts as {}", self.hosts[at].id));
         let config = self.config(at);
         let random = self.random.fork();
         let host = &mut self.hosts[at];
@@ -468,6 +501,7 @@ impl World {
         if !self.hosts[at].is_up() {
             return;
         }
+        self.note(format!("host{at} crashes"));
         let waiting = self.hosts[at].writes.len();
         let reached = self.pick(waiting + 1);
         let host = &mut self.hosts[at];
@@ -491,6 +525,7 @@ impl World {
         };
         let token = write.token;
         if self.hosts[at].disk_fails {
+            self.note(format!("host{at} write fails"));
             // What was queued behind it fails with it; the first may have been written all the same.
             if self.chance(50) {
                 self.hosts[at].apply(write.changes);
@@ -549,12 +584,17 @@ impl World {
                 }
                 IpamOutput::Answer { request, result } => {
                     shows = true;
+                    self.note(format!(
+                        "host{at} answers {:?} {result:?}",
+                        self.asked.get(&request.0).map(|asked| &asked.what)
+                    ));
                     if let Some(asked) = self.asked.remove(&request.0) {
                         self.answered(&asked, result.ok());
                     }
                 }
                 IpamOutput::Flow { peer, open } => {
                     shows = true;
+                    self.note(format!("host{at} flow to {peer} {open}"));
                     if open {
                         self.hosts[at].flows.insert(peer);
                     } else {
@@ -563,6 +603,9 @@ impl World {
                 }
                 IpamOutput::Blocked(blocked) => {
                     shows = true;
+                    let addresses: Vec<Ipv4Addr> =
+                        blocked.iter().map(|one| (*one).into()).collect();
+                    self.note(format!("host{at} blocks {addresses:?}"));
                     self.hosts[at].blocked = blocked;
                 }
                 IpamOutput::Notice(notice) => self.noticed(at, &notice),
@@ -574,6 +617,7 @@ impl World {
     }
 
     fn noticed(&mut self, at: usize, notice: &IpamNotice) {
+        self.note(format!("host{at} says {notice:?}"));
         match notice {
             IpamNotice::RingKnown { genesis } => self.checker.ring(genesis.to_string()),
             IpamNotice::Disputed { span } => self.checker.disputed(at, &span.to_string()),
@@ -588,6 +632,7 @@ impl World {
     // ---- what users do ----
 
     pub(super) fn ask(&mut self, at: usize, what: Request) {
+        self.note(format!("host{at} asks {what:?}"));
         self.numbers += 1;
         let request = IpamRequestId(self.numbers);
         let deadline = None;
