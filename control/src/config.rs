@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use weft_engine::session::CipherSuite;
 
+use crate::gossip::budget::Allowance;
 use crate::peer::{Nickname, PeerName};
 use crate::secret::{NetworkId, Secrets};
 
@@ -96,6 +97,80 @@ pub const SECRETS_MAX: usize = 4;
 /// A peer without link and session is forgotten after this time, and its slot is free.
 pub const PEER_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
+/// Records of a peer that nothing has led to for this long are forgotten: a partition of an hour costs nothing.
+pub const ORIGIN_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+/// How long the records of a forgotten peer are not taken back from somebody who forgets a little later.
+pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(120);
+/// How often the same clone is named in the log.
+pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
+/// Clones that are remembered for that.
+pub const CLONES_MAX: usize = 64;
+/// Body of one record: a message carries three of that size, and larger sets use several parts.
+pub const RECORD_BODY_MAX: usize = 16 * 1024;
+/// Peers whose records are kept; each has a slot.
+pub const ORIGINS_MAX: usize = PEERS_MAX;
+/// Records of one origin: one of each kind, and many parts of names.
+pub const ORIGIN_RECORDS_MAX: usize = 64;
+/// Bytes of the records of one origin: 4096 names of 60 bytes, and no room for a flood.
+pub const ORIGIN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of all records: a thousand peers need 2 MiB, and a daemon shall stay below 256 MiB.
+pub const STORE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What keeping one record costs beyond its bytes, rounded up; makes many small ones count.
+pub const RECORD_KEPT_COST: usize = 256;
+/// News of one origin that we take: what a restart with all its records needs at once, and then a lively host.
+pub(crate) const ORIGIN_RATE: Allowance = Allowance {
+    burst: 2 * 64,
+    per_second: 10,
+};
+/// Signatures that we check: 50 µs each, so 20 % of a core; the burst is a join to a thousand peers.
+pub(crate) const SIGNATURE_RATE: Allowance = Allowance {
+    burst: 16_384,
+    per_second: 4000,
+};
+/// Versions of one record of ours that we send out; later changes wait and go together.
+pub(crate) const PUBLISH_RATE: Allowance = Allowance {
+    burst: 5,
+    per_second: 2,
+};
+/// The pause after we jumped past a record of our own key; it doubles while another process answers.
+pub const JUMP_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause: two clones trouble the network once a minute.
+pub const JUMP_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Links that fresh records are pushed on from the start; the others are told ids, so a peer whom all name as their
+/// target does not push a whole network to everybody.
+pub const EAGER_LINKS_MAX: usize = 16;
+/// Links by which fresh records are pushed to us, at least: with three a peer that fails delays hardly anything.
+pub const PUSHES_MIN: usize = 3;
+/// How long ids of fresh records are gathered before they go to lazy links.
+pub const HAVE_AFTER: Duration = Duration::from_millis(20);
+/// Ids that wait to be told on one link: four records of each of a thousand peers.
+pub const HAVE_MAX: usize = 4096;
+/// How long a record that was named may take to come by a faster way: a few hops.
+pub const MISSING_AFTER: Duration = Duration::from_millis(150);
+/// How long a record that was asked for may take.
+pub const WANT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Records that were named and have not come: a cold start of a thousand peers.
+pub const MISSING_MAX: usize = 8192;
+/// Ids of records that were seen lately and need not be asked for.
+pub const SEEN_MAX: usize = 8192;
+/// Bytes of records in one message, but for a single larger one: slow links stay lively.
+pub const GOSSIP_RECORDS_MAX: usize = 32 * 1024;
+/// Bytes of records under way on one link: 40 Mbit/s at 50 ms, and far below `LINK_QUEUE_MAX`.
+pub const GOSSIP_WINDOW: usize = 256 * 1024;
+/// Entries of one gossip message: what `MESSAGE_LEN_MAX` holds of the smallest.
+pub const GOSSIP_ENTRIES_MAX: usize = MESSAGE_LEN_MAX / 8;
+/// How often two ends of a link compare their stores; what floods missed is found then.
+pub const DIGEST_EVERY: Duration = Duration::from_secs(10);
+/// Ranges with no more origins than this are listed, larger ones are halved further.
+pub const RANGE_ORIGINS_MAX: usize = 32;
+/// Ranges in one message.
+pub const RANGES_MAX: usize = 1024;
+/// Ranges and lists that one link may have us look at: a join, and then a walk down a few times a second.
+pub(crate) const COMPARE_RATE: Allowance = Allowance {
+    burst: 8192,
+    per_second: 512,
+};
+
 /// Requests of the local API that wait for the loop; the API has at most 64 connections.
 pub const REQUESTS_MAX: usize = 64;
 
@@ -142,7 +217,7 @@ pub struct CipherCost {
 }
 
 /// Random for each process; two of one key at once prove a clone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BootId(pub [u8; 8]);
 
 /// When epochs are replaced; tests shorten it.

@@ -16,11 +16,13 @@ mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gossip;
 pub mod ipam;
 mod link;
 pub mod node;
 pub mod peer;
 pub mod random;
+mod record;
 pub mod secret;
 mod session;
 #[cfg(any(test, feature = "sim"))]

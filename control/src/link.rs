@@ -346,7 +346,11 @@ impl Link {
                 self.ping.take_if(|(sent, _)| *sent == nonce);
             }
             Message::Bye(reason) => return Err(LinkError::ByPeer(reason)),
-            Message::Hello(_) | Message::Session(_) | Message::Ipam(_) | Message::Unknown(_) => {
+            Message::Hello(_)
+            | Message::Session(_)
+            | Message::Gossip(_)
+            | Message::Ipam(_)
+            | Message::Unknown(_) => {
                 actions.push(LinkAction::Message(message));
             }
         }

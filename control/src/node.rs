@@ -15,7 +15,9 @@ pub mod notice;
 
 mod addresses;
 mod admission;
+mod gossip;
 mod links;
+mod losses;
 mod mtu;
 mod peers;
 mod sessions;
@@ -29,6 +31,7 @@ use weft_engine::command::Command;
 
 use crate::api::ApiError;
 use crate::config::{NodeConfig, PEER_FORGOTTEN_AFTER};
+use crate::gossip::Gossip;
 use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
@@ -62,6 +65,7 @@ pub(crate) struct Counters {
     pub(crate) messages_malformed: u64,
     pub(crate) messages_unknown: u64,
     pub(crate) session_messages_ignored: u64,
+    pub(crate) labels_colliding: u64,
 }
 
 /// A request that waits for a write.
@@ -80,6 +84,11 @@ pub struct Node {
     dialer: Dialer,
     links: BTreeMap<LinkId, LinkEntry>,
     peers: Peers,
+    /// The engine's FIB is not that of the peers any more.
+    fib_is_old: bool,
+    gossip: Gossip,
+    /// Keys that two processes use, and when we said so.
+    clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
     indices: BTreeSet<u32>,
     admission: Admission,
@@ -97,8 +106,14 @@ pub struct Node {
 impl Node {
     /// Makes a node that starts to dial its targets; those that are none are named in a notice and left out.
     #[must_use]
-    pub fn new(config: NodeConfig, identity: Identity, random: Randomness, now: Instant) -> Self {
+    pub fn new(
+        config: NodeConfig,
+        identity: Identity,
+        mut random: Randomness,
+        now: Instant,
+    ) -> Self {
         let mut node = Self {
+            gossip: gossip::begin(&config, &identity, random.fork(), now),
             hello: Hello::encode_ours(&config, &identity),
             secrets: config.secrets.clone(),
             dialer: Dialer::new(config.port),
@@ -106,6 +121,8 @@ impl Node {
             random,
             links: BTreeMap::new(),
             peers: Peers::new(),
+            fib_is_old: false,
+            clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
             addresses: None,
@@ -159,7 +176,12 @@ impl Node {
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
+        self.do_gossip(now);
         self.do_addresses(now);
+        if std::mem::take(&mut self.fib_is_old) {
+            let fib = self.peers.fib_command();
+            self.engine(fib);
+        }
     }
 
     /// Returns the next thing the driver has to do.
@@ -200,6 +222,9 @@ impl Node {
         for id in self.peers.ids() {
             self.with_session(id, now, |session, context| session.tick(context));
         }
+        self.gossip.tick(now);
+        self.do_gossip(now);
+        self.forget_lost_origins(now);
         self.forget_lost_peers(now);
         while let Some((dial, address)) = self.dialer.poll_dial(now) {
             self.outputs.push_back(Output::Dial { dial, address });
@@ -302,6 +327,9 @@ impl Node {
             let Some(since) = peer.gone_since else {
                 continue;
             };
+            if self.gossip.incarnation(id).is_some() {
+                continue;
+            }
             if now.duration_since(since) < PEER_FORGOTTEN_AFTER {
                 next = [next, Some(since + PEER_FORGOTTEN_AFTER)]
                     .into_iter()
@@ -318,10 +346,7 @@ impl Node {
                 self.engine(Command::RemovePeer { slot: peer.slot });
             }
         }
-        if !lost.is_empty() {
-            let fib = self.peers.fib_command();
-            self.engine(fib);
-        }
+        self.fib_is_old |= !lost.is_empty();
     }
 }
 

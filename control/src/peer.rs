@@ -195,12 +195,14 @@ impl PublicKeys {
     /// Whether `signature` is the signing key's word that the exchange key is its own, in this network.
     #[must_use]
     pub fn is_bound_by(&self, network: &NetworkId, signature: &[u8; 64]) -> bool {
+        self.has_signed(&binding(network, &self.exchange), signature)
+    }
+
+    /// Whether the signing key has signed this text.
+    pub(crate) fn has_signed(&self, text: &[u8], signature: &[u8; 64]) -> bool {
         VerifyingKey::from_bytes(&self.signing).is_ok_and(|key| {
-            key.verify_strict(
-                &binding(network, &self.exchange),
-                &Signature::from_bytes(signature),
-            )
-            .is_ok()
+            key.verify_strict(text, &Signature::from_bytes(signature))
+                .is_ok()
         })
     }
 }
@@ -281,9 +283,12 @@ impl Identity {
 
     /// The signing key's word that the exchange key is its own, in this network.
     pub(crate) fn bind(&self, network: &NetworkId) -> [u8; 64] {
-        self.signing
-            .sign(&binding(network, &self.keys.exchange))
-            .to_bytes()
+        self.sign(&binding(network, &self.keys.exchange))
+    }
+
+    /// Signs a text, which begins with what it is for.
+    pub(crate) fn sign(&self, text: &[u8]) -> [u8; 64] {
+        self.signing.sign(text).to_bytes()
     }
 }
 

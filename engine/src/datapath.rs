@@ -139,6 +139,7 @@ pub struct Datapath {
     /// Packets that the coalescer points into.
     held: Vec<Packet>,
     held_bytes: usize,
+    held_frames: usize,
     /// The source MAC learned last, and whence: a batch is mostly one flow.
     learned: Option<(MacAddr, crate::bridge::Port, u64)>,
     /// Frames that came in two pieces, since the last delivery.
@@ -169,6 +170,7 @@ impl Datapath {
             coalescer: Coalescer::new(coalesce),
             held: Vec::with_capacity(crate::config::PACKETS_MAX),
             held_bytes: 0,
+            held_frames: 0,
             learned: None,
             joined: Vec::new(),
             scratch: Vec::new(),

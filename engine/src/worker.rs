@@ -96,11 +96,16 @@ impl<I: Io> Worker<I> {
             } else {
                 RECEIVE_BATCH_MAX
             };
+            // Runs stay open while neighbours may still come without waiting.
+            let mut delivered = false;
             for train in self.received.drain(..) {
                 self.datapath.receive(train, now);
+                if self.datapath.should_deliver() {
+                    self.datapath.deliver(&mut self.io);
+                    delivered = true;
+                }
             }
-            // Runs stay open while neighbours may still come without waiting.
-            if !more || self.datapath.should_deliver() {
+            if !more || delivered {
                 break;
             }
         }

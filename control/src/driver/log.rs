@@ -34,17 +34,20 @@ pub(crate) fn write(notice: &Notice) {
         Notice::ClonedIdentity {
             peer_id,
             address,
-            ours: true,
-        } => tracing::warn!(
-            %peer_id, %address, "another host runs with our identity key; run `weft reset` on the copy"
-        ),
-        Notice::ClonedIdentity {
+            ours,
+        } => {
+            let what = clone_words(*ours);
+            tracing::warn!(%peer_id, %address, "{what}");
+        }
+        Notice::CloneHeard {
             peer_id,
-            address,
-            ours: false,
-        } => tracing::warn!(
-            %peer_id, %address, "two hosts run with one identity key; run `weft reset` on the copy"
-        ),
+            name,
+            nickname,
+            ours,
+        } => {
+            let what = clone_words(*ours);
+            tracing::warn!(%peer_id, %name, %nickname, "{what}");
+        }
         Notice::SessionUp { name, cipher } => tracing::info!(%name, cipher, "session up"),
         Notice::SessionDown { name } => tracing::info!(%name, "session down"),
         Notice::PeerRestarted { name } => tracing::info!(%name, "peer restarted"),
@@ -59,5 +62,13 @@ pub(crate) fn write(notice: &Notice) {
         Notice::StoreFailed => {
             tracing::error!("targets are not on disk; they hold until the next start")
         }
+    }
+}
+
+fn clone_words(ours: bool) -> &'static str {
+    if ours {
+        "another host runs with our identity key; run `weft reset` on the copy"
+    } else {
+        "two hosts run with one identity key; run `weft reset` on the copy"
     }
 }

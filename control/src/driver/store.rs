@@ -234,6 +234,19 @@ impl Store {
         })
     }
 
+    /// The next start counts on from this number, if it is larger than the one kept.
+    ///
+    /// # Errors
+    /// [`ControlError::WriteStore`].
+    pub fn raise_incarnation(&self, incarnation: u64) -> Result<(), ControlError> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let kept = meta.get("incarnation")?.map_or(0, |value| value.value());
+            meta.insert("incarnation", kept.max(incarnation))?;
+            Ok(())
+        })
+    }
+
     /// The targets of the last run, in their order.
     ///
     /// # Errors
@@ -326,6 +339,9 @@ mod tests {
         }
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.next_incarnation().unwrap(), 2);
+        store.raise_incarnation(7).unwrap();
+        store.raise_incarnation(5).unwrap();
+        assert_eq!(store.next_incarnation().unwrap(), 8);
         assert_eq!(store.targets().unwrap(), targets);
         store.set_targets(&targets[..1]).unwrap();
         assert_eq!(store.targets().unwrap(), targets[..1]);

@@ -39,6 +39,7 @@ mod field {
     pub(super) const UDP_PORT: u8 = 9;
     pub(super) const WORKERS: u8 = 10;
     pub(super) const CIPHERS: u8 = 11;
+    pub(super) const EXCHANGE: u8 = 12;
 }
 
 /// What a peer says of itself.
@@ -76,19 +77,16 @@ impl From<FieldError> for HelloError {
 impl Hello {
     /// What we say; the same on every link of this process.
     pub(crate) fn encode_ours(config: &NodeConfig, identity: &Identity) -> Vec<u8> {
-        let name = config.name.unwrap_or_else(|| identity.peer_id().name());
-        FieldWriter::default()
-            .put(field::SIGNING, &identity.keys().signing)
+        put_facts(FieldWriter::default(), config, identity)
             .put(field::SIGNATURE, &identity.bind(&config.network_id))
-            .put(field::NAME, &name.0)
-            .put(field::NICKNAME, config.nickname.as_str().as_bytes())
-            .put(field::VERSION, env!("CARGO_PKG_VERSION").as_bytes())
-            .put(field::CAPABILITIES, &0_u64.to_be_bytes())
-            .put(field::BOOT_ID, &config.boot_id.0)
             .put(field::INCARNATION, &config.incarnation.to_be_bytes())
-            .put(field::UDP_PORT, &config.port.to_be_bytes())
-            .put(field::WORKERS, &[config.workers])
-            .put(field::CIPHERS, &encode_ciphers(&config.ciphers))
+            .finish()
+    }
+
+    /// What our PEER record says: the same and both keys. Its header has the incarnation, its signature binds them.
+    pub(crate) fn encode_record(config: &NodeConfig, identity: &Identity) -> Vec<u8> {
+        put_facts(FieldWriter::default(), config, identity)
+            .put(field::EXCHANGE, &identity.keys().exchange)
             .finish()
     }
 
@@ -106,6 +104,21 @@ impl Hello {
         if !keys.is_bound_by(network, &fields.array(field::SIGNATURE)?) {
             return Err(HelloError::Unbound);
         }
+        let incarnation = u64::from_be_bytes(fields.array(field::INCARNATION)?);
+        Self::read(fields, keys, incarnation)
+    }
+
+    /// Reads the body of a PEER record of this incarnation; that its keys are its origin's, the caller checks.
+    pub(crate) fn parse_record(bytes: &[u8], incarnation: u64) -> Result<Self, HelloError> {
+        let fields = Fields::parse(bytes)?;
+        let keys = PublicKeys {
+            signing: fields.array(field::SIGNING)?,
+            exchange: fields.array(field::EXCHANGE)?,
+        };
+        Self::read(fields, keys, incarnation)
+    }
+
+    fn read(fields: Fields<'_>, keys: PublicKeys, incarnation: u64) -> Result<Self, HelloError> {
         let [workers] = fields.array(field::WORKERS)?;
         let udp_port = u16::from_be_bytes(fields.array(field::UDP_PORT)?);
         if !(1..=WORKERS_MAX).contains(&workers) || udp_port == 0 {
@@ -126,12 +139,26 @@ impl Hello {
             version: version.to_owned(),
             capabilities: u64::from_be_bytes(fields.array(field::CAPABILITIES)?),
             boot_id: BootId(fields.array(field::BOOT_ID)?),
-            incarnation: u64::from_be_bytes(fields.array(field::INCARNATION)?),
+            incarnation,
             udp_port,
             workers,
             ciphers: parse_ciphers(fields.find(field::CIPHERS).ok_or(HelloError::Malformed)?),
         })
     }
+}
+
+fn put_facts(fields: FieldWriter, config: &NodeConfig, identity: &Identity) -> FieldWriter {
+    let name = config.name.unwrap_or_else(|| identity.peer_id().name());
+    fields
+        .put(field::SIGNING, &identity.keys().signing)
+        .put(field::NAME, &name.0)
+        .put(field::NICKNAME, config.nickname.as_str().as_bytes())
+        .put(field::VERSION, env!("CARGO_PKG_VERSION").as_bytes())
+        .put(field::CAPABILITIES, &0_u64.to_be_bytes())
+        .put(field::BOOT_ID, &config.boot_id.0)
+        .put(field::UDP_PORT, &config.port.to_be_bytes())
+        .put(field::WORKERS, &[config.workers])
+        .put(field::CIPHERS, &encode_ciphers(&config.ciphers))
 }
 
 /// The number of a cipher on the wire.

@@ -10,12 +10,15 @@
 //!  PING, PONG     8 bytes that come back
 //!  BYE            1 byte: why
 //!  HELLO          fields (link/handshake.rs)
+//!  GOSSIP         whatever gossip/wire.rs says
 //!  SESSION        0 step, 1-8 handshake id, 9.. body (session.rs)
 //!  IPAM           ipam/message.rs
 //! ```
 //!
 //! A message of an unknown type is skipped and counted; so is a known one that does not parse. Inside a session
 //! messages travel in the same form, unframed. Bounds: `config::MESSAGE_LEN_MAX`, `config::HANDSHAKE_LEN_MAX`.
+
+use bytes::Bytes;
 
 use crate::config::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX};
 use crate::link::noise::TAG_LEN;
@@ -234,6 +237,7 @@ pub(crate) enum Message {
     Pong([u8; 8]),
     Bye(ByeReason),
     Session(SessionMessage),
+    Gossip(Bytes),
     /// About addresses; its body is read by `ipam`.
     Ipam(Vec<u8>),
     /// Of a type that we do not know; skipped.
@@ -258,6 +262,7 @@ impl Message {
                 &message.body,
             ]
             .concat(),
+            Self::Gossip(body) => [[6].as_slice(), body].concat(),
             Self::Ipam(body) => [[8].as_slice(), body].concat(),
             Self::Unknown(kind) => vec![*kind],
         }
@@ -281,6 +286,7 @@ impl Message {
                     body: body.to_vec(),
                 })
             }
+            6 => Self::Gossip(Bytes::copy_from_slice(body)),
             8 => Self::Ipam(body.to_vec()),
             _ => Self::Unknown(*kind),
         })
@@ -318,6 +324,7 @@ mod tests {
             (Message::Ping(*b"12345678"), b"\x0212345678"),
             (Message::Pong(*b"12345678"), b"\x0312345678"),
             (Message::Bye(ByeReason::Duplicate), b"\x04\x02"),
+            (Message::Gossip(Bytes::from_static(b"g")), b"\x06g"),
             (
                 Message::Session(session),
                 b"\x05\x02\x01\x02\x03\x04\x05\x06\x07\x08xy",

@@ -19,6 +19,7 @@ use crate::link::message::{ByeReason, Message};
 use crate::node::Node;
 use crate::node::exchange::Output;
 use crate::peer::PeerId;
+use crate::record::{RecordKey, RecordKind};
 
 /// The machine and what it was told last.
 pub(super) struct Addresses {
@@ -136,7 +137,11 @@ impl Node {
             self.ipam_input(IpamInput::Tick, now);
         }
         while let Some(output) = self.addresses.as_mut().and_then(|it| it.ipam.poll_output()) {
+            let publishes = matches!(output, IpamOutput::Publish { .. });
             self.carry_out_for_ipam(output, now);
+            if publishes {
+                self.do_gossip(now);
+            }
         }
         let deadline = self.addresses.as_ref().and_then(|it| it.ipam.deadline());
         self.wake(deadline);
@@ -183,7 +188,13 @@ impl Node {
     fn carry_out_for_ipam(&mut self, output: IpamOutput, now: Instant) {
         match output {
             IpamOutput::Send { to, body } => self.send_ipam(to, body, now),
-            IpamOutput::Publish { .. } | IpamOutput::Flow { .. } => {}
+            IpamOutput::Publish { part, body } if body.is_empty() => {
+                self.gossip.withdraw(RecordKind::Ring, part, now);
+            }
+            IpamOutput::Publish { part, body } => {
+                self.gossip.publish(RecordKind::Ring, part, body, now);
+            }
+            IpamOutput::Flow { .. } => {}
             IpamOutput::Notice(IpamNotice::Stranger { peer, why }) => {
                 if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
                     self.close_link(link, ByeReason::OtherRing, now);
@@ -197,6 +208,18 @@ impl Node {
             | IpamOutput::Answer { .. }
             | IpamOutput::Blocked(_)
             | IpamOutput::Notice(_) => self.outputs.push_back(Output::Ipam(output)),
+        }
+    }
+
+    /// A peer's record about its ranges is new.
+    pub(super) fn ring_record_changed(&mut self, key: RecordKey, now: Instant) {
+        let origin = key.origin;
+        if origin == self.identity.peer_id() {
+            return;
+        }
+        let body = self.gossip.body(origin, RecordKind::Ring, key.part);
+        if let Some(body) = body.map(<[u8]>::to_vec) {
+            self.ipam_input(IpamInput::Record { origin, body }, now);
         }
     }
 

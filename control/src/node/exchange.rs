@@ -143,6 +143,8 @@ pub enum Input {
 pub enum Record {
     /// The targets, as typed.
     Targets(Vec<String>),
+    /// The incarnation, if it is larger than the one kept: the next process begins above it.
+    Incarnation(u64),
 }
 
 /// Something that the driver is to do.

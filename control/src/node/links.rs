@@ -16,16 +16,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use weft_engine::command::Command;
 
-use crate::config::{
-    HANDSHAKE_TIMEOUT, LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX,
-    PENDING_INBOUND_PER_SOURCE_MAX,
-};
-use crate::link::error::LinkError;
+use crate::config::{LINK_SIMULTANEOUS, PENDING_INBOUND_MAX, PENDING_INBOUND_PER_SOURCE_MAX};
 use crate::link::handshake::Hello;
 use crate::link::message::{ByeReason, Message, Refusal};
 use crate::link::{Link, LinkAction, LinkContext};
 use crate::node::admission::Source;
-use crate::node::exchange::{CloseCause, DialId, LinkId, Output};
+use crate::node::exchange::{DialId, LinkId, Output};
 use crate::node::notice::Notice;
 use crate::node::peers::Peer;
 use crate::node::{LinkEntry, Node};
@@ -173,6 +169,10 @@ impl Node {
                     session.receive(message, context)
                 });
             }
+            (Message::Gossip(message), Some(_)) => {
+                self.gossip.receive(id, message, now);
+                self.do_gossip(now);
+            }
             (Message::Ipam(body), Some(peer)) => self.ipam_message(peer, body.clone(), now),
             _ => self.counters.messages_unknown += 1,
         }
@@ -256,7 +256,7 @@ impl Node {
     }
 
     /// Makes a place for a new peer, or for a new process of a known one; false if there is none.
-    fn take_in(&mut self, hello: Hello, now: Instant) -> bool {
+    pub(super) fn take_in(&mut self, hello: Hello, now: Instant) -> bool {
         let peer_id = hello.peer_id;
         if let Some(peer) = self.peers.find_mut(peer_id) {
             let (boot_id, name) = (hello.boot_id, hello.name);
@@ -294,8 +294,7 @@ impl Node {
         self.peers.insert(peer_id, peer);
         let label = peer_id.label();
         self.engine(Command::AddPeer { slot, label });
-        let fib = self.peers.fib_command();
-        self.engine(fib);
+        self.fib_is_old = true;
         true
     }
 
@@ -314,6 +313,12 @@ impl Node {
             return;
         };
         peer.link = Some(stays);
+        if stays == new {
+            if let Some(old) = goes {
+                self.gossip.link_down(old);
+            }
+            self.gossip.link_up(new, peer_id, now);
+        }
         let handed_over = peer.handover_until.take().is_some();
         if peer.gone_since.take().is_some() && !handed_over {
             let (name, nickname) = (peer.hello.name, peer.hello.nickname.clone());
@@ -367,134 +372,6 @@ impl Node {
         if peer.add_candidates(&fresh) {
             let command = peer.candidates_command();
             self.engine(command);
-        }
-    }
-
-    pub(super) fn link_closed(&mut self, id: LinkId, cause: CloseCause, now: Instant) {
-        let error = match cause {
-            CloseCause::Ended => LinkError::Ended,
-            CloseCause::Broken => LinkError::Broken,
-            CloseCause::QueueFull => LinkError::QueueFull,
-        };
-        self.link_down(id, error, now);
-    }
-
-    fn link_down(&mut self, id: LinkId, error: LinkError, now: Instant) {
-        let Some(entry) = self.links.remove(&id) else {
-            return;
-        };
-        let Some(peer_id) = entry.peer else {
-            return self.handshake_failed(id, &entry, error, now);
-        };
-        if matches!(error, LinkError::ByPeer(ByeReason::ClonedIdentity)) {
-            let ours = self.identity.peer_id();
-            self.notice(Notice::ClonedIdentity {
-                peer_id: ours,
-                address: entry.remote,
-                ours: true,
-            });
-        }
-        let Some(peer) = self
-            .peers
-            .find_mut(peer_id)
-            .filter(|peer| peer.link == Some(id))
-        else {
-            return;
-        };
-        peer.link = None;
-        peer.gone_since = Some(now);
-        if error == LinkError::ByPeer(ByeReason::Duplicate) {
-            peer.handover_until = Some(now + HANDSHAKE_TIMEOUT);
-            self.wake(Some(now + HANDSHAKE_TIMEOUT));
-        } else {
-            self.link_lost(peer_id, error, now);
-        }
-        if error == LinkError::ByPeer(ByeReason::Stopping) {
-            self.with_session(peer_id, now, |session, context| session.end(context));
-        }
-    }
-
-    /// The peer has no link any more.
-    fn link_lost(&mut self, peer_id: PeerId, error: LinkError, now: Instant) {
-        let Some(peer) = self.peers.find_mut(peer_id) else {
-            return;
-        };
-        peer.handover_until = None;
-        let (name, nickname) = (peer.hello.name, peer.hello.nickname.clone());
-        self.notice(Notice::LinkDown {
-            name,
-            nickname,
-            reason: error.to_string(),
-        });
-        self.dialer
-            .disconnected(peer_id, Some(error), &mut self.random, now);
-        self.wake(self.dialer.deadline());
-        self.wake(Some(now + PEER_FORGOTTEN_AFTER));
-    }
-
-    /// Links that a peer closed for another one that never came.
-    pub(super) fn end_handovers(&mut self, now: Instant) {
-        for peer_id in self.peers.ids() {
-            let Some(until) = self
-                .peers
-                .find(peer_id)
-                .and_then(|peer| peer.handover_until)
-            else {
-                continue;
-            };
-            if until <= now {
-                self.link_lost(peer_id, LinkError::Ended, now);
-            } else {
-                self.wake(Some(until));
-            }
-        }
-    }
-
-    fn handshake_failed(&mut self, id: LinkId, entry: &LinkEntry, error: LinkError, now: Instant) {
-        let outbound = entry.link.is_outbound();
-        self.counters.handshakes_failed += 1;
-        if outbound {
-            let secrets = self.secrets.keys().len();
-            self.dialer
-                .handshake_failed(id, error, secrets, &mut self.random, now);
-            self.wake(self.dialer.deadline());
-        } else if error.counts_against_source() {
-            self.admission.failed(entry.remote, error, now);
-        }
-        if !error.is_quiet() {
-            self.notice(Notice::LinkFailed {
-                address: entry.remote,
-                outbound,
-                reason: error.to_string(),
-            });
-        }
-    }
-
-    /// Dials beside links that do not answer.
-    pub(super) fn suspect_links(&mut self, now: Instant) {
-        let mut suspects = Vec::new();
-        for entry in self.links.values_mut() {
-            if let Some(peer) = entry.peer
-                && !entry.suspect
-                && entry.link.is_suspect(now)
-            {
-                entry.suspect = true;
-                suspects.push(peer);
-            }
-        }
-        for peer in suspects {
-            self.dialer.disconnected(peer, None, &mut self.random, now);
-        }
-    }
-
-    fn unsuspect(&mut self, id: LinkId, now: Instant) {
-        if let Some(entry) = self.links.get_mut(&id)
-            && let Some(peer) = entry.peer
-            && entry.suspect
-            && !entry.link.is_suspect(now)
-        {
-            entry.suspect = false;
-            self.dialer.connected(id, peer, now);
         }
     }
 }

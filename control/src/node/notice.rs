@@ -52,6 +52,17 @@ pub enum Notice {
         /// True if it is ours.
         ours: bool,
     },
+    /// Two hosts run with one identity key, as their records say.
+    CloneHeard {
+        /// The identity.
+        peer_id: PeerId,
+        /// Its shown name.
+        name: PeerName,
+        /// Its nickname; of one of the two.
+        nickname: Nickname,
+        /// True if it is ours.
+        ours: bool,
+    },
     /// A peer's session is active for the first time.
     SessionUp {
         /// The peer's shown name.

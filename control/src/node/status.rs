@@ -55,7 +55,26 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let counters = &self.counters;
+        let gossip = self.gossip.counters();
+        let (records, record_bytes) = self.gossip.size();
         [
+            ("labels_colliding", counters.labels_colliding),
+            ("records", records as u64),
+            ("record_bytes", record_bytes as u64),
+            ("records_taken", gossip.records_taken),
+            ("records_known", gossip.records_known),
+            ("records_stale", gossip.records_stale),
+            ("records_malformed", gossip.records_malformed),
+            ("records_forged", gossip.records_forged),
+            ("records_orphaned", gossip.records_orphaned),
+            ("records_contradicting", gossip.records_contradicting),
+            ("records_without_room", gossip.records_without_room),
+            ("records_over_rate", gossip.records_over_rate),
+            ("records_too_long", gossip.records_too_long),
+            ("signatures_over_rate", gossip.signatures_over_rate),
+            ("gossip_malformed", gossip.messages_malformed),
+            ("comparisons_over_rate", gossip.comparisons_over_rate),
+            ("gossip_bytes_sent", gossip.bytes_sent),
             ("links_accepted", counters.links_accepted),
             ("links_turned_away", counters.links_turned_away),
             ("links_duplicate", counters.links_duplicate),

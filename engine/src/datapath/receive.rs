@@ -26,6 +26,9 @@ use crate::wire::{
 
 /// Opened bytes that may wait for their neighbours: what the second-level cache holds beside the rest.
 const HELD_BYTES_MAX: usize = 256 << 10;
+/// Frames that may wait for them: all at once they must fit a receiving socket's default buffer, which takes 277
+/// small datagrams.
+const HELD_FRAMES_MAX: usize = 128;
 
 /// What became of one datagram.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +111,7 @@ impl Datapath {
     /// True when what was received should go on before more is received.
     pub fn should_deliver(&self) -> bool {
         self.held_bytes >= HELD_BYTES_MAX
+            || self.held_frames >= HELD_FRAMES_MAX
             || self.held.len() >= crate::config::RECEIVE_BATCH_MAX * 2
             || self.relays.is_turn_full()
     }
@@ -279,6 +283,7 @@ impl Datapath {
         let meta = Meta::from_wire(meta).ok_or(DropReason::BadPayload)?;
         let view = EthernetView::parse(frame).ok_or(DropReason::BadPayload)?;
         self.learn(view.source(), Port::Peer(slot), now);
+        self.held_frames += 1;
         if let Some(peer) = peer_mut(&mut self.peers, slot) {
             peer.shared
                 .rx_bytes
@@ -445,6 +450,7 @@ impl Datapath {
         }
         self.coalescer.clear_ready();
         self.held_bytes = 0;
+        self.held_frames = 0;
         while let Some(packet) = self.held.pop().or_else(|| self.joined.pop()) {
             self.pool.put(packet);
         }

@@ -74,6 +74,7 @@ async fn write_records(
         let store = Arc::clone(&store);
         let write = move || match record {
             Record::Targets(targets) => store.set_targets(&targets),
+            Record::Incarnation(incarnation) => store.raise_incarnation(incarnation),
         };
         let failure = match spawn_blocking(write).await {
             Ok(Ok(())) => None,

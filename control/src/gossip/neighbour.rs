@@ -1,0 +1,118 @@
+//! What one link has been told of records, and what it is still to be told.
+//!
+//! ```text
+//!  fresh record ─┬─ eager: RECORDS at once        a duplicate comes back as PRUNE: the link turns lazy
+//!                └─ lazy:  HAVE, gathered         a WANT makes the link eager
+//!  digest, WANT ──── owed: RECORDS, Lacking
+//! ```
+//!
+//! A peer keeps the `config::PUSHES_MIN` fastest ways by which records are pushed to it and prunes the others, so each
+//! record comes to each peer a few times and not once for each link (after Leitão et al., "Epidemic Broadcast Trees",
+//! 2007, which keeps one way and so waits longer where that is cut). Records wait as keys, so a slow link gets the newest version once it has
+//! room. Bounds: the store for what waits, `config::GOSSIP_WINDOW` for what is under way.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
+
+use super::budget::Budget;
+use super::store::Store;
+use super::wire::{GossipMessage, Why};
+use crate::config::{GOSSIP_RECORDS_MAX, GOSSIP_WINDOW, HAVE_MAX};
+use crate::record::RecordKey;
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Neighbour {
+    /// Fresh records are pushed to it, not just named.
+    pub(super) is_eager: bool,
+    /// It pushes fresh records to us, as far as we have seen.
+    pub(super) pushes: bool,
+    /// To be sent because they are new.
+    pub(super) fresh: BTreeSet<RecordKey>,
+    /// To be sent because the other end lacks them.
+    pub(super) owed: BTreeSet<RecordKey>,
+    /// To be named.
+    pub(super) have: Vec<u64>,
+    /// When they are named.
+    pub(super) have_at: Option<Instant>,
+    /// When we next compare stores.
+    pub(super) digest_at: Option<Instant>,
+    /// Comparisons in a row that found a difference.
+    pub(super) differing: u32,
+    /// The stores differed since the last comparison began.
+    pub(super) has_differed: bool,
+    /// Work that the other end may cause by ranges.
+    pub(super) walk: Budget,
+    /// Length of each RECORDS message under way.
+    under_way: VecDeque<usize>,
+}
+
+impl Neighbour {
+    pub(super) fn new(is_eager: bool) -> Self {
+        Self {
+            is_eager,
+            pushes: false,
+            fresh: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            have: Vec::new(),
+            have_at: None,
+            digest_at: None,
+            differing: 0,
+            has_differed: false,
+            walk: Budget::FULL,
+            under_way: VecDeque::new(),
+        }
+    }
+
+    /// Has the record sent or named, as the link is.
+    pub(super) fn tell(&mut self, key: RecordKey, id: u64, name_at: Instant) {
+        if self.is_eager {
+            self.fresh.insert(key);
+        } else if self.have.len() < HAVE_MAX {
+            // Beyond that the next comparison finds what was not named.
+            self.have.push(id);
+            self.have_at.get_or_insert(name_at);
+        }
+    }
+
+    /// The other end has it.
+    pub(super) fn has(&mut self, key: RecordKey) {
+        self.fresh.remove(&key);
+        self.owed.remove(&key);
+    }
+
+    pub(super) fn acknowledged(&mut self) {
+        self.under_way.pop_front();
+    }
+
+    /// The next message with records, while there is room under way.
+    pub(super) fn next_records(&mut self, store: &Store) -> Option<Vec<u8>> {
+        if self.under_way.iter().sum::<usize>() >= GOSSIP_WINDOW {
+            return None;
+        }
+        let (why, records) = match take(&mut self.fresh, store) {
+            records if records.is_empty() => (Why::Lacking, take(&mut self.owed, store)),
+            records => (Why::Fresh, records),
+        };
+        if records.is_empty() {
+            return None;
+        }
+        self.under_way.push_back(records.len());
+        Some(GossipMessage::Records(why, &records).encode())
+    }
+}
+
+/// As many of these records as fit into one message.
+fn take(keys: &mut BTreeSet<RecordKey>, store: &Store) -> Vec<u8> {
+    let mut records = Vec::new();
+    while let Some(key) = keys.first().copied() {
+        let bytes = store.find(key).map(|record| record.bytes().as_ref());
+        let bytes = bytes.unwrap_or_default();
+        if !records.is_empty() && records.len() + bytes.len() > GOSSIP_RECORDS_MAX {
+            break;
+        }
+        records.extend_from_slice(bytes);
+        keys.remove(&key);
+    }
+    records
+}
