@@ -1,4 +1,4 @@
-//! The host's nftables table `inet weft`: translation for exposed subnets, put back when somebody flushed it.
+//! The host's nftables tables: `inet weft` translates for exposed subnets, `bridge weft` holds blocked addresses back.
 //!
 //! ```text
 //!  to 224.0.0.0/4 from an exposed subnet   as it is
@@ -6,10 +6,13 @@
 //!  out of an exposed subnet                from the host's own address there
 //! ```
 //!
+//! A blocked address is one that is in use here and belongs to another peer: no frame of it passes the bridge.
+//!
 //! One file of rules is handed to `nft` at once, which is atomic; other tables, and rules of users, are left alone.
 //! A subnet exposed without translation has no rule.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use ipnet::Ipv4Net;
@@ -45,6 +48,29 @@ pub(crate) async fn translated() -> Result<Option<Vec<Ipv4Net>>, FirewallError> 
         Err(FirewallError::Refused(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Lets no frame from these addresses through the bridge, and all others again.
+pub(crate) async fn block(addresses: &[Ipv4Addr]) -> Result<(), FirewallError> {
+    run(&["-f", "-"], &blocking(addresses)).await.map(drop)
+}
+
+fn blocking(addresses: &[Ipv4Addr]) -> String {
+    let mut text = format!("table bridge {TABLE}\ndelete table bridge {TABLE}\n");
+    if addresses.is_empty() {
+        return text;
+    }
+    let list: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+    let list = list.join(", ");
+    text.push_str(&format!("table bridge {TABLE} {{\n"));
+    for hook in ["forward", "output"] {
+        text.push_str(&format!(
+            "\tchain {hook} {{\n\t\ttype filter hook {hook} priority filter; policy accept;\n\
+             \t\tip saddr {{ {list} }} drop\n\t\tarp saddr ip {{ {list} }} drop\n\t}}\n"
+        ));
+    }
+    text.push_str("}\n");
+    text
 }
 
 async fn run(arguments: &[&str], input: &str) -> Result<String, FirewallError> {
@@ -131,6 +157,18 @@ mod tests {
             "{rules}"
         );
         assert_eq!(read(&ruleset(&[])), []);
+    }
+
+    #[test]
+    fn blocked_addresses_pass_neither_as_packets_nor_as_arp() {
+        let rules = blocking(&["10.2.1.1".parse().unwrap(), "10.2.1.2".parse().unwrap()]);
+        for rule in [
+            "ip saddr { 10.2.1.1, 10.2.1.2 } drop",
+            "arp saddr ip { 10.2.1.1, 10.2.1.2 } drop",
+        ] {
+            assert_eq!(rules.matches(rule).count(), 2, "{rules}");
+        }
+        assert!(!blocking(&[]).contains("chain"), "nothing is left");
     }
 
     #[test]

@@ -195,14 +195,13 @@ impl Ipam {
             return Attempt::Failed(Failure::OutOfBounds { subnet, range });
         };
         self.holdings.lives(holder);
-        if let Some(address) = self.held_in(holder, subnet) {
-            if !self.is_misplaced(address.into()) {
-                return Attempt::Done(Reply::Addresses(vec![with_prefix(address, subnet)]));
-            }
-            if !self.is_refused(address) {
-                return Attempt::Waits(Need::Address(address));
-            }
-            self.holdings.remove_address(IpAddr::V4(address));
+        let held = self.held_in(holder, subnet);
+        if let Some(address) = held.iter().find(|ip| !self.is_misplaced((**ip).into())) {
+            return Attempt::Done(Reply::Addresses(vec![with_prefix(*address, subnet)]));
+        }
+        // What another peer uses stays blocked until it is off the interface; the holder gets one more.
+        if let Some(address) = held.iter().find(|ip| !self.is_refused(**ip)) {
+            return Attempt::Waits(Need::Address(*address));
         }
         if let Some(failure) = self.barred() {
             return Attempt::Failed(failure);
@@ -232,7 +231,7 @@ impl Ipam {
         };
         if let Some(other) = self.holdings.holder_of(address.addr()).map(str::to_owned) {
             let is_ours = other == holder;
-            let may_take = other == ANONYMOUS || self.holdings.is_dying(&other);
+            let may_take = other == ANONYMOUS || inside.is_none() && self.holdings.is_dying(&other);
             if !is_ours && !may_take {
                 let address = address.addr();
                 return Attempt::Failed(Failure::Held {
@@ -311,25 +310,23 @@ impl Ipam {
         usable
     }
 
-    /// The holder's address in a subnet.
-    fn held_in(&self, holder: &str, subnet: Ipv4Net) -> Option<Ipv4Addr> {
-        self.holdings
-            .of(holder)
-            .iter()
-            .find_map(|address| match address.addr() {
-                IpAddr::V4(ip) if subnet.contains(&ip) => Some(ip),
-                IpAddr::V4(_) | IpAddr::V6(_) => None,
-            })
+    /// The holder's addresses in a subnet.
+    fn held_in(&self, holder: &str, subnet: Ipv4Net) -> Vec<Ipv4Addr> {
+        let held = self.holdings.of(holder).iter();
+        held.filter_map(|address| match address.addr() {
+            IpAddr::V4(ip) if subnet.contains(&ip) => Some(ip),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        })
+        .collect()
     }
 
     fn lookup(&self, holder: &str, subnet: Option<Ipv4Net>) -> Vec<IpNet> {
         match subnet {
             None => self.holdings.of(holder).to_vec(),
-            Some(subnet) => self
-                .held_in(holder, subnet)
-                .map(|ip| with_prefix(ip, subnet))
-                .into_iter()
-                .collect(),
+            Some(subnet) => {
+                let held = self.held_in(holder, subnet).into_iter();
+                held.map(|ip| with_prefix(ip, subnet)).collect()
+            }
         }
     }
 

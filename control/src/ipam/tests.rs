@@ -550,6 +550,13 @@ fn a_dead_peer_is_removed_by_most_of_the_others_and_comes_back_without_its_range
         "{address} is in use elsewhere"
     );
     assert_ne!(net.allocate(0, "a", ""), address);
+    assert_eq!(
+        net.machines[0].blocked.len(),
+        1,
+        "it is on the interface still"
+    );
+    let (holder, address) = ("a".to_owned(), "10.32.0.1".parse().unwrap());
+    net.answer(0, Request::Release { holder, address }).unwrap();
     assert!(net.machines[0].blocked.is_empty());
 }
 

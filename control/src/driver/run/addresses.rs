@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use tokio::sync::watch;
+
 use crate::driver::engine::EngineHandle;
+use crate::driver::firewall;
 use crate::driver::request::Reply;
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{AddressWork, Beside};
@@ -16,6 +19,7 @@ use crate::node::exchange::Input;
 pub(super) struct Addresses {
     answers: BTreeMap<IpamRequestId, Reply<Result<AddressReply, Failure>>>,
     requests: u64,
+    blocker: Option<watch::Sender<Vec<Ipv4Addr>>>,
 }
 
 impl<E: EngineHandle> Driver<E> {
@@ -52,7 +56,7 @@ impl<E: EngineHandle> Driver<E> {
                     let _ = reply.send(result);
                 }
             }
-            IpamOutput::Blocked(blocked) => log_blocked(&blocked),
+            IpamOutput::Blocked(blocked) => self.addresses.block(&blocked),
             IpamOutput::Notice(notice) => log_notice(&notice),
             // The node has done these.
             IpamOutput::Publish { .. } | IpamOutput::Send { .. } | IpamOutput::Flow { .. } => {}
@@ -60,10 +64,34 @@ impl<E: EngineHandle> Driver<E> {
     }
 }
 
-fn log_blocked(blocked: &BTreeSet<u32>) {
-    if !blocked.is_empty() {
+impl Addresses {
+    /// Has what is blocked held back by the firewall; the task for it begins with the first blocked address.
+    fn block(&mut self, blocked: &BTreeSet<u32>) {
         let addresses: Vec<Ipv4Addr> = blocked.iter().map(|address| (*address).into()).collect();
-        tracing::warn!(?addresses, "other peers own addresses that are in use here");
+        if !addresses.is_empty() {
+            tracing::warn!(
+                ?addresses,
+                "other peers own addresses that are in use here: blocked"
+            );
+        } else if self.blocker.is_none() {
+            return;
+        }
+        let blocker = self.blocker.get_or_insert_with(|| {
+            let (blocker, wanted) = watch::channel(Vec::new());
+            tokio::spawn(hold_back(wanted));
+            blocker
+        });
+        blocker.send_replace(addresses);
+    }
+}
+
+/// Applies what is wanted last, until nobody wants anything any more.
+async fn hold_back(mut wanted: watch::Receiver<Vec<Ipv4Addr>>) {
+    while wanted.changed().await.is_ok() {
+        let addresses = wanted.borrow_and_update().clone();
+        if let Err(error) = firewall::block(&addresses).await {
+            tracing::error!(%error, "blocked addresses are on the wire");
+        }
     }
 }
 

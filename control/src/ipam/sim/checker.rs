@@ -80,13 +80,22 @@ impl Checker {
     }
 
     /// What a container had on this host when it asked again.
-    pub(super) fn asked_again(&mut self, host: usize, holder: &str, address: u32, now: Instant) {
+    /// An address that is blocked is another peer's: then a new one is right.
+    pub(super) fn asked_again(
+        &mut self,
+        host: usize,
+        holder: &str,
+        address: u32,
+        blocked: &BTreeSet<u32>,
+        now: Instant,
+    ) {
         let kept = self.acknowledged.iter().find(|((at, _), (name, died))| {
             *at == host && name == holder && died.is_none_or(|died| now < died + GRACE)
         });
         if let Some(((_, kept), _)) = kept
             && *kept != address
             && !self.is_tainted
+            && !blocked.contains(kept)
         {
             let kept = show(*kept);
             self.violation(format!(

@@ -64,8 +64,7 @@ fn run(seed: u64, faults: Faults) -> Outcome {
             .filter(|word| word.contains('.'));
         let mut wanted: Vec<&str> = words.take(1).collect();
         wanted.extend([
-            "Disputed", "Remove", "Promise", "Accept", "Voted", "says", "starts", "crashes",
-            "fails", "reaches",
+            "Disputed", "Remove", "blocks", "says", "starts", "crashes", "fails", "reaches",
         ]);
         outcome.log = world.log_about(&wanted);
     }
@@ -270,17 +269,6 @@ fn run_seeds(seeds: std::ops::Range<u64>) -> (u64, u64, Duration) {
     (judged, partitions, slowest)
 }
 
-/// The first seed of the unchanged generator that shows a fault.
-fn first_seed_with(faults: Faults, max: u64) -> Option<(u64, String)> {
-    (0..max).find_map(|seed| {
-        let outcome = run(seed, faults);
-        outcome
-            .violations
-            .first()
-            .map(|violation| (seed, violation.clone()))
-    })
-}
-
 #[test]
 fn whatever_happens_no_address_is_there_twice_and_none_is_lost() {
     let (judged, partitions, slowest) = run_seeds(0..60);
@@ -298,23 +286,97 @@ fn one_seed_is_one_run() {
     assert_eq!(trace(3), trace(3));
 }
 
-/// Counts what goes wrong over many seeds, `IPAM_SEEDS=FIRST-LAST`; for whoever changes the machine.
+/// The planted faults, each with a seed that shows it.
+const PLANTED: [(&str, fn(&mut Faults), u64); 6] = [
+    ("tie by free counts", |faults| faults.tie_by_free = true, 0),
+    (
+        "answer before the write",
+        |faults| faults.answer_before_write = true,
+        0,
+    ),
+    (
+        "forgotten promise",
+        |faults| faults.forget_promise = true,
+        0,
+    ),
+    ("double vote", |faults| faults.double_vote = true, 0),
+    (
+        "removal without fence",
+        |faults| faults.remove_without_fence = true,
+        0,
+    ),
+    (
+        "reuse inside the grace",
+        |faults| faults.reuse_in_grace = true,
+        0,
+    ),
+];
+
+fn planted(plant: fn(&mut Faults)) -> Faults {
+    let mut faults = Faults::default();
+    plant(&mut faults);
+    faults
+}
+
+/// The generator knows nothing of faults: the same seed is fine without, and shows the fault with it.
 #[test]
-#[ignore = "a tool: it takes as long as it is told to"]
-fn what_goes_wrong_over_many_seeds() {
-    let asked = std::env::var("IPAM_SEEDS").unwrap_or_else(|_| "0-99".to_owned());
+fn each_planted_fault_is_found() {
+    for (name, plant, seed) in PLANTED {
+        assert_eq!(
+            run(seed, Faults::default()).violations,
+            Vec::<String>::new(),
+            "{name}"
+        );
+        assert!(
+            !run(seed, planted(plant)).violations.is_empty(),
+            "{name}: seed {seed} does not show it"
+        );
+    }
+}
+
+/// As above from the first seed on; says which seed shows what.
+#[test]
+#[ignore = "minutes: .ci/long runs it"]
+#[expect(clippy::print_stdout, reason = "the record of a long run")]
+fn each_planted_fault_is_found_within_ten_thousand_seeds() {
+    for (name, plant, _) in PLANTED {
+        let found = (0..10_000).find_map(|seed| {
+            let violations = run(seed, planted(plant)).violations;
+            violations
+                .first()
+                .map(|violation| (seed, violation.clone()))
+        });
+        let (seed, violation) = found.unwrap_or_else(|| panic!("{name} is not found"));
+        println!("{name}: seed {seed}: {violation}");
+    }
+}
+
+/// Lines of one seed's log that are shown.
+const LOG_LINES: usize = 120;
+
+/// Every seed from FIRST to LAST of `IPAM_SEEDS=FIRST-LAST`, whatever goes wrong on the way.
+#[test]
+#[ignore = "minutes: .ci/long runs it"]
+#[expect(clippy::print_stdout, reason = "the record of a long run")]
+fn many_seeds() {
+    let asked = std::env::var("IPAM_SEEDS").unwrap_or_else(|_| "0-9999".to_owned());
     let (first, last) = asked.split_once('-').expect("FIRST-LAST");
     let seeds = first.parse::<u64>().unwrap()..=last.parse::<u64>().unwrap();
+    let (mut judged, mut partitions, mut slowest) = (0, 0, Duration::ZERO);
     let mut wrong = Vec::new();
     for seed in seeds {
         let outcome = run(seed, Faults::default());
+        judged += outcome.judged;
+        partitions += outcome.partitions;
+        slowest = slowest.max(outcome.settled);
         if let Some(violation) = outcome.violations.first() {
-            let clean = Plan::of(seed).is_clean;
-            wrong.push(format!("seed {seed} clean={clean}: {violation}"));
-            if wrong.len() == 1 {
-                wrong.extend(outcome.log);
-            }
+            let plan = Plan::of(seed);
+            wrong.push(format!("seed {seed}: {violation}\n{plan:?}"));
+            wrong.extend(outcome.log.into_iter().rev().take(LOG_LINES).rev());
         }
     }
+    println!(
+        "{partitions} partitions and heals, {judged} judgements, slowest agreement {slowest:?}"
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -675,7 +675,9 @@ impl World {
                     };
                     let number = u32::from(ip);
                     if matches!(asked.what, Request::Allocate { .. }) {
-                        self.checker.asked_again(at, holder, number, self.now);
+                        let blocked = self.hosts[at].blocked.clone();
+                        self.checker
+                            .asked_again(at, holder, number, &blocked, self.now);
                     }
                     self.checker.acknowledged(at, holder, number, self.now);
                     let container = self.hosts[at]
