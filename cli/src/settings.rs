@@ -77,6 +77,7 @@ pub(crate) struct Settings {
     /// As typed; `None` means the default range.
     pub(crate) ipalloc_range: Option<String>,
     pub(crate) ipalloc_default_subnet: Option<String>,
+    pub(crate) ipalloc_range6: Option<String>,
     pub(crate) ipalloc_init: Option<String>,
 }
 
@@ -131,6 +132,7 @@ impl Settings {
             rekey_interval_ms: args.peer.rekey_interval_ms,
             ipalloc_range: args.addresses.ipalloc_range.clone(),
             ipalloc_default_subnet: args.addresses.ipalloc_default_subnet.clone(),
+            ipalloc_range6: args.addresses.ipalloc_range6.clone(),
             ipalloc_init: args.addresses.ipalloc_init.clone(),
         };
         settings.judge()?;

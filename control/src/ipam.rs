@@ -44,7 +44,7 @@ mod vote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 pub use durable::{StoreChange, StoreContent, StoreDamage};
 pub use faults::Faults;
@@ -103,6 +103,8 @@ pub struct IpamConfig {
     pub range: Ipv4Net,
     /// What `net:default` means.
     pub default_subnet: Ipv4Net,
+    /// Prefix of IPv6 addresses that go with those of the default subnet.
+    pub range6: Option<Ipv6Net>,
     /// How the first ring comes about.
     pub init: IpamInit,
     /// The store was lost: what we owned and promised must be learned before anything is given.

@@ -289,3 +289,98 @@ fn without_a_quorum_attach_says_who_is_missing() {
         assert_eq!(detach(&a, &container, &["192.168.1.1/24"]), "192.168.1.1");
     });
 }
+
+/// The host has a place on the network for each exposed subnet, and for no other.
+#[test]
+fn an_exposed_host_reaches_containers_until_it_hides() {
+    in_lab(|lab| {
+        let [a, b] = two_hosts(lab);
+        launch(&a, &RANGE, &[]);
+        a.ok(&["prime"]);
+        launch(&b, &RANGE, &["192.0.2.1"]);
+        let (near, near_address) = attached(lab, &a, "near", &[]);
+        let (_far, far_address) = attached(lab, &b, "far", &[]);
+        let (_other, other_address) = attached(lab, &a, "other", &["10.2.2.4/24"]);
+        let host = a.host();
+        assert!(!host.reaches(near_address.parse().unwrap()));
+
+        let exposed = a.ok(&["expose"]).trim().to_owned();
+        assert!(exposed.starts_with("10.2.1."), "{exposed}");
+        assert_eq!(a.ok(&["expose"]).trim(), exposed, "twice is once");
+        assert!(host.reaches(near_address.parse().unwrap()));
+        within("the container of the other host", CONNECT_LIMIT, || {
+            host.reaches(far_address.parse().unwrap())
+        });
+        assert!(near.reaches(exposed.parse().unwrap()));
+        assert!(
+            !host.reaches(other_address.parse().unwrap()),
+            "another subnet"
+        );
+        let rules = host.run(&["nft", "list", "table", "inet", "weft"]);
+        assert!(
+            rules.contains("ip saddr 10.2.1.0/24 ip daddr != 10.2.1.0/24 masquerade"),
+            "{rules}"
+        );
+        host.run(&["nft", "flush", "ruleset"]);
+        within("the rules to be back", CONNECT_LIMIT, || {
+            host.output(&["nft", "list", "table", "inet", "weft"])
+                .status
+                .success()
+        });
+
+        a.crash();
+        launch(&a, &RANGE, &[]);
+        let several = a.ok(&["expose", "net:default", "net:10.2.2.0/24"]);
+        assert!(
+            several.starts_with(&exposed),
+            "the same after a crash: {several}"
+        );
+        assert!(host.reaches(other_address.parse().unwrap()));
+        assert_eq!(a.ok(&["hide", "net:default", "net:10.2.2.0/24"]), several);
+        assert_eq!(a.ok(&["hide"]).trim(), "", "twice is once");
+        assert!(!host.reaches(near_address.parse().unwrap()));
+        let (_next, printed) = attached(lab, &a, "next", &[]);
+        assert_eq!(printed, exposed, "what is hidden is free");
+    });
+}
+
+/// A machine without weft reaches containers, and a container's service is reached through the host.
+#[test]
+fn a_service_is_exported_with_an_ordinary_rule() {
+    in_lab(|lab| {
+        let [a, b] = two_hosts(lab);
+        let outside = lab.host("outside");
+        lab.link(
+            (b.host(), "eth1", "198.51.100.1/24"),
+            (&outside, "eth0", "198.51.100.2/24"),
+        );
+        b.host().be_a_router();
+        launch(&a, &RANGE, &[]);
+        a.ok(&["prime"]);
+        launch(&b, &RANGE, &["192.0.2.1"]);
+        let (container, address) = attached(lab, &a, "a1", &[]);
+        b.ok(&["expose"]);
+        outside.run(&["ip", "route", "add", "10.2.1.0/24", "via", "198.51.100.1"]);
+        within("the container over a route", CONNECT_LIMIT, || {
+            outside.reaches(address.parse().unwrap())
+        });
+
+        let rule = format!(
+            "table ip user {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
+             iifname eth1 tcp dport 2211 dnat to {address}:4422; }} }}"
+        );
+        std::fs::write(lab.folder().join("dnat"), rule).unwrap();
+        let file = lab.folder().join("dnat");
+        b.host().run(&["nft", "-f", &file.to_string_lossy()]);
+        let mut server = container
+            .command("iperf3")
+            .args(["-s", "-1", "-p", "4422"])
+            .spawn()
+            .unwrap();
+        within("the service on the host's port", CONNECT_LIMIT, || {
+            let words = ["iperf3", "-c", "198.51.100.1", "-p", "2211", "-n", "64K"];
+            outside.output(&words).status.success()
+        });
+        assert!(server.wait().unwrap().success());
+    });
+}

@@ -137,6 +137,9 @@ pub(crate) struct AddressArgs {
     /// Subnet that `net:default` means [default: the range]
     #[arg(long, env = "WEFT_IPALLOC_DEFAULT_SUBNET", value_name = "CIDR")]
     pub(crate) ipalloc_default_subnet: Option<String>,
+    /// IPv6 prefix for a second address beside each of the default subnet; a hash decides it [default: none]
+    #[arg(long, env = "WEFT_IPALLOC_RANGE6", value_name = "CIDR")]
+    pub(crate) ipalloc_range6: Option<String>,
     /// How the hosts come to share the range: consensus, consensus=N, seed=NAME,NAME… or observer [default: consensus]
     #[arg(long, env = "WEFT_IPALLOC_INIT", value_name = "HOW")]
     pub(crate) ipalloc_init: Option<String>,

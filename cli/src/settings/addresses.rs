@@ -1,9 +1,9 @@
-//! How addresses are to be given: `--ipalloc-range`, `--ipalloc-default-subnet`, `--ipalloc-init`.
+//! How addresses are to be given: `--ipalloc-range`, `--ipalloc-range6`, `--ipalloc-init`.
 
 use anyhow::{Context, bail};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use weft_control::driver::start::AddressConfig;
-use weft_control::ipam::IpamInit;
+use weft_control::ipam::{IpamInit, six};
 use weft_control::peer::PeerName;
 
 use super::Settings;
@@ -22,9 +22,12 @@ impl Settings {
     pub(crate) fn addresses(&self) -> anyhow::Result<Option<AddressConfig>> {
         let given = self.ipalloc_range.as_deref();
         if given == Some("") {
-            if self.ipalloc_default_subnet.is_some() || self.ipalloc_init.is_some() {
+            if self.ipalloc_default_subnet.is_some()
+                || self.ipalloc_init.is_some()
+                || self.ipalloc_range6.is_some()
+            {
                 bail!(
-                    "--ipalloc-range '' gives no addresses: leave out --ipalloc-default-subnet and --ipalloc-init"
+                    "--ipalloc-range '' gives no addresses: leave out --ipalloc-default-subnet, --ipalloc-range6 and --ipalloc-init"
                 );
             }
             return Ok(None);
@@ -38,9 +41,15 @@ impl Settings {
             bail!("--ipalloc-default-subnet {default_subnet} does not overlap the range {range}");
         }
         let init = init(self.ipalloc_init.as_deref().unwrap_or("consensus"))?;
+        let range6 = self
+            .ipalloc_range6
+            .as_deref()
+            .map(network_six)
+            .transpose()?;
         Ok(Some(AddressConfig {
             range,
             default_subnet,
+            range6,
             init,
         }))
     }
@@ -65,6 +74,13 @@ fn network(flag: &str, text: &str) -> anyhow::Result<Ipv4Net> {
         bail!("{flag} {network} is too small: at least 4 addresses are needed");
     }
     Ok(network)
+}
+
+fn network_six(text: &str) -> anyhow::Result<Ipv6Net> {
+    let network: Ipv6Net = text.parse().with_context(|| {
+        format!("--ipalloc-range6 `{text}`: accepted is an IPv6 prefix such as fd57:6566:7400::/64")
+    })?;
+    six::check_prefix(network).context("--ipalloc-range6")
 }
 
 fn init(text: &str) -> anyhow::Result<IpamInit> {

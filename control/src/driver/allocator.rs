@@ -97,12 +97,14 @@ impl Allocator {
         };
         for argument in arguments {
             match self.obtain_one(holder, argument).await {
-                Ok(address) => {
-                    if !before.iter().any(|had| had.addr() == address.addr()) {
-                        obtained.fresh.push(address);
-                    }
-                    if !obtained.addresses.contains(&address) {
-                        obtained.addresses.push(address);
+                Ok(addresses) => {
+                    for address in addresses {
+                        if !before.iter().any(|had| had.addr() == address.addr()) {
+                            obtained.fresh.push(address);
+                        }
+                        if !obtained.addresses.contains(&address) {
+                            obtained.addresses.push(address);
+                        }
                     }
                 }
                 Err(error) => {
@@ -118,10 +120,12 @@ impl Allocator {
         &self,
         holder: &str,
         argument: &AddressArgument,
-    ) -> Result<IpNet, AllocateError> {
+    ) -> Result<Vec<IpNet>, AllocateError> {
         let holder = holder.to_owned();
         let what = match argument {
-            AddressArgument::Explicit(address) if self.requests.is_none() => return Ok(*address),
+            AddressArgument::Explicit(address) if self.requests.is_none() => {
+                return Ok(vec![*address]);
+            }
             AddressArgument::Explicit(address) => AddressRequest::Claim {
                 holder,
                 address: *address,
@@ -135,8 +139,7 @@ impl Allocator {
                 subnet: None,
             },
         };
-        let found = self.addresses(what).await?;
-        found.into_iter().next().ok_or(AllocateError::Stopping)
+        self.addresses(what).await
     }
 
     /// Frees what a failed attachment had got.

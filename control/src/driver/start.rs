@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use weft_engine::session::CipherSuite;
 
 use crate::config::{CipherCost, RekeyConfig};
@@ -56,6 +56,8 @@ pub struct AddressConfig {
     pub range: Ipv4Net,
     /// What `net:default` means.
     pub default_subnet: Ipv4Net,
+    /// Prefix of IPv6 addresses that go with those of the default subnet.
+    pub range6: Option<Ipv6Net>,
     /// How the first ring comes about.
     pub init: IpamInit,
 }
@@ -71,6 +73,7 @@ impl AddressConfig {
     ) -> Ipam {
         let mut config = IpamConfig::new(loaded.identity.peer_id(), name, self.range, self.init);
         config.default_subnet = self.default_subnet;
+        config.range6 = self.range6;
         config.incarnation = loaded.incarnation;
         match Ipam::new(config.clone(), loaded.ipam.clone(), random.fork(), now) {
             Ok(ipam) => ipam,

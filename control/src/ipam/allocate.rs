@@ -17,6 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::ipam::holdings::ANONYMOUS;
 use crate::ipam::removal::RemovalOrder;
 use crate::ipam::request::{Failure, IpamRequestId, Missing, Reply, Request};
+use crate::ipam::six::address_of;
 use crate::ipam::space::lowest_free;
 use crate::ipam::span::Span;
 use crate::ipam::{DEATH_GRACE, Ipam, IpamInit, IpamNotice, IpamOutput, REQUEST_TIMEOUT};
@@ -119,8 +120,13 @@ impl Ipam {
     fn attempt(&mut self, request: IpamRequestId, pending: &Pending, now: Instant) -> Attempt {
         match &pending.what {
             Request::Allocate { holder, subnet } => {
-                let subnet = subnet.unwrap_or(self.config.default_subnet);
-                self.attempt_allocate(request, holder, subnet)
+                let asked = subnet.unwrap_or(self.config.default_subnet);
+                let attempt = self.attempt_allocate(request, holder, asked);
+                if subnet.is_none() {
+                    self.with_six(holder, attempt)
+                } else {
+                    attempt
+                }
             }
             Request::Claim { holder, address } => self.attempt_claim(request, holder, *address),
             Request::Adopt { holder, addresses } => {
@@ -221,6 +227,21 @@ impl Ipam {
         self.holdings.add(holder, address);
         self.give_up(request);
         Attempt::Done(Reply::Addresses(vec![address]))
+    }
+
+    /// An address of the default subnet has one of IPv6 beside it, if there is a prefix for that.
+    fn with_six(&mut self, holder: &str, attempt: Attempt) -> Attempt {
+        match (attempt, self.config.range6) {
+            (Attempt::Done(Reply::Addresses(mut addresses)), Some(prefix)) => {
+                let six = IpNet::V6(address_of(prefix, self.config.me, holder));
+                if self.holdings.has_room_for(holder) {
+                    self.holdings.add(holder, six);
+                    addresses.push(six);
+                }
+                Attempt::Done(Reply::Addresses(addresses))
+            }
+            (attempt, _) => attempt,
+        }
     }
 
     fn attempt_claim(&mut self, request: IpamRequestId, holder: &str, address: IpNet) -> Attempt {
@@ -324,8 +345,15 @@ impl Ipam {
         match subnet {
             None => self.holdings.of(holder).to_vec(),
             Some(subnet) => {
+                let is_six = |address: &&IpNet| match (address.addr(), self.config.range6) {
+                    (IpAddr::V6(ip), Some(range)) => {
+                        subnet == self.config.default_subnet && range.contains(&ip)
+                    }
+                    _ => false,
+                };
+                let six = self.holdings.of(holder).iter().filter(is_six).copied();
                 let held = self.held_in(holder, subnet).into_iter();
-                held.map(|ip| with_prefix(ip, subnet)).collect()
+                held.map(|ip| with_prefix(ip, subnet)).chain(six).collect()
             }
         }
     }

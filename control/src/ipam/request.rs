@@ -15,7 +15,8 @@ pub struct IpamRequestId(pub u64);
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// An address in a subnet; the one that the holder has there already, if it has one.
+    /// An address in a subnet; the one that the holder has there already, if it has one. In the default subnet
+    /// one of IPv6 follows, if there is a prefix for that.
     Allocate {
         /// The container or other owner.
         holder: String,

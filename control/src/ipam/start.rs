@@ -30,6 +30,7 @@ impl IpamConfig {
             incarnation: 0,
             range,
             default_subnet: range,
+            range6: None,
             init,
             store_lost: false,
             faults: Faults::default(),

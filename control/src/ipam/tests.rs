@@ -697,6 +697,43 @@ fn a_full_subnet_says_who_has_none_left() {
 }
 
 #[test]
+fn an_address_of_the_default_subnet_has_one_of_ipv6_beside_it() {
+    let init = IpamInit::Consensus { electors: None };
+    let mut net = Net::new(1, "10.32.0.0/12", &init);
+    net.machines[0].config.range6 = "fd57::/64".parse().ok();
+    net.start(0);
+    let holder = || "a".to_owned();
+    let asked = net.answer(
+        0,
+        Request::Allocate {
+            holder: holder(),
+            subnet: None,
+        },
+    );
+    let Ok(Reply::Addresses(addresses)) = asked else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(addresses.len(), 2);
+    assert!(addresses[1].to_string().starts_with("fd57::") && addresses[1].prefix_len() == 64);
+    let subnet = "10.32.0.0/12".parse().ok();
+    assert_eq!(
+        net.answer(
+            0,
+            Request::Lookup {
+                holder: holder(),
+                subnet
+            }
+        ),
+        Ok(Reply::Addresses(addresses))
+    );
+    assert_eq!(
+        net.allocate(0, "a", "10.32.0.0/24"),
+        "10.32.0.1/24",
+        "another subnet has none"
+    );
+}
+
+#[test]
 fn a_host_that_runs_twice_gives_no_addresses() {
     let mut net = Net::started(1, "10.32.0.0/12");
     net.allocate(0, "a", "");
