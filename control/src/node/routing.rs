@@ -230,9 +230,8 @@ impl Node {
         }
         self.routing.choice_due = deadline;
         fib.group = self.group_fib();
-        if fib.group.is_none() {
-            fib.flood = fib.routes.keys().copied().collect();
-        }
+        // Beside trees, too: as long as we have no group key, the engine seals for each.
+        fib.flood = fib.routes.keys().copied().collect();
         fib.generation = self.routing.fib.generation;
         if fib != self.routing.fib || fib.generation == 0 {
             fib.generation += 1;
