@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -12,6 +13,9 @@ use crate::program;
 /// Between two echo requests, seconds. Below 0.01 ping does not sleep between them: it spins, and what is measured
 /// is how everything else shares the other core with it.
 const PING_INTERVAL_S: &str = "0.02";
+/// How long every peer is left alone before it is pinged: while a tunnel is young its programs look for addresses,
+/// path MTU and each other, and that is not what an idle tunnel does.
+const PING_SETTLE: Duration = Duration::from_secs(5);
 /// Echo requests in one case: the 99th percentile then stands on four of them.
 const PING_COUNT: u32 = 400;
 
@@ -78,6 +82,7 @@ pub(crate) fn iperf(
 
 /// Pings and returns the round trips in microseconds, smallest first.
 pub(crate) fn ping(from: &Netns, address: &str) -> Result<Vec<f64>> {
+    std::thread::sleep(PING_SETTLE);
     let mut ping = from.command("ping");
     ping.args([
         "-n",

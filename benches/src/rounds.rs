@@ -1,5 +1,6 @@
 //! The order of things: every round visits every mode, and in it every peer in turn, so that a noisy minute of the
-//! machine hits all of them alike.
+//! machine hits all of them alike. Each round begins with another peer: the first comes when the machine has just
+//! cleaned up after something else.
 
 use anyhow::{Context, Result};
 
@@ -33,7 +34,8 @@ pub(crate) fn run(plan: &Plan, tools: &Tools) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for round in 1..=plan.rounds {
         for &mode in &plan.modes {
-            for &peer in &plan.peers {
+            let first = round as usize - 1;
+            for &peer in (plan.peers.iter().cycle().skip(first)).take(plan.peers.len()) {
                 let cases = plan
                     .cases
                     .iter()

@@ -364,7 +364,9 @@ pub struct Receiver {
     parts: Box<[libc::iovec]>,
     names: Box<[Name]>,
     controls: Box<[Control]>,
-    packets: Vec<Packet>,
+    /// A place whose packet was given away is filled again before the next call, with the packet that came back
+    /// last: so a socket that brings little uses few buffers, which stay in the cache.
+    packets: Box<[Option<Packet>]>,
 }
 
 // SAFETY: the raw pointers inside `messages` and `parts` are to the heap blocks that the other fields own, so they move along.
@@ -373,7 +375,7 @@ unsafe impl Send for Receiver {}
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Receiver")
-            .field("packets", &self.packets.len())
+            .field("packets", &self.packets.iter().flatten().count())
             .finish_non_exhaustive()
     }
 }
@@ -391,7 +393,7 @@ impl Default for Receiver {
             parts: vec![part; RECEIVE_BATCH_MAX].into_boxed_slice(),
             names: (0..RECEIVE_BATCH_MAX).map(|_| Name::EMPTY).collect(),
             controls: vec![Control([0; CONTROL_LEN]); RECEIVE_BATCH_MAX].into_boxed_slice(),
-            packets: Vec::with_capacity(RECEIVE_BATCH_MAX),
+            packets: (0..RECEIVE_BATCH_MAX).map(|_| None).collect(),
         }
     }
 }
@@ -405,16 +407,10 @@ impl Receiver {
         pool: &mut Pool,
         received: &mut Vec<Received>,
     ) -> bool {
-        let count = count_max.min(RECEIVE_BATCH_MAX);
-        while self.packets.len() < count {
-            let Some(packet) = pool.take() else { break };
-            self.packets.push(packet);
-        }
-        let count = count.min(self.packets.len());
+        let count = self.refill(count_max.min(RECEIVE_BATCH_MAX), pool);
         if count == 0 {
             return false;
         }
-        self.point(count);
         // SAFETY: the first `count` messages point to names, parts, controls and packets that `self` owns and
         // nobody touches during the call, each with its true length.
         let filled = unsafe {
@@ -427,12 +423,12 @@ impl Receiver {
             )
         };
         let filled = usize::try_from(filled).unwrap_or(0).min(count);
-        let filled_packets = self.packets.drain(..filled);
-        for (((packet, message), name), control) in filled_packets
+        for (((slot, message), name), control) in (self.packets.iter_mut().take(filled))
             .zip(&self.messages)
             .zip(&mut self.names)
             .zip(&self.controls)
         {
+            let Some(packet) = slot.take() else { continue };
             let len = (message.msg_len as usize).min(packet.bytes().len());
             let control = control
                 .0
@@ -455,24 +451,55 @@ impl Receiver {
         filled == count
     }
 
-    fn point(&mut self, count: usize) {
-        let packets = self.packets.iter_mut().take(count);
-        let places = self
-            .messages
-            .iter_mut()
-            .zip(&mut self.parts)
-            .zip(&mut self.names)
-            .zip(&mut self.controls);
-        for (packet, (((message, part), name), control)) in packets.zip(places) {
-            part.iov_base = packet.bytes_mut().as_mut_ptr().cast();
-            part.iov_len = packet.bytes().len();
-            message.msg_hdr.msg_name = (&raw mut name.bytes).cast();
-            message.msg_hdr.msg_namelen = socklen(size_of::<libc::sockaddr_in6>());
-            message.msg_hdr.msg_iov = part;
-            message.msg_hdr.msg_iovlen = 1;
-            message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-            message.msg_hdr.msg_controllen = CONTROL_LEN;
+    /// Puts packets into the first `count` places that have none, and says how many places are ready, from the first on.
+    fn refill(&mut self, count: usize, pool: &mut Pool) -> usize {
+        for index in 0..count {
+            if self.packets.get(index).is_none_or(Option::is_some) {
+                continue;
+            }
+            let last = || {
+                self.packets
+                    .iter_mut()
+                    .skip(index)
+                    .rev()
+                    .find_map(Option::take)
+            };
+            let Some(packet) = pool.take().or_else(last) else {
+                return index;
+            };
+            self.point(index, packet);
         }
+        count
+    }
+
+    /// Has one message fill a packet.
+    fn point(&mut self, index: usize, packet: Packet) {
+        let Self {
+            messages,
+            parts,
+            names,
+            controls,
+            packets,
+        } = self;
+        let (Some(message), Some(part)) = (messages.get_mut(index), parts.get_mut(index)) else {
+            return;
+        };
+        let (Some(name), Some(control)) = (names.get_mut(index), controls.get_mut(index)) else {
+            return;
+        };
+        let Some(slot) = packets.get_mut(index) else {
+            return;
+        };
+        // In its place first: a box that moves gives up what points into it.
+        let packet = slot.insert(packet);
+        part.iov_base = packet.bytes_mut().as_mut_ptr().cast();
+        part.iov_len = packet.bytes().len();
+        message.msg_hdr.msg_name = (&raw mut name.bytes).cast();
+        message.msg_hdr.msg_namelen = socklen(size_of::<libc::sockaddr_in6>());
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+        message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_hdr.msg_controllen = CONTROL_LEN;
     }
 }
 
