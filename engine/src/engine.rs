@@ -1,6 +1,7 @@
 //! Starts and stops the workers; control's handle on them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -234,6 +235,13 @@ impl Engine {
     /// Readable while reports wait; cleared by a [`Engine::poll_event`] that finds none.
     pub fn event_fd(&self) -> BorrowedFd<'_> {
         self.shared.event_fd.as_fd()
+    }
+
+    /// Keeps frames about an IPv4 address of the host out of the network, both ways: each host has it for itself.
+    pub fn keep_on_host(&self, address: Ipv4Addr) {
+        self.shared
+            .host_only
+            .store(address.to_bits(), Ordering::Relaxed);
     }
 
     /// How the engine runs.

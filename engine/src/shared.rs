@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +20,7 @@ use crate::config::{
 use crate::path::Arrival;
 use crate::session::{CipherSuite, Implementation};
 use crate::verdict::{Counters, DropReason};
+use crate::wire::ethernet::EthernetView;
 
 /// Where data for a peer goes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,11 +158,20 @@ pub struct Shared {
     pub implementations: Implementations,
     /// Largest MTU of the host's underlay interfaces.
     pub underlay_mtu: u16,
+    /// An IPv4 address that every host has for itself: no frame about it enters or leaves. 0 is none.
+    pub host_only: AtomicU32,
     /// When the engine started.
     pub start: Instant,
 }
 
 impl Shared {
+    /// Says whether a frame is about the address that stays on the host.
+    #[inline]
+    pub fn is_host_only(&self, view: &EthernetView<'_>) -> bool {
+        let address = self.host_only.load(Ordering::Relaxed);
+        address != 0 && view.speaks_of(address.to_be_bytes())
+    }
+
     /// Tables for `workers` workers; `seed` is random.
     ///
     /// # Errors
@@ -201,6 +211,7 @@ impl Shared {
             staged_bytes: AtomicUsize::new(0),
             implementations,
             underlay_mtu,
+            host_only: AtomicU32::new(0),
             start,
         })
     }

@@ -295,6 +295,11 @@ impl Datapath {
     ) -> Result<(), DropReason> {
         let meta = Meta::from_wire(meta).ok_or(DropReason::BadPayload)?;
         let view = EthernetView::parse(frame).ok_or(DropReason::BadPayload)?;
+        if self.shared.is_host_only(&view) {
+            // The others of its datagram are not to blame.
+            self.count_drop(DropReason::LinkLocal);
+            return Ok(());
+        }
         if view.destination().is_multicast() {
             self.arrived_group(slot, frame, &view, now)?;
         } else {

@@ -33,6 +33,9 @@ impl Datapath {
         let Some(view) = EthernetView::parse(frame) else {
             return self.count_drop(DropReason::BadFrame);
         };
+        if self.shared.is_host_only(&view) {
+            return self.count_drop(DropReason::LinkLocal);
+        }
         let destination = view.destination();
         if destination.is_multicast() {
             return self.transmit_group(bytes, frame, now);

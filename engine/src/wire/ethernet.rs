@@ -167,6 +167,22 @@ impl<'a> EthernetView<'a> {
         self.l3_offset
     }
 
+    /// Says whether this is IPv4 or ARP from, for or about an address.
+    #[must_use]
+    #[inline]
+    pub fn speaks_of(&self, address: [u8; 4]) -> bool {
+        // Source and destination; sender's and target's protocol address.
+        let offsets = match self.ether_type {
+            EtherType::IPV4 => [12, 16],
+            EtherType::ARP => [14, 24],
+            _ => return false,
+        };
+        let payload = self.payload();
+        offsets
+            .iter()
+            .any(|at| payload.get(*at..at + 4) == Some(&address[..]))
+    }
+
     /// Returns what follows the Ethernet header; it may be empty.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
@@ -182,6 +198,29 @@ mod tests {
 
     fn frame(middle: &[u8]) -> Vec<u8> {
         [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], middle].concat()
+    }
+
+    #[test]
+    fn a_frame_speaks_of_the_addresses_in_its_ipv4_or_arp_header() {
+        let (one, other) = ([169, 254, 53, 1], [10, 2, 1, 1]);
+        let fill = [9; 12];
+        let packet = [&[8, 0], &fill[..], &one, &other].concat();
+        let arp = [&[8, 6], &fill[..], &[9; 2], &other, &[9; 6], &one].concat();
+        let ipv6 = [&[0x86, 0xdd], &fill[..], &one, &other].concat();
+        for (bytes, first, second) in [
+            (&packet, true, true),
+            (&arp, true, true),
+            (&ipv6, false, false),
+            (&packet[..17].to_vec(), false, false),
+        ] {
+            let frame = frame(bytes);
+            let view = EthernetView::parse(&frame).unwrap();
+            assert_eq!(
+                (view.speaks_of(one), view.speaks_of(other)),
+                (first, second)
+            );
+            assert!(!view.speaks_of([10, 2, 1, 2]));
+        }
     }
 
     #[test]
