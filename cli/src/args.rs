@@ -1,5 +1,6 @@
 //! The command line: every verb, its arguments and the help that teaches them.
 
+mod dns;
 mod launch;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use dns::{DnsAddArgs, DnsLaunchArgs, DnsLookupArgs, DnsRemoveArgs};
 pub(crate) use launch::{Cipher, Io, LaunchArgs};
 
 use crate::output::Format;
@@ -125,6 +127,15 @@ pub(crate) enum Verb {
     Report(ReportArgs),
     /// List the attached containers: id, MAC, addresses.
     Ps(PsArgs),
+    /// Give addresses a name in DNS.
+    DnsAdd(DnsAddArgs),
+    /// Take names of addresses out of DNS.
+    DnsRemove(DnsRemoveArgs),
+    /// Print the addresses of a name; nothing if there are none.
+    DnsLookup(DnsLookupArgs),
+    /// Print the arguments that make `docker run` use our DNS server.
+    #[command(after_help = "Example:\n  docker run $(weft dns-args) -ti app")]
+    DnsArgs,
     /// Print the version.
     #[command(after_help = "Example:\n  weft version -o json")]
     Version,
@@ -186,11 +197,22 @@ A container is: the NAME or ID of a running Docker container; netns:NAME or netn
 pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24.";
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach 10.2.1.1/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue"))]
+#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach 10.2.1.1/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue\n  weft attach --name shop 10.2.1.3/24 netns:green    # ping shop"))]
 pub(crate) struct AttachArgs {
     /// Do not route 224.0.0.0/4 to the interface.
     #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) no_multicast_route: bool,
+    /// Name in DNS, once or more: whole, or one label of our domain [default: the container's own]
+    #[arg(
+        long,
+        visible_alias = "name",
+        env = "WEFT_DNS_NAME",
+        value_name = "NAME"
+    )]
+    pub(crate) dns_name: Vec<String>,
+    /// No name, no resolv.conf, no route to the DNS server.
+    #[arg(long, env = "WEFT_WITHOUT_DNS", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) without_dns: bool,
     /// Addresses, then the container.
     #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
     pub(crate) words: Vec<String>,
@@ -222,6 +244,8 @@ pub(crate) enum StatusPart {
     Connections,
     /// All peers of the network, each with its links.
     Peers,
+    /// The names of all hosts, one a line: name, address, container, host.
+    Dns,
 }
 
 const PEER: &str = "Name, nickname or PeerId, as `weft status peers` shows them, or address";

@@ -15,14 +15,14 @@ pub(crate) fn change(
     client: &Client,
     path: &str,
     words: &[String],
-    multicast_route: bool,
+    request: AttachRequest,
     format: Format,
 ) -> anyhow::Result<()> {
     let (addresses, container) = split_words(words)?;
     let request = AttachRequest {
         container,
         addresses,
-        multicast_route,
+        ..request
     };
     let reply: AttachReply = client.post(path, &request)?;
     match format {

@@ -13,6 +13,7 @@ use weft_control::driver::api::ApiServer;
 use weft_control::driver::attach::{AttachOptions, Host};
 use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
+use weft_control::driver::dns::DnsServer;
 use weft_control::driver::docker::Docker;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
@@ -26,6 +27,7 @@ use weft_engine::config::gso_size_max;
 use weft_engine::engine::Engine;
 
 use crate::settings::Settings;
+use crate::settings::dns::DnsSettings;
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -56,6 +58,9 @@ pub(crate) async fn run(
     bridge::check_tap_free(&host, TAP).await?;
     let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
+    if let Some(dns) = &settings.dns {
+        engine.keep_on_host(dns.address);
+    }
     let gso = GsoLimits {
         max_size: Some(gso_size_max(settings.mtu)),
         max_segs: None,
@@ -68,8 +73,11 @@ pub(crate) async fn run(
         mac: bridge_mac(driver.name().0),
         mtu: settings.mtu.into(),
         gso,
+        dns: settings.dns.as_ref().map(|dns| dns.address),
     };
     bridge::ensure(&host, &devices).await?;
+    // Once the bridge has its address: the server binds it, and only then is the daemon ready.
+    let (driver, server) = with_dns(driver, settings, &host)?;
     let keeper = Keeper::start(host.clone(), devices.clone());
     let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
@@ -78,6 +86,7 @@ pub(crate) async fn run(
     }));
     ready(&driver.name().to_string());
     let ended = drive(driver, receiver, &requests, &mut orders).await;
+    drop(server);
     keeper.stop().await;
     if matches!(ended, Ok(Ended::Reset)) {
         bridge::remove(&host, &devices).await?;
@@ -85,6 +94,20 @@ pub(crate) async fn run(
     drop(stop_api);
     let _ = serving.await;
     ended.map(drop)
+}
+
+/// Starts the DNS server and gives it the names, unless it is off.
+fn with_dns(
+    driver: Driver<Engine>,
+    settings: &Settings,
+    host: &NetNs,
+) -> anyhow::Result<(Driver<Engine>, Option<DnsServer>)> {
+    let Some(dns) = &settings.dns else {
+        return Ok((driver, None));
+    };
+    let server = DnsServer::start(dns.config(&settings.bridge)?)?;
+    let driver = driver.with_dns(server.handle(), host.clone())?;
+    Ok((driver, Some(server)))
 }
 
 /// Runs the driver, and passes on what signals ask for.
@@ -169,10 +192,12 @@ fn attacher(
         multicast_route: true,
         hairpin: true,
         gso,
+        dns: None,
     };
+    let guest = settings.dns.as_ref().map(DnsSettings::guest).transpose()?;
     let (host, bridge) = (host.clone(), settings.bridge.clone());
     Ok(move |name: PeerName| {
-        let attacher = HostAttacher::new(Host::new(host, &bridge, name.0), docker, options);
+        let attacher = HostAttacher::new(Host::new(host, &bridge, name.0), docker, options, guest);
         Arc::new(attacher) as Arc<dyn weft_control::driver::request::Attacher>
     })
 }

@@ -3,6 +3,7 @@
 //! Each check looks at one thing and changes nothing: devices and sockets are tried in a network
 //! namespace that goes with the thread that made it.
 
+mod dns;
 mod engine;
 mod host;
 mod network;
@@ -135,6 +136,7 @@ fn examine(places: &Places, port: u16) -> Vec<Check> {
     checks.push(network::mtu());
     checks.push(network::bridge_filter());
     checks.push(network::forwarding());
+    checks.push(dns::check());
     checks
 }
 

@@ -51,6 +51,7 @@ pub(crate) async fn remove_devices(bridge: &str) -> anyhow::Result<()> {
         mac: [0; 6],
         mtu: 0,
         gso: GsoLimits::default(),
+        dns: None,
     };
     let host = NetNs::current().context("open the host's network namespace")?;
     bridge::remove(&host, &config)

@@ -14,6 +14,7 @@ mod client;
 mod container;
 mod daemon;
 mod demo;
+mod dns;
 mod doctor;
 mod failure;
 mod launch;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use serde_json::{Value, json};
-use weft_control::api::{BenchRequest, ConnectRequest, ForgetRequest, Status};
+use weft_control::api::{AttachRequest, BenchRequest, ConnectRequest, ForgetRequest, Status};
 
 use crate::args::{Cli, StatusPart, Verb};
 use crate::client::Client;
@@ -71,15 +72,31 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let _empty: Value = client.post("/forget", &ForgetRequest { peers: args.peers })?;
         }
         Verb::Attach(args) => {
-            container::change(
-                &client,
-                "/attach",
-                &args.words,
-                !args.no_multicast_route,
-                format,
-            )?;
+            let request = AttachRequest {
+                container: String::new(),
+                addresses: Vec::new(),
+                multicast_route: !args.no_multicast_route,
+                names: args.dns_name,
+                without_dns: args.without_dns,
+            };
+            container::change(&client, "/attach", &args.words, request, format)?;
         }
-        Verb::Detach(args) => container::change(&client, "/detach", &args.words, true, format)?,
+        Verb::Detach(args) => {
+            let request = AttachRequest {
+                container: String::new(),
+                addresses: Vec::new(),
+                multicast_route: true,
+                names: Vec::new(),
+                without_dns: false,
+            };
+            container::change(&client, "/detach", &args.words, request, format)?;
+        }
+        Verb::DnsAdd(args) => dns::change(&client, "/dns/add", &args.words, args.name, format)?,
+        Verb::DnsRemove(args) => {
+            dns::change(&client, "/dns/remove", &args.words, args.name, format)?;
+        }
+        Verb::DnsLookup(args) => dns::lookup(&client, args.name, format)?,
+        Verb::DnsArgs => dns::docker_arguments(&client, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
         Verb::Path(args) => mesh::path(&client, &args.peer, format)?,
         Verb::Ping(args) => mesh::ping(&client, &args.peer, args.count, format)?,
@@ -110,13 +127,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> anyhow::Result<()> {
-    if part == Some(StatusPart::Peers) {
-        return mesh::show_peers(client, format);
+    match part {
+        Some(StatusPart::Peers) => return mesh::show_peers(client, format),
+        Some(StatusPart::Dns) => return dns::entries(client, format),
+        Some(StatusPart::Targets | StatusPart::Connections) | None => {}
     }
     let status: Status = client.get("/status")?;
     match (part, format) {
-        (None | Some(StatusPart::Peers), Format::Text) => output::data(&status::overview(&status)),
-        (None | Some(StatusPart::Peers), Format::Json) => output::json(&status),
+        (None | Some(StatusPart::Peers | StatusPart::Dns), Format::Text) => {
+            output::data(&status::overview(&status))
+        }
+        (None | Some(StatusPart::Peers | StatusPart::Dns), Format::Json) => output::json(&status),
         (Some(StatusPart::Targets), Format::Text) => {
             output::data(&status::targets(&status.targets))
         }

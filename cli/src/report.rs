@@ -4,7 +4,7 @@
 //! keys. Parts that a daemon does not run are absent, as in Weave.
 
 use serde_json::{Map, Value, json};
-use weft_control::api::{Connection, Report};
+use weft_control::api::{Connection, DnsEntry, DnsStatus, Report};
 
 use crate::client::Client;
 use crate::output;
@@ -29,7 +29,30 @@ fn seen_by_templates(report: &Report) -> anyhow::Result<Value> {
     all.insert("Ready".to_owned(), true.into());
     all.insert("Version".to_owned(), report.status.version.clone().into());
     all.insert("Router".to_owned(), router(report));
+    if let Some(dns) = &report.status.dns {
+        all.insert("DNS".to_owned(), names(dns, &report.dns_entries));
+    }
     Ok(all.into())
+}
+
+fn names(dns: &DnsStatus, entries: &[DnsEntry]) -> Value {
+    let entries = entries.iter().map(|entry| {
+        json!({
+            "Hostname": format!("{}.", entry.hostname),
+            "Origin": entry.origin_name,
+            "ContainerID": entry.container,
+            "Address": entry.address,
+            "Version": 0,
+            "Tombstone": 0,
+        })
+    });
+    json!({
+        "Domain": dns.domain,
+        "Upstream": dns.upstreams,
+        "Address": dns.listening.first(),
+        "TTL": dns.ttl,
+        "Entries": entries.collect::<Vec<_>>(),
+    })
 }
 
 fn router(report: &Report) -> Value {

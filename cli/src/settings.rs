@@ -1,5 +1,7 @@
 //! What a daemon is started with: the arguments of `launch`, judged and complete.
 
+pub(crate) mod dns;
+
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
@@ -16,6 +18,7 @@ use weft_control::peer::{Nickname, PeerName};
 use weft_control::secret::{Credential, SecretError};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use self::dns::DnsSettings;
 use crate::args::{Cipher, Io, LaunchArgs, Places};
 
 /// A password or token as it was typed; wiped when dropped and never shown.
@@ -72,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) log_level: String,
     pub(crate) resume: bool,
     pub(crate) docker_host: Option<String>,
+    /// `None` without DNS.
+    pub(crate) dns: Option<DnsSettings>,
     pub(crate) rekey_interval_ms: Option<u64>,
 }
 
@@ -124,6 +129,7 @@ impl Settings {
             log_level: args.log_level.clone(),
             resume: args.peer.resume,
             docker_host: args.docker_host.clone(),
+            dns: (!args.dns.no_dns).then(|| DnsSettings::new(&args.dns)),
             rekey_interval_ms: args.peer.rekey_interval_ms,
         };
         settings.judge()?;
@@ -140,6 +146,9 @@ impl Settings {
         self.checked_nickname()?;
         self.credentials()?;
         Docker::new(self.docker_host.as_deref()).context("--docker-host")?;
+        if let Some(dns) = &self.dns {
+            dns.judge()?;
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use weft_control::api::{Connection, EngineStatus, Status, Target};
+use weft_control::api::{Connection, DnsStatus, EngineStatus, Status, Target};
 
 /// States of a link in the order in which Weave counts them.
 const STATES: [&str; 5] = ["established", "pending", "retrying", "failed", "connecting"];
@@ -22,6 +22,10 @@ pub(crate) fn overview(status: &Status) -> String {
     text.push('\n');
     router(&mut text, status);
     text.push('\n');
+    if let Some(dns) = &status.dns {
+        names(&mut text, dns);
+        text.push('\n');
+    }
     engine(&mut text, &status.engine, status.mtu);
     text.push('\n');
     text
@@ -202,6 +206,18 @@ fn duration(seconds: u64) -> String {
         (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
         (0, _, _) => format!("{hours}h{minutes}m"),
         _ => format!("{days}d{hours}h"),
+    }
+}
+
+fn names(text: &mut String, dns: &DnsStatus) {
+    row(text, "Service", "dns");
+    row(text, "Domain", &dns.domain);
+    row(text, "Address", &dns.listening.join(", "));
+    row(text, "Upstream", &dns.upstreams.join(", "));
+    row(text, "TTL", &dns.ttl.to_string());
+    row(text, "Entries", &dns.entry_count.to_string());
+    for trouble in &dns.trouble {
+        row(text, "Note", &format!("does not listen on {trouble}"));
     }
 }
 

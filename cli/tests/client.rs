@@ -125,6 +125,7 @@ fn attach_sends_the_words_in_order_and_prints_one_line() {
     assert_eq!(line, "POST /attach");
     let expected = json!({
         "container": "netns:blue", "addresses": ["10.2.1.3/24", "ip:10.2.2.1/24"], "multicast_route": false,
+        "names": [], "without_dns": false,
     });
     assert_eq!(body, expected);
 }

@@ -14,6 +14,9 @@
 //! | `POST /connect` | [`ConnectRequest`] | `{}` |
 //! | `POST /forget` | [`ForgetRequest`] | `{}` |
 //! | `POST /attach`, `POST /detach` | [`AttachRequest`] | [`AttachReply`] |
+//! | `GET /dns` | – | [`DnsStatus`], or `null` without DNS |
+//! | `POST /dns/add`, `POST /dns/remove` | [`DnsRequest`] | [`DnsReply`] |
+//! | `POST /dns/lookup` | [`DnsLookup`] | [`DnsFound`] |
 //! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
 //! | `POST /stop`, `POST /reset` | – | `{}` before the daemon goes |
 //!
@@ -59,6 +62,12 @@ pub struct AttachRequest {
     /// Route 224.0.0.0/4 to the interface.
     #[serde(default = "yes")]
     pub multicast_route: bool,
+    /// Names in DNS; none means the container's own.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// No names, no `resolv.conf`, no route to the server.
+    #[serde(default)]
+    pub without_dns: bool,
 }
 
 fn yes() -> bool {
@@ -70,6 +79,91 @@ fn yes() -> bool {
 pub struct AttachReply {
     /// Without prefix lengths.
     pub addresses: Vec<IpAddr>,
+    /// The container, as `weft ps` shows it.
+    #[serde(default)]
+    pub id: String,
+    /// Its names in DNS from this call.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// Give addresses a name in DNS, or take it away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsRequest {
+    /// Whose name it is; nobody's, for addresses outside the network.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// None means all that the container has.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// None means the container's own; when removing, all.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsReply {
+    /// Why nothing was done, if nothing was: the name lies outside the domain.
+    #[serde(default)]
+    pub ignored: Option<String>,
+}
+
+/// Look a name up among ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsLookup {
+    /// Whole, or without the domain.
+    pub name: String,
+}
+
+/// What it means now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsFound {
+    /// None if nobody has the name.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The DNS server's part of the status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// With its final dot.
+    pub domain: String,
+    /// The address on our bridge.
+    pub address: IpAddrText,
+    /// What `weft dns-args` gives Docker's containers.
+    pub docker_address: IpAddrText,
+    /// Seconds for which an answer holds.
+    pub ttl: u32,
+    /// Whom it asks what it does not know.
+    pub upstreams: Vec<String>,
+    /// Where it can be asked.
+    pub listening: Vec<String>,
+    /// Where not, and why.
+    #[serde(default)]
+    pub trouble: Vec<String>,
+    /// Number of entries, of all hosts.
+    pub entry_count: usize,
+    /// The entries; left out of `/status`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<DnsEntry>,
+}
+
+/// An address as text; empty if there is none.
+pub type IpAddrText = String;
+
+/// One address under one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsEntry {
+    /// The whole name, without the final dot.
+    pub hostname: String,
+    /// What it means.
+    pub address: IpAddr,
+    /// The container, `weave:extern` or `weave:expose`.
+    pub container: String,
+    /// The host that says so: full PeerId.
+    pub origin: String,
+    /// The same host's 48-bit name.
+    pub origin_name: String,
 }
 
 /// One container interface, a line of `weft ps`.
@@ -150,6 +244,9 @@ pub struct Status {
     pub targets: Vec<Target>,
     /// One per peer or attempt.
     pub connections: Vec<Connection>,
+    /// The DNS server's part, if it runs; without the entries.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
     /// The engine's part.
     pub engine: EngineStatus,
 }
@@ -238,6 +335,9 @@ pub struct Report {
     pub status: Status,
     /// Attached containers.
     pub attachments: Vec<Attachment>,
+    /// Every name that is answered for; none without DNS.
+    #[serde(default)]
+    pub dns_entries: Vec<DnsEntry>,
     /// Control's counters by name.
     pub control_counters: BTreeMap<String, u64>,
     /// Everybody known, us among them.

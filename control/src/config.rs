@@ -18,6 +18,44 @@ pub const TARGETS_MAX: usize = 1024;
 /// Length of one target as typed: a DNS name is at most 253 bytes, and a port follows.
 pub const TARGET_LEN_MAX: usize = 260;
 
+/// Entries (one address under one name) that one host may say: a large host has hundreds of containers with a few
+/// names each, and what a hostile one can make us keep stays at about 1 MiB.
+pub const DNS_NAMES_PER_ORIGIN_MAX: usize = 4096;
+/// Bytes of all entries of one host: 4096 of 48 bytes, and room for its other records below [`ORIGIN_BYTES_MAX`].
+pub const DNS_BYTES_PER_ORIGIN_MAX: usize = 192 * 1024;
+/// Bytes that one NAMES record is to have on average: a change sends so much to every peer.
+pub const DNS_RECORD_LEN_AIM: usize = 2 * 1024;
+/// NAMES records of one origin, a power of two: half of [`ORIGIN_RECORDS_MAX`], and 512 KiB at the most.
+pub const DNS_RECORDS_MAX: usize = 32;
+/// How long links alone are not believed after the data of a host was lost: a dead one is found so
+/// [`LINK_SUSPECT_AFTER`] later, and that is heard of everywhere in a second.
+pub const NAMES_DOUBT: Duration = Duration::from_secs(5);
+/// Forwarded questions a second of one client, unless `--dns-client-rate` says otherwise; a busy web browser stays below.
+pub const DNS_CLIENT_RATE: u32 = 200;
+/// How many times as many questions about our own names one client may ask: they cost microseconds and leave nothing
+/// behind, and with a TTL of a second a busy program asks before every connection.
+pub const DNS_LOCAL_RATE_FACTOR: u32 = 50;
+/// Places in the table of clients; two that fall into one place share its rate.
+pub const DNS_CLIENTS_MAX: usize = 4096;
+/// Forwarded questions under way; each holds a few kilobytes for at most [`DNS_FORWARD_TIMEOUT`].
+pub const DNS_FORWARDS_MAX: usize = 1024;
+/// The longest a client waits for a forwarded answer: below the five seconds after which resolvers ask again.
+pub const DNS_FORWARD_TIMEOUT: Duration = Duration::from_secs(4);
+/// The wait for one upstream before the next one is asked too.
+pub const DNS_UPSTREAM_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Upstreams that are asked; resolvers take three from resolv.conf.
+pub const DNS_UPSTREAMS_MAX: usize = 8;
+/// Answers of upstreams that are kept as long as their TTL allows.
+pub const DNS_CACHE_MAX: u64 = 1024;
+/// Largest UDP answer: what crosses any path in one piece, whatever the asker takes.
+pub const DNS_UDP_LEN_MAX: u16 = 1232;
+/// TCP connections of clients; one asks a question or two.
+pub const DNS_CONNECTIONS_MAX: usize = 128;
+/// Of these, from one client.
+pub const DNS_CONNECTIONS_PER_CLIENT_MAX: usize = 16;
+/// Longest wait for the next question on a TCP connection.
+pub const DNS_TCP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Connections that have not proved to be a peer yet: what a cluster that restarts at once needs, times their
 /// 64 KiB of buffers, stays small.
 pub const PENDING_INBOUND_MAX: usize = 64;

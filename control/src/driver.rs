@@ -10,6 +10,7 @@ pub mod attach_service;
 pub(crate) mod bench;
 pub mod bridge;
 pub mod container;
+pub mod dns;
 pub mod docker;
 pub mod engine;
 mod identity;

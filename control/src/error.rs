@@ -86,6 +86,11 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    #[error("start the DNS server's thread")]
+    StartDns {
+        #[source]
+        source: io::Error,
+    },
     #[error("wait for the engine's events")]
     EngineEvents {
         #[source]

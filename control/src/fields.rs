@@ -47,6 +47,16 @@ impl<'a> Fields<'a> {
         Ok(Self(bytes))
     }
 
+    /// Every field: type and value, in order.
+    pub(crate) fn all(self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (kind, value, after) = split_field(rest)?;
+            rest = after;
+            Some((kind, value))
+        })
+    }
+
     /// The value of the first field of this type.
     pub(crate) fn find(self, kind: u8) -> Option<&'a [u8]> {
         let mut rest = self.0;

@@ -133,6 +133,21 @@ impl Gossip {
         (!body.is_empty()).then_some(body)
     }
 
+    /// What one origin says in all its records of this kind, part after part.
+    pub(crate) fn bodies_of(
+        &self,
+        origin: PeerId,
+        kind: RecordKind,
+    ) -> impl Iterator<Item = &[u8]> {
+        let records = self.store.origin(origin).map(|found| &found.records);
+        let parts = records
+            .into_iter()
+            .flat_map(move |records| records.range((kind.byte(), 0)..=(kind.byte(), u16::MAX)));
+        parts
+            .map(|(_, record)| record.body())
+            .filter(|body| !body.is_empty())
+    }
+
     /// What everybody, we too, says in the records of this kind: origin, part, body; in this order.
     #[cfg_attr(
         not(test),

@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod config;
+pub mod dns;
 pub mod driver;
 mod endpoints;
 pub mod error;

@@ -19,6 +19,7 @@ mod links;
 mod losses;
 mod mesh;
 mod mtu;
+mod names;
 mod namesakes;
 mod overview;
 mod peers;
@@ -47,6 +48,7 @@ use crate::link::message::ByeReason;
 use crate::mesh::Mesh;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
+use crate::node::names::Namings;
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
 use crate::node::ping::Pings;
@@ -78,6 +80,7 @@ pub(crate) struct Counters {
     pub(crate) session_messages_ignored: u64,
     pub(crate) labels_colliding: u64,
     pub(crate) links_trimmed: u64,
+    pub(crate) names_senseless: u64,
 }
 
 /// A request that waits for a write.
@@ -116,6 +119,7 @@ pub struct Node {
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
+    namings: Namings,
     outputs: VecDeque<Output>,
     /// Nothing is due before this.
     wake_at: Option<Instant>,
@@ -154,6 +158,7 @@ impl Node {
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
+            namings: Namings::default(),
             outputs: VecDeque::new(),
             wake_at: Some(now),
             started_at: now,
@@ -205,6 +210,7 @@ impl Node {
             Input::LocalAddresses(addresses) => self.local_addresses(&addresses, now),
             Input::Ping { request, peer } => self.ping(request, &peer, now),
             Input::Traffic(counts) => self.traffic_counted(&counts, now),
+            Input::Names(bodies) => self.say_names(bodies, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
@@ -213,6 +219,7 @@ impl Node {
         self.do_pings(now);
         self.ask_for_traffic(now);
         self.do_routes(now);
+        self.do_names(now);
     }
 
     /// Returns the next thing the driver has to do.

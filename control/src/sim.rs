@@ -184,6 +184,7 @@ impl Sim {
             address: (ip, 6783).into(),
             engine: EngineStandIn::default(),
             next_hosts: Vec::new(),
+            names: BTreeMap::new(),
             tick_at: None,
             wires: BTreeSet::new(),
             notices: Vec::new(),
@@ -216,6 +217,7 @@ impl Sim {
         }
         entry.engine = EngineStandIn::default();
         entry.next_hosts = Vec::new();
+        entry.names = BTreeMap::new();
         entry.tick_at = None;
         let (config, identity) = (entry.config.clone(), entry.identity.clone());
         entry.node = Some(Node::new(config, identity, random, self.now));
@@ -475,6 +477,9 @@ impl Sim {
             Output::Answer { result, .. } => self.hosts[host]
                 .answers
                 .push(result.map_err(|error| error.error)),
+            Output::Names { origin, entries } => {
+                self.hosts[host].names.insert(origin, entries);
+            }
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
         }
     }

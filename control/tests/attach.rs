@@ -35,6 +35,7 @@ const OPTIONS: AttachOptions = AttachOptions {
         max_size: Some(60_000),
         max_segs: Some(40),
     },
+    dns: None,
 };
 /// Looks at a condition that takes the kernel a moment; each look runs a command, so this is seconds.
 const LOOKS_MAX: u32 = 1000;
@@ -123,6 +124,7 @@ impl Lab {
             mac: bridge_mac(PEER),
             mtu: MTU,
             gso: GsoLimits::default(),
+            dns: None,
         }
     }
 

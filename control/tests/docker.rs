@@ -190,6 +190,7 @@ async fn containers_are_attached_by_name_and_by_id() {
         mac: bridge_mac(PEER),
         mtu: 1376,
         gso: GsoLimits::default(),
+        dns: None,
     };
     bridge::ensure(&dockerd.netns(), &config).await.unwrap();
     let host = Host::new(dockerd.netns(), "weft", PEER);
@@ -198,6 +199,7 @@ async fn containers_are_attached_by_name_and_by_id() {
         multicast_route: true,
         hairpin: true,
         gso: GsoLimits::default(),
+        dns: None,
     };
     let first = dockerd.docker("run -d --name c1 box /bin/sleep 1000");
     let second = dockerd.docker("run -d --name c2 box /bin/sleep 1000");

@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::args::DnsLaunchArgs;
 use crate::settings::Secret;
 
 const EXAMPLES: &str = "\
@@ -58,6 +59,8 @@ pub(crate) struct LaunchArgs {
     pub(crate) peer: PeerArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) dns: DnsLaunchArgs,
     /// What to log: error, warning, info, debug, trace, or a filter such as `info,weft_control=debug`.
     #[arg(
         long,

@@ -208,6 +208,15 @@ pub(crate) fn arrive(keep: bool) -> anyhow::Result<()> {
         Some("mode=755"),
     )
     .context("mount a /run of its own")?;
+    // Containers' files for `ip netns exec` go here; where the folder is missing and may not be made, there are none.
+    let _refused = fs::create_dir_all("/etc/netns");
+    let _refused = mount(
+        Some("tmpfs"),
+        "/etc/netns",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    );
     // Refused inside some containers; then /proc shows the processes outside, which disturbs nobody.
     let _refused = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none);
     Ok(())

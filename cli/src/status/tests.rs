@@ -31,6 +31,7 @@ fn status() -> Status {
             },
         ],
         connections: vec![established(), failed()],
+        dns: None,
         engine: EngineStatus {
             backend: "epoll".into(),
             backend_reason: "io_uring is disabled by kernel.io_uring_disabled=2".into(),

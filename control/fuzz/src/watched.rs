@@ -115,6 +115,7 @@ impl Watched {
                 | Output::Answer { .. }
                 | Output::Pong { .. }
                 | Output::CountTraffic
+                | Output::Names { .. }
                 | Output::Notice(_) => {}
             }
         }

@@ -136,22 +136,8 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
             get(|State(to): Requests| async move { answer(ask(&to, Request::Report).await) }),
         )
         .route("/ps", get(ps))
-        .route(
-            "/peers",
-            get(|State(to): Requests| async move { answer(ask(&to, Request::Peers).await) }),
-        )
-        .route(
-            "/topology",
-            get(|State(to): Requests| async move { answer(ask(&to, Request::Topology).await) }),
-        )
-        .route(
-            "/path",
-            post(|State(to): Requests, call| ask_with(to, call, Request::Path)),
-        )
-        .route(
-            "/ping",
-            post(|State(to): Requests, call| ask_with(to, call, Request::Ping)),
-        )
+        .merge(mesh_routes())
+        .merge(dns_routes())
         .route(
             "/connect",
             post(|State(to): Requests, call| change(to, call, Request::Connect)),
@@ -187,6 +173,48 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
             Failure(StatusCode::METHOD_NOT_ALLOWED, line)
         })
         .with_state(requests)
+}
+
+/// What is asked about other hosts.
+fn mesh_routes() -> Router<mpsc::Sender<Request>> {
+    Router::new()
+        .route(
+            "/peers",
+            get(|State(to): Requests| async move { answer(ask(&to, Request::Peers).await) }),
+        )
+        .route(
+            "/topology",
+            get(|State(to): Requests| async move { answer(ask(&to, Request::Topology).await) }),
+        )
+        .route(
+            "/path",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Path)),
+        )
+        .route(
+            "/ping",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Ping)),
+        )
+}
+
+/// What is asked about names.
+fn dns_routes() -> Router<mpsc::Sender<Request>> {
+    Router::new()
+        .route(
+            "/dns",
+            get(|State(to): Requests| async move { answer(ask(&to, Request::Dns).await) }),
+        )
+        .route(
+            "/dns/add",
+            post(|State(to): Requests, call| ask_with(to, call, Request::DnsAdd)),
+        )
+        .route(
+            "/dns/remove",
+            post(|State(to): Requests, call| ask_with(to, call, Request::DnsRemove)),
+        )
+        .route(
+            "/dns/lookup",
+            post(|State(to): Requests, call| ask_with(to, call, Request::DnsLookup)),
+        )
 }
 
 async fn ps(State(to): Requests) -> Response {

@@ -12,7 +12,7 @@
 
 mod apply;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use tokio::sync::Mutex;
@@ -101,6 +101,8 @@ pub struct AttachOptions {
     pub hairpin: bool,
     /// Limits of the super-frames that the container may send.
     pub gso: GsoLimits,
+    /// Route this address of the host to the interface: its DNS server.
+    pub dns: Option<Ipv4Addr>,
 }
 
 /// A container on the network.

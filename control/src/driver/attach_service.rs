@@ -1,5 +1,6 @@
 //! Answers the API's attach, detach and ps: reads what was typed, finds the container, and has it done.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use super::address::explicit_addresses;
 use super::attach::{AttachError, AttachOptions, Host, mac_text};
 use super::bridge;
 use super::container::{Container, ContainerRef};
+use super::dns::guest::Guest;
 use super::docker::Docker;
 use super::request::{Attacher, BoxFuture};
 use crate::api::{ApiError, AttachReply, AttachRequest, Attachment};
@@ -28,16 +30,19 @@ struct Shared {
     host: Host,
     docker: Docker,
     options: AttachOptions,
+    /// What containers get for DNS, unless it is off.
+    guest: Option<Guest>,
 }
 
 impl HostAttacher {
-    /// `options` hold for every container, except that each request says whether it wants the multicast route.
-    pub fn new(host: Host, docker: Docker, options: AttachOptions) -> Self {
+    /// `options` hold for every container, except that each request says whether it wants the multicast route and DNS.
+    pub fn new(host: Host, docker: Docker, options: AttachOptions, guest: Option<Guest>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 host,
                 docker,
                 options,
+                guest,
             }),
         }
     }
@@ -58,13 +63,35 @@ impl Attacher for HostAttacher {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move { shared.list().await.map_err(|error| in_one_line(&error)) })
     }
+
+    fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.describe(container).await })
+    }
+
+    fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if let Some(guest) = &shared.guest {
+                for id in &containers {
+                    guest.forget(id, also_living);
+                }
+            }
+        })
+    }
 }
 
 impl Shared {
     async fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
         let (container, addresses) = self.read(request).await?;
+        let guest = self.guest.as_ref().filter(|_| !request.without_dns);
+        let names = match guest {
+            Some(guest) => guest.names(&container, &request.names)?,
+            None => Vec::new(),
+        };
         let options = AttachOptions {
             multicast_route: request.multicast_route,
+            dns: guest.map(Guest::server),
             ..self.options
         };
         let attached = self
@@ -72,9 +99,12 @@ impl Shared {
             .attach(&container, &addresses, options)
             .await
             .map_err(|error| in_one_line(&error))?;
+        if let Some(guest) = guest {
+            guest.write_files(&container, &names, &attached.addresses);
+        }
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
-        Ok(reply(&addresses))
+        Ok(reply(&container, &addresses, names))
     }
 
     async fn detach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
@@ -85,13 +115,38 @@ impl Shared {
             .await
             .map_err(|error| in_one_line(&error))?;
         let remaining = left.map_or(0, |left| left.addresses.len());
+        if let Some(guest) = self.guest.as_ref().filter(|_| remaining == 0) {
+            guest.remove_files(&container);
+        }
         tracing::info!(
             container = container.shown(),
             ?addresses,
             remaining,
             "detached"
         );
-        Ok(reply(&addresses))
+        Ok(reply(&container, &addresses, Vec::new()))
+    }
+
+    async fn describe(&self, container: String) -> Result<AttachReply, ApiError> {
+        let container = self.find(&container).await?;
+        let names = match &self.guest {
+            Some(guest) => guest.names(&container, &[])?,
+            None => Vec::new(),
+        };
+        let listed = self
+            .host
+            .list()
+            .await
+            .map_err(|error| in_one_line(&error))?;
+        let own = listed.iter().filter(|line| line.id == container.shown());
+        let addresses: Vec<IpNet> = own.flat_map(|line| line.addresses.clone()).collect();
+        Ok(reply(&container, &addresses, names))
+    }
+
+    async fn find(&self, container: &str) -> Result<Container, ApiError> {
+        let named: ContainerRef = container.parse().map_err(|error| in_one_line(&error))?;
+        let found = named.resolve(self.host.netns(), &self.docker).await;
+        found.map_err(|error| in_one_line(&error))
     }
 
     async fn read(&self, request: &AttachRequest) -> Result<(Container, Vec<IpNet>), ApiError> {
@@ -125,9 +180,13 @@ impl Shared {
     }
 }
 
-fn reply(addresses: &[IpNet]) -> AttachReply {
+fn reply(container: &Container, addresses: &[IpNet], names: Vec<String>) -> AttachReply {
     let addresses: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
-    AttachReply { addresses }
+    AttachReply {
+        addresses,
+        id: container.shown().to_owned(),
+        names,
+    }
 }
 
 /// An error with its causes, as the one line that the user reads.
@@ -164,12 +223,14 @@ mod tests {
             multicast_route: true,
             hairpin: true,
             gso,
+            dns: None,
         };
         let docker = Docker::new(Some("unix:///nowhere/docker.sock")).unwrap();
         HostAttacher::new(
             Host::new(NetNs::current().unwrap(), "weft", [2; 6]),
             docker,
             options,
+            None,
         )
     }
 
@@ -204,6 +265,8 @@ mod tests {
                 container: container.to_owned(),
                 addresses: vec![address.to_owned()],
                 multicast_route: true,
+                names: Vec::new(),
+                without_dns: false,
             };
             for answer in [
                 attacher().attach(request.clone()).await,

@@ -8,6 +8,7 @@
 
 mod keeper;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -69,6 +70,8 @@ pub struct BridgeConfig {
     pub mtu: u32,
     /// For frames that the host itself sends.
     pub gso: GsoLimits,
+    /// Where the DNS server is, if there is one: an address of the bridge that is known on it only.
+    pub dns: Option<Ipv4Addr>,
 }
 
 /// The bridge's MAC: the peer's name, which keeps it when ports come and go.
@@ -228,6 +231,9 @@ async fn ensure_bridge(
             .mcast_snooping(false)
             .up();
         netlink.change(message.build(), name).await?;
+    }
+    if let Some(address) = config.dns {
+        changed |= netlink.add_link_address(bridge.index, address).await?;
     }
     Ok((bridge.index, changed))
 }

@@ -72,6 +72,10 @@ pub struct Container {
     pub netns: NetNs,
     /// Where the namespace can be opened again.
     pub path: PathBuf,
+    /// What `ip netns` calls it, for files under `/etc/netns`.
+    pub netns_name: Option<String>,
+    /// What it calls itself: Docker's whole host name, or the name of its namespace.
+    pub host_name: Option<String>,
 }
 
 impl FromStr for ContainerRef {
@@ -115,18 +119,38 @@ impl FromStr for ContainerRef {
 }
 
 impl ContainerRef {
+    /// What `ip netns` calls the namespace, if it does.
+    fn netns_name(&self) -> Option<String> {
+        match self {
+            Self::Named(name) => Some(name.clone()),
+            Self::Path(path) => {
+                let folder = path.parent()?;
+                let is_named = ["/run/netns", "/var/run/netns"]
+                    .map(Path::new)
+                    .contains(&folder);
+                let name = path.file_name()?.to_str()?;
+                is_named.then(|| name.to_owned())
+            }
+            Self::Docker(_) | Self::Pid(_) => None,
+        }
+    }
+
     /// Finds the container and opens its namespace, which must not be `host` nor the machine's first one.
     pub async fn resolve(
         &self,
         host: &NetNs,
         docker: &Docker,
     ) -> Result<Container, ContainerError> {
+        let netns_name = self.netns_name();
+        let mut host_name = netns_name.clone();
         let (id, path, netns) = match self {
             Self::Docker(name) => {
                 let found = docker.find(name).await?;
                 let path = NetNs::pid_path(found.pid);
                 let netns = NetNs::from_pid(found.pid)
                     .map_err(|_| DockerError::NotRunning { name: name.clone() })?;
+                // Without a domain it is Docker's short id, or of no meaning outside the container.
+                host_name = Some(found.host_name).filter(|name| name.contains('.'));
                 (found.id, path, netns)
             }
             Self::Named(name) => (
@@ -148,7 +172,13 @@ impl ContainerRef {
         if netns == *host || is_first(&netns) {
             return Err(ContainerError::HostNetwork(id));
         }
-        Ok(Container { id, netns, path })
+        Ok(Container {
+            id,
+            netns,
+            path,
+            netns_name,
+            host_name,
+        })
     }
 }
 
@@ -242,6 +272,22 @@ mod tests {
             "a".repeat(181).parse::<ContainerRef>(),
             Err(ContainerError::TooLong(181))
         ));
+    }
+
+    #[test]
+    fn only_namespaces_of_ip_netns_have_a_name() {
+        for (text, name) in [
+            ("netns:c1", Some("c1")),
+            ("netns:/run/netns/c1", Some("c1")),
+            ("netns:/var/run/netns/c1", Some("c1")),
+            ("netns:/proc/1/ns/net", None),
+            ("netns:/run/netns/a/b", None),
+            ("pid:7", None),
+            ("web", None),
+        ] {
+            let named: ContainerRef = text.parse().unwrap();
+            assert_eq!(named.netns_name().as_deref(), name, "{text}");
+        }
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct DockerContainer {
     pub id: String,
     /// Its first process.
     pub pid: u32,
+    /// Its host name with its domain; empty if it has none.
+    pub host_name: String,
 }
 
 /// Where Docker's API is.
@@ -174,7 +176,12 @@ fn running(name: &str, found: ContainerInspectResponse) -> Result<DockerContaine
             name: name.to_owned(),
         });
     }
-    Ok(DockerContainer { id, pid })
+    let named = found.config.unwrap_or_default();
+    let mut host_name = named.hostname.unwrap_or_default();
+    if let Some(domain) = named.domainname.filter(|domain| !domain.is_empty()) {
+        host_name = format!("{host_name}.{domain}");
+    }
+    Ok(DockerContainer { id, pid, host_name })
 }
 
 #[cfg(test)]
@@ -236,7 +243,8 @@ mod tests {
             found,
             DockerContainer {
                 id: "a".repeat(64),
-                pid: 42
+                pid: 42,
+                host_name: String::new(),
             }
         );
         assert!(matches!(

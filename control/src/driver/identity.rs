@@ -128,6 +128,8 @@ mod tests {
             id: id.to_owned(),
             netns: NetNs::current().unwrap(),
             path: path.into(),
+            netns_name: None,
+            host_name: None,
         }
     }
 

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort,
     InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -226,9 +228,13 @@ impl Netlink {
             .collect())
     }
 
-    /// Lists an interface's addresses without the link-local ones, which the kernel makes for itself.
+    /// Lists an interface's addresses without the link-local ones: the kernel makes the one kind for itself, and the
+    /// other is our DNS server's.
     pub(super) async fn addresses_of(&self, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
-        let is_own = |address: &IpNet| matches!(address.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let is_own = |address: &IpNet| match address.addr() {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
         let all = self.addresses().await?;
         let ours = all
             .into_iter()
@@ -271,6 +277,42 @@ impl Netlink {
         {
             Err(error) if !error.is(nix::errno::Errno::EADDRNOTAVAIL) => Err(error),
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives the host an address that is known on this interface only; false if it has it.
+    pub(super) async fn add_link_address(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+    ) -> Result<bool, NetlinkError> {
+        let mut request = self.handle.address().add(index, address.into(), 32);
+        // Never the source of what the host sends elsewhere.
+        request.message_mut().header.scope = AddressScope::Link;
+        let done = request.execute().await;
+        match done.map_err(|cause| NetlinkError::new("add address", address.to_string(), cause)) {
+            Err(error) if error.is(nix::errno::Errno::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => Ok(true),
+        }
+    }
+
+    /// Reaches one neighbour through the interface; false if there was such a route.
+    pub(super) async fn add_neighbour_route(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+    ) -> Result<bool, NetlinkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        let done = self.handle.route().add(route).execute().await;
+        match done.map_err(|cause| NetlinkError::new("add route", address.to_string(), cause)) {
+            Err(error) if error.is(nix::errno::Errno::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => Ok(true),
         }
     }
 

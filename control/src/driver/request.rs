@@ -8,14 +8,17 @@
 //!
 //! An answer whose receiver is gone is dropped: the client hung up. Bound: `config::REQUESTS_MAX` waiting.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    ForgetRequest, PeerReport, PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
+    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ForgetRequest, PeerReport, PeerRequest,
+    PingReply, Report, RouteReport, Status, TopologyReport,
 };
 use crate::secret::Credential;
 
@@ -47,6 +50,14 @@ pub enum Request {
     Detach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
     /// `GET /ps`.
     Ps(Reply<Result<Vec<Attachment>, ApiError>>),
+    /// `GET /dns`.
+    Dns(Reply<Option<DnsStatus>>),
+    /// `POST /dns/add`; answered when it is on disk and answered for.
+    DnsAdd(DnsRequest, Reply<Result<DnsReply, ApiError>>),
+    /// `POST /dns/remove`; as [`Request::DnsAdd`].
+    DnsRemove(DnsRequest, Reply<Result<DnsReply, ApiError>>),
+    /// `POST /dns/lookup`.
+    DnsLookup(DnsLookup, Reply<Result<DnsFound, ApiError>>),
     /// `POST /bench`: steps until the one with `done`, or one error.
     Bench(BenchRequest, mpsc::Sender<Result<BenchProgress, ApiError>>),
     /// The secrets that are valid from now on (SIGHUP); none means open membership.
@@ -68,4 +79,8 @@ pub trait Attacher: Send + Sync {
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
     /// Lists what is attached.
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
+    /// Finds a container, attached or not: its shown id, its own names, and the addresses that it has.
+    fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>>;
+    /// Removes files that were written for these containers (shown ids), if they are gone or `also_living`.
+    fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()>;
 }

@@ -10,6 +10,7 @@
 //! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
 
 mod beside;
+mod names;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +34,7 @@ use crate::driver::engine::EngineHandle;
 use crate::driver::log;
 use crate::driver::request::{Attacher, Reply, Request};
 use crate::driver::run::beside::{Beside, Done};
+use crate::driver::run::names::Naming;
 use crate::driver::sockets::{NetEvent, Sockets};
 use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
@@ -40,7 +42,7 @@ use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
 use crate::node::Node;
 use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
-use crate::peer::PeerName;
+use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
 use crate::secret::{NetworkId, Secrets};
 
@@ -69,6 +71,7 @@ pub struct Driver<E> {
     store: Arc<Store>,
     data_dir: PathBuf,
     network: NetworkId,
+    id: PeerId,
     name: PeerName,
     address: SocketAddr,
     mtu: u16,
@@ -79,6 +82,8 @@ pub struct Driver<E> {
     /// Engine events wait that the last turn did not take.
     events_left: bool,
     benching: Option<JoinHandle<()>>,
+    /// None without DNS.
+    naming: Option<Naming>,
 }
 
 /// What a turn of the loop is about.
@@ -90,6 +95,8 @@ enum Turn {
     Engine,
     Request(Request),
     Done(Done),
+    /// A container may have gone.
+    Gone,
     /// Nobody can ask for anything any more.
     Abandoned,
 }
@@ -162,9 +169,8 @@ impl<E: EngineHandle> Driver<E> {
             targets: loaded.targets,
             rekey: config.rekey,
         };
-        let name = config
-            .name
-            .unwrap_or_else(|| loaded.identity.peer_id().name());
+        let id = loaded.identity.peer_id();
+        let name = config.name.unwrap_or_else(|| id.name());
         Ok(Self {
             node: Node::new(node_config, loaded.identity, random, now()),
             engine,
@@ -174,6 +180,7 @@ impl<E: EngineHandle> Driver<E> {
             store: Arc::new(loaded.store),
             data_dir: config.data_dir,
             network,
+            id,
             name,
             address,
             mtu: config.mtu,
@@ -183,6 +190,7 @@ impl<E: EngineHandle> Driver<E> {
             requests: 0,
             events_left: false,
             benching: None,
+            naming: None,
         })
     }
 
@@ -213,6 +221,7 @@ impl<E: EngineHandle> Driver<E> {
         let beside = Beside::start(Arc::clone(&self.store), done);
         let mut addresses = tokio::time::interval(ADDRESSES_PERIOD);
         loop {
+            self.publish_names(&beside);
             match self
                 .next_turn(&mut requests, &mut finished, &events, &mut addresses)
                 .await?
@@ -222,6 +231,7 @@ impl<E: EngineHandle> Driver<E> {
                 Turn::Engine => self.take_events(&beside),
                 Turn::Net(event) => self.net_event(event, &beside),
                 Turn::Done(done) => self.work_done(done, &beside),
+                Turn::Gone => self.list_containers(&beside),
                 Turn::Request(Request::Stop(reply)) => {
                     self.leave(beside).await;
                     let _ = reply.send(());
@@ -257,6 +267,7 @@ impl<E: EngineHandle> Driver<E> {
             _ = addresses.tick() => Turn::Addresses,
             Some(event) = self.net.recv() => Turn::Net(event),
             Some(done) = finished.recv() => Turn::Done(done),
+            () = Self::container_gone(&mut self.naming) => Turn::Gone,
             () = std::future::ready(()), if self.events_left => Turn::Engine,
             ready = events.readable() => {
                 // Cleared before the events are taken: one that comes meanwhile is a new edge.
@@ -311,6 +322,11 @@ impl<E: EngineHandle> Driver<E> {
                 }
             }
             Output::CountTraffic => return Some(Input::Traffic(self.engine.traffic())),
+            Output::Names { origin, entries } => {
+                if let Some(naming) = &self.naming {
+                    naming.desk.dns().set(origin, entries);
+                }
+            }
             Output::Notice(notice) => log::write(&notice),
         }
         None
@@ -380,6 +396,12 @@ impl<E: EngineHandle> Driver<E> {
             Done::Persisted(token, durable) => {
                 self.feed(Input::Persisted { token, durable }, beside)
             }
+            Done::Attached(attached, reply) => self.attached(attached, reply),
+            Done::Detached(detached, reply) => self.detached(detached, reply),
+            Done::Described(change, request, described, reply) => {
+                self.change_names(change, &request, Some(&described), reply);
+            }
+            Done::Listed(listed, generation) => self.listed(listed, generation, beside),
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -400,6 +422,7 @@ impl<E: EngineHandle> Driver<E> {
             task.abort();
         }
         self.sockets.finish().await;
+        self.finish_naming().await;
         let Beside {
             writes,
             done,
@@ -417,6 +440,7 @@ impl<E: EngineHandle> Driver<E> {
         beside: Beside,
         reply: Reply<Result<(), ApiError>>,
     ) -> Result<Ended, ControlError> {
+        self.forget_containers().await;
         self.leave(beside).await;
         let data_dir = self.data_dir.clone();
         drop(self);

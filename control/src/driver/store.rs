@@ -4,6 +4,7 @@
 //!  <data-dir>/identity.key   64 bytes, mode 0600: Ed25519 secret, X25519 secret
 //!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n
 //!                            targets: position → target as typed
+//!                            names:   position → body of a NAMES record
 //! ```
 //!
 //! Everything here blocks; the driver calls it at start and from a blocking task. A key file is written beside its
@@ -27,6 +28,8 @@ const IDENTITY_FILE: &str = "identity.key";
 const STORE_FILE: &str = "store.redb";
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const TARGETS: TableDefinition<'_, u64, &str> = TableDefinition::new("targets");
+/// What this host says in DNS.
+const NAMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("names");
 
 /// The open store.
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Store {
                 meta.insert("schema", SCHEMA)?;
             }
             transaction.open_table(TARGETS)?;
+            transaction.open_table(NAMES)?;
             Ok(found.unwrap_or(SCHEMA))
         })?;
         if found > SCHEMA {
@@ -242,6 +246,43 @@ impl Store {
         run().map_err(|source| ControlError::OpenStore {
             path: self.path.clone(),
             source: Box::new(source),
+        })
+    }
+
+    /// The names of the last run, as bodies of NAMES records.
+    ///
+    /// # Errors
+    /// [`ControlError::OpenStore`] if they cannot be read.
+    pub fn names(&self) -> Result<Vec<Vec<u8>>, ControlError> {
+        let run = || -> Result<Vec<Vec<u8>>, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let table = transaction.open_table(NAMES)?;
+            table
+                .iter()?
+                .map(|entry| Ok(entry?.1.value().to_vec()))
+                .collect()
+        };
+        run().map_err(|source| ControlError::OpenStore {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Replaces the names; they are on disk before this returns.
+    ///
+    /// # Errors
+    /// [`ControlError::WriteStore`].
+    pub fn set_names<'a>(
+        &self,
+        bodies: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), ControlError> {
+        self.write(|transaction| {
+            transaction.delete_table(NAMES)?;
+            let mut table = transaction.open_table(NAMES)?;
+            for (position, body) in (0_u64..).zip(bodies) {
+                table.insert(position, body)?;
+            }
+            Ok(())
         })
     }
 

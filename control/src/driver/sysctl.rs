@@ -28,6 +28,10 @@ pub(super) fn allow_ipv6(name: &str) {
 pub(super) fn tune_bridge(name: &str) {
     tune_neighbours(name);
     write("ipv6/conf", name, "accept_ra", "0");
+    // Containers ask our DNS server without the host having a route to them; the larger of the two values holds.
+    let all = fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter").unwrap_or_default();
+    let loose = if all.trim() == "0" { "0" } else { "2" };
+    write("ipv4/conf", name, "rp_filter", loose);
 }
 
 /// Settings of a port of the bridge, which has no addresses of its own.

@@ -5,15 +5,19 @@
 //!  driver ◄── Output ────── Node::poll_output (until None, before the next input)
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_engine::command::{Command, Event, PeerSlot};
 
 use crate::api::{ApiError, PingReply};
+use crate::dns::names::Entry;
 use crate::link::dialer::TargetAddress;
 use crate::node::notice::Notice;
+use crate::peer::PeerId;
 use crate::secret::Secrets;
 
 /// One TCP connection; the driver numbers them and never uses a number twice.
@@ -142,6 +146,8 @@ pub enum Input {
     Traffic(Vec<(PeerSlot, u64)>),
     /// The addresses of the host's underlay interfaces; given again when they change.
     LocalAddresses(Vec<IpAddr>),
+    /// What this host says in DNS from now on: bodies of NAMES records, by part.
+    Names(BTreeMap<u16, Vec<u8>>),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -202,6 +208,13 @@ pub enum Output {
     },
     /// Count the frame bytes of all peers and say so with [`Input::Traffic`].
     CountTraffic,
+    /// Answer for these names of an origin, and for no others of it.
+    Names {
+        /// Who says so.
+        origin: PeerId,
+        /// All that it says; none if it is gone.
+        entries: Arc<[Entry]>,
+    },
     /// Something for the log.
     Notice(Notice),
 }

@@ -80,7 +80,8 @@ impl Node {
                 self.endpoints_record_changed(key.origin);
                 self.touch_mesh(now);
             }
-            Some(RecordKind::Attachments | RecordKind::Names | RecordKind::Ring) | None => {}
+            Some(RecordKind::Names) => self.names_record_changed(key.origin),
+            Some(RecordKind::Attachments | RecordKind::Ring) | None => {}
         }
     }
 

@@ -278,12 +278,7 @@ impl Node {
     }
 
     fn name_of(&self, id: PeerId) -> String {
-        if id == self.identity.peer_id() {
-            return self.config.name.unwrap_or_else(|| id.name()).to_string();
-        }
-        let peer = self.peers.find(id);
-        peer.map_or_else(|| id.name(), |peer| peer.hello.name)
-            .to_string()
+        self.shown_name(id).to_string()
     }
 
     fn nickname_of(&self, id: PeerId) -> String {

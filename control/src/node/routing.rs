@@ -168,6 +168,7 @@ impl Node {
         let choice_due = self.routing.choice_due.is_some_and(|due| due <= now);
         if self.routing.fib_is_old || choice_due {
             self.routing.fib_is_old = false;
+            self.namings.ways_changed();
             self.publish_fib(now);
         }
         self.wake(self.routing.reporter.deadline());

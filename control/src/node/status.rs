@@ -51,6 +51,7 @@ impl Node {
                 .map(|target| show_target(target, now))
                 .collect(),
             connections: self.connections(now),
+            dns: None,
             engine,
         };
         let advice = mtu::advice(&status);
@@ -101,6 +102,7 @@ impl Node {
             ("links_turned_away", counters.links_turned_away),
             ("links_duplicate", counters.links_duplicate),
             ("links_trimmed", counters.links_trimmed),
+            ("names_senseless", counters.names_senseless),
             ("handshakes_failed", counters.handshakes_failed),
             ("messages_malformed", counters.messages_malformed),
             ("messages_unknown", counters.messages_unknown),

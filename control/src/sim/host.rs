@@ -1,7 +1,8 @@
 //! What a host of a simulation is: how it is started, and what there is of it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use weft_engine::session::CipherSuite;
@@ -11,10 +12,11 @@ use super::engine::EngineStandIn;
 use super::underlay::NatId;
 use crate::api::{ApiError, PingReply};
 use crate::config::{CipherCost, NodeConfig, RekeyConfig};
+use crate::dns::names::Entry;
 use crate::node::Node;
 use crate::node::exchange::Record;
 use crate::node::notice::Notice;
-use crate::peer::Identity;
+use crate::peer::{Identity, PeerId};
 use crate::secret::{Credential, NetworkId, Secrets};
 
 /// How a host is started.
@@ -142,6 +144,8 @@ pub(crate) struct Host {
     pub(super) tick_at: Option<Instant>,
     /// Its open TCP connections.
     pub(super) wires: BTreeSet<usize>,
+    /// What it answers for, by origin.
+    pub(crate) names: BTreeMap<PeerId, Arc<[Entry]>>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) answers: Vec<Result<(), String>>,
     pub(crate) pongs: Vec<Result<PingReply, ApiError>>,

@@ -79,7 +79,10 @@ async fn drive(mut requests: mpsc::Receiver<Request>) {
                     .iter()
                     .map(|address| address.parse().unwrap())
                     .collect();
-                let _ = reply.send(Ok(AttachReply { addresses }));
+                let _ = reply.send(Ok(AttachReply {
+                    addresses,
+                    ..AttachReply::default()
+                }));
             }
             Request::Attach(asked, reply) => {
                 let _ = reply.send(Err(ApiError {
@@ -135,7 +138,7 @@ async fn a_call_becomes_a_request_and_its_answer_json() {
             "/attach",
             r#"{"container":"c1","addresses":["10.2.1.1"]}"#,
             200,
-            r#"{"addresses":["10.2.1.1"]}"#,
+            r#"{"addresses":["10.2.1.1"],"id":"","names":[]}"#,
         ),
         (
             "POST",

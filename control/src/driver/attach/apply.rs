@@ -159,6 +159,9 @@ impl Plan {
             )
         })?;
         note_announcement(announced);
+        if let Some(server) = self.options.dns {
+            guest.add_neighbour_route(index, server).await?;
+        }
         // Last: programs in the container may wait for this route as the sign that the network is ready.
         if self.options.multicast_route && guest.add_multicast_route(index).await? {
             undo.push(Undo::MulticastRoute(index));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::api::ApiError;
+use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest};
+use crate::driver::dns::desk::Change;
 use crate::driver::request::Reply;
 use crate::driver::store::Store;
 use crate::error::ControlError;
@@ -18,6 +19,17 @@ const WRITES_MAX: usize = 64;
 /// Work beside the loop that is done.
 pub(super) enum Done {
     Persisted(PersistToken, bool),
+    Attached(AttachReply, Reply<Result<AttachReply, ApiError>>),
+    Detached(AttachReply, Reply<Result<AttachReply, ApiError>>),
+    /// The container that a request about names is for.
+    Described(
+        Change,
+        DnsRequest,
+        AttachReply,
+        Reply<Result<DnsReply, ApiError>>,
+    ),
+    /// The attached containers, as of that generation of names.
+    Listed(Vec<Attachment>, u64),
     Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
 }
 

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use crate::api::{ApiError, BenchRequest, PeerRequest, PingReply, Report};
 use crate::driver::bench::{self, Bench, Progress};
+use crate::driver::dns::desk::Change;
 use crate::driver::engine::EngineHandle;
 use crate::driver::request::{BoxFuture, Reply, Request};
 use crate::driver::run::beside::{Beside, Done};
@@ -22,7 +23,9 @@ impl<E: EngineHandle> Driver<E> {
     pub(super) fn request(&mut self, request: Request, beside: &Beside) {
         match request {
             Request::Status(reply) => {
-                let _ = reply.send(self.node.status(self.engine.status(), now()));
+                let mut status = self.node.status(self.engine.status(), now());
+                status.dns = self.dns_status(false);
+                let _ = reply.send(status);
             }
             Request::Report(reply) => self.report(reply),
             Request::Peers(reply) => {
@@ -52,8 +55,24 @@ impl<E: EngineHandle> Driver<E> {
                 let request = self.expect_answer(reply);
                 self.feed(Input::Forget { request, peers }, beside);
             }
-            Request::Attach(request, reply) => answer_later(self.attacher.attach(request), reply),
-            Request::Detach(request, reply) => answer_later(self.attacher.detach(request), reply),
+            Request::Attach(request, reply) => {
+                self.attach(self.attacher.attach(request), Done::Attached, reply, beside);
+            }
+            Request::Detach(request, reply) => {
+                self.attach(self.attacher.detach(request), Done::Detached, reply, beside);
+            }
+            Request::Dns(reply) => {
+                let _ = reply.send(self.dns_status(true));
+            }
+            Request::DnsAdd(request, reply) => {
+                self.dns_change(Change::Add, request, reply, beside);
+            }
+            Request::DnsRemove(request, reply) => {
+                self.dns_change(Change::Remove, request, reply, beside);
+            }
+            Request::DnsLookup(request, reply) => {
+                let _ = reply.send(self.ask_desk(|desk| desk.lookup(&request)));
+            }
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
             Request::Bench(request, progress) => self.bench(request, progress, beside),
             Request::Reload(credentials, reply) => {
@@ -78,8 +97,16 @@ impl<E: EngineHandle> Driver<E> {
     }
 
     fn report(&self, reply: Reply<Report>) {
-        let status = self.node.status(self.engine.status(), now());
-        let control_counters = self.node.counters();
+        let mut status = self.node.status(self.engine.status(), now());
+        let mut control_counters = self.node.counters();
+        let mut dns_entries = Vec::new();
+        if let Some(mut dns) = self.dns_status(true) {
+            dns_entries = std::mem::take(&mut dns.entries);
+            status.dns = Some(dns);
+        }
+        if let Some(naming) = &self.naming {
+            control_counters.extend(naming.desk.dns().counters());
+        }
         let (peers, routes) = (self.node.peer_reports(), self.node.route_reports());
         let listing = self.attacher.list();
         tokio::spawn(async move {
@@ -93,6 +120,7 @@ impl<E: EngineHandle> Driver<E> {
             let _ = reply.send(Report {
                 status,
                 attachments,
+                dns_entries,
                 control_counters,
                 peers,
                 routes,

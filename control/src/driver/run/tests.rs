@@ -1,5 +1,6 @@
 //! Whole drivers over real TCP on loopback, with stand-ins for the engine and the containers.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
@@ -168,8 +169,24 @@ impl Attacher for NoContainers {
         Box::pin(async { Ok(AttachReply::default()) })
     }
 
+    fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>> {
+        Box::pin(async move {
+            let (id, names) = (container.clone(), vec![format!("{container}.weave.local")]);
+            let addresses = vec![Ipv4Addr::new(10, 2, 1, 1).into()];
+            Ok(AttachReply {
+                addresses,
+                id,
+                names,
+            })
+        })
+    }
+
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn forget(&self, _: BTreeSet<Arc<str>>, _: bool) -> BoxFuture<()> {
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -339,6 +356,8 @@ async fn requests_are_answered_and_bad_ones_name_the_culprit() {
         container: "c1".to_owned(),
         addresses: Vec::new(),
         multicast_route: true,
+        names: Vec::new(),
+        without_dns: false,
     };
     let error = a
         .ask(|reply| Request::Attach(attach, reply))

@@ -1,0 +1,220 @@
+//! The verbs about names: `dns-add`, `dns-remove`, `dns-lookup`, `dns-args`, `status dns`.
+
+use std::net::IpAddr;
+
+use nix::ifaddrs::getifaddrs;
+use weft_control::api::{DnsEntry, DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus};
+use weft_control::driver::dns::{ADDRESS_DEFAULT, DOCKER_BRIDGE_DEFAULT, DOMAIN_DEFAULT};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+/// Digits of a container's id that are shown.
+const SHOWN_DIGITS: usize = 12;
+
+/// Gives or takes a name (`path` says which).
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for more words than a container, else the daemon's line.
+pub(crate) fn change(
+    client: &Client,
+    path: &str,
+    words: &[String],
+    name: Option<String>,
+    format: Format,
+) -> anyhow::Result<()> {
+    let (addresses, container) = split_words(words)?;
+    if path == "/dns/add" && container.is_none() && (addresses.is_empty() || name.is_none()) {
+        let line = "give a container, or addresses and a name: weft dns-add [IP…] CONTAINER [-h NAME], weft dns-add IP… -h NAME";
+        return Err(Failure::Usage(line.to_owned()).into());
+    }
+    let request = DnsRequest {
+        container,
+        addresses,
+        name,
+    };
+    let reply: DnsReply = client.post(path, &request)?;
+    if format == Format::Json {
+        return output::json(&reply);
+    }
+    if let Some(line) = reply.ignored {
+        output::talk(&format!("weft: {line}"));
+    }
+    Ok(())
+}
+
+/// Prints the addresses of a name, one a line; nothing if there are none.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn lookup(client: &Client, name: String, format: Format) -> anyhow::Result<()> {
+    let found: DnsFound = client.post("/dns/lookup", &DnsLookup { name })?;
+    match format {
+        Format::Json => output::json(&found),
+        Format::Text => {
+            let lines = found.addresses.iter().map(|address| format!("{address}\n"));
+            output::data(&lines.collect::<String>())
+        }
+    }
+}
+
+/// Prints what makes `docker run` use our server; nothing if DNS is off, the defaults if no daemon runs.
+///
+/// # Errors
+///
+/// What the client met, but for a daemon that does not run.
+pub(crate) fn docker_arguments(client: &Client, format: Format) -> anyhow::Result<()> {
+    let status: Option<DnsStatus> = match client.get("/dns") {
+        Ok(status) => status,
+        Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
+            Some(default_status())
+        }
+        Err(error) => return Err(error),
+    };
+    let arguments = status.map(|status| arguments(&status)).unwrap_or_default();
+    match format {
+        Format::Json => output::json(&arguments),
+        Format::Text if arguments.is_empty() => Ok(()),
+        Format::Text => output::line(&arguments.join(" ")),
+    }
+}
+
+fn arguments(status: &DnsStatus) -> Vec<String> {
+    let address = match status.docker_address.as_str() {
+        "" => &status.address,
+        docker => docker,
+    };
+    vec![
+        format!("--dns={address}"),
+        format!("--dns-search={}", status.domain),
+    ]
+}
+
+fn default_status() -> DnsStatus {
+    let on_docker = getifaddrs().ok().and_then(|mut all| {
+        all.find_map(|interface| {
+            let address = interface.address?.as_sockaddr_in()?.ip();
+            (interface.interface_name == DOCKER_BRIDGE_DEFAULT).then_some(address)
+        })
+    });
+    DnsStatus {
+        domain: DOMAIN_DEFAULT.to_owned(),
+        address: ADDRESS_DEFAULT.to_string(),
+        docker_address: on_docker.map(|ip| ip.to_string()).unwrap_or_default(),
+        ..DnsStatus::default()
+    }
+}
+
+/// Prints the entries, one a line.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn entries(client: &Client, format: Format) -> anyhow::Result<()> {
+    let status: Option<DnsStatus> = client.get("/dns")?;
+    match (format, status) {
+        (Format::Json, status) => output::json(&status),
+        (Format::Text, None) => Ok(()),
+        (Format::Text, Some(status)) => {
+            let line = |entry| entry_line(entry, &status.domain);
+            output::data(&status.entries.iter().map(line).collect::<String>())
+        }
+    }
+}
+
+/// Name without the domain, address, container, origin.
+fn entry_line(entry: &DnsEntry, domain: &str) -> String {
+    let tail = domain.trim_end_matches('.').len() + 1;
+    let cut = entry.hostname.len().saturating_sub(tail);
+    let short = entry.hostname.get(..cut).unwrap_or(&entry.hostname);
+    let container: String = match entry.container.strip_prefix("weave:") {
+        Some(_) => entry.container.clone(),
+        None => entry.container.chars().take(SHOWN_DIGITS).collect(),
+    };
+    format!(
+        "{short:<12} {:<15} {container:<12} {}\n",
+        entry.address.to_string(),
+        entry.origin_name
+    )
+}
+
+/// Splits what was typed into leading addresses and at most one container.
+fn split_words(words: &[String]) -> Result<(Vec<IpAddr>, Option<String>), Failure> {
+    let mut addresses = Vec::new();
+    let mut rest = words.iter();
+    for word in rest.by_ref() {
+        let bare = word.strip_prefix("ip:").unwrap_or(word);
+        match bare.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => {
+                return match rest.next() {
+                    None => Ok((addresses, Some(word.clone()))),
+                    Some(second) => Err(Failure::Usage(format!(
+                        "`{second}` after the container `{word}`: accepted are addresses such as 10.2.1.1, then one container"
+                    ))),
+                };
+            }
+        }
+    }
+    Ok((addresses, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(line: &str) -> Result<(Vec<IpAddr>, Option<String>), Failure> {
+        split_words(
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn addresses_come_first_then_one_container() {
+        let two: Vec<IpAddr> = vec!["10.2.1.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(split("10.2.1.1 fd00::1").unwrap(), (two.clone(), None));
+        assert_eq!(
+            split("10.2.1.1 ip:fd00::1 netns:c1").unwrap(),
+            (two, Some("netns:c1".to_owned()))
+        );
+        assert_eq!(split("c1").unwrap(), (vec![], Some("c1".to_owned())));
+        let error = split("c1 10.2.1.1").unwrap_err().to_string();
+        assert!(
+            error.contains("`10.2.1.1` after the container `c1`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_entry_is_a_line_without_the_domain() {
+        let entry = DnsEntry {
+            hostname: "foo.sub.weave.local".into(),
+            address: "10.32.0.1".parse().unwrap(),
+            container: "0123456789abcdef".into(),
+            origin: "00".repeat(16),
+            origin_name: "da:fa:eb:dc:28:27".into(),
+        };
+        assert_eq!(
+            entry_line(&entry, "weave.local."),
+            "foo.sub      10.32.0.1       0123456789ab da:fa:eb:dc:28:27\n"
+        );
+    }
+
+    #[test]
+    fn docker_is_pointed_to_the_server_on_its_own_bridge() {
+        let mut status = default_status();
+        status.docker_address.clear();
+        assert_eq!(
+            arguments(&status),
+            ["--dns=169.254.53.1", "--dns-search=weave.local."]
+        );
+        status.docker_address = "172.17.0.1".to_owned();
+        assert_eq!(arguments(&status)[0], "--dns=172.17.0.1");
+    }
+}

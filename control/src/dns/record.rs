@@ -1,0 +1,262 @@
+//! The body of a NAMES record: entries of one origin, spread over several records.
+//!
+//! ```text
+//!  field ENTRY:  family 4|6 (1) | address (4 or 16) | container length (1) | container | name …
+//! ```
+//!
+//! An entry's record is found by a hash over it, so a change alters one record; if that is full, it is the next one.
+//! The number of records is a power of two that follows the amount. Fields of other types are left for newer peers;
+//! entries that make no sense are left out and counted. Bounds: `config::RECORD_BODY_MAX` a body,
+//! `config::DNS_NAMES_PER_ORIGIN_MAX` entries, `config::DNS_BYTES_PER_ORIGIN_MAX` all together.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::{
+    DNS_BYTES_PER_ORIGIN_MAX, DNS_NAMES_PER_ORIGIN_MAX, DNS_RECORD_LEN_AIM, DNS_RECORDS_MAX,
+    RECORD_BODY_MAX,
+};
+use crate::dns::name::DnsName;
+use crate::dns::names::Entry;
+use crate::fields::{FieldWriter, Fields};
+
+const ENTRY: u8 = 1;
+/// What a field costs besides its value.
+const FIELD_OVERHEAD: usize = 3;
+/// Longest container id; what can be attached has a shorter one.
+const CONTAINER_LEN_MAX: usize = 200;
+
+/// The bytes that an entry takes.
+#[must_use]
+pub fn len_of(entry: &Entry) -> usize {
+    encode_entry(entry).len() + FIELD_OVERHEAD
+}
+
+/// The bodies that say these entries, by part. Parts that are not there are to be withdrawn. What is over the limits
+/// is left out.
+#[must_use]
+pub fn encode<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<u16, Vec<u8>> {
+    let mut total = 0;
+    let values = entries
+        .into_iter()
+        .take(DNS_NAMES_PER_ORIGIN_MAX)
+        .map(encode_entry)
+        .take_while(|value| {
+            total += value.len() + FIELD_OVERHEAD;
+            total <= DNS_BYTES_PER_ORIGIN_MAX
+        })
+        .collect::<Vec<_>>();
+    let count = (total / DNS_RECORD_LEN_AIM).max(1).next_power_of_two();
+    spread(&values, count.min(DNS_RECORDS_MAX))
+}
+
+/// There is room in some part: all together are far below what `count` bodies hold.
+fn spread(values: &[Vec<u8>], count: usize) -> BTreeMap<u16, Vec<u8>> {
+    let mut parts = (0..count)
+        .map(|_| (0, FieldWriter::default()))
+        .collect::<Vec<_>>();
+    for value in values {
+        let len = value.len() + FIELD_OVERHEAD;
+        let first = usize::try_from(fnv(value) % count as u64).unwrap_or(0);
+        let (before, from_first) = parts.split_at_mut(first);
+        let mut in_turn = from_first.iter_mut().chain(before);
+        if let Some((used, writer)) = in_turn.find(|(used, _)| used + len <= RECORD_BODY_MAX) {
+            *used += len;
+            *writer = std::mem::take(writer).put(ENTRY, value);
+        }
+    }
+    (0..)
+        .zip(parts)
+        .filter(|(_, (used, _))| *used > 0)
+        .map(|(part, (_, writer))| (part, writer.finish()))
+        .collect()
+}
+
+fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut value = Vec::new();
+    match entry.address {
+        IpAddr::V4(address) => {
+            value.push(4);
+            value.extend(address.octets());
+        }
+        IpAddr::V6(address) => {
+            value.push(6);
+            value.extend(address.octets());
+        }
+    }
+    let container = entry.container.as_bytes();
+    let container = container.get(..CONTAINER_LEN_MAX).unwrap_or(container);
+    value.push(u8::try_from(container.len()).unwrap_or(0));
+    value.extend(container);
+    value.extend(entry.name.as_str().as_bytes());
+    value
+}
+
+/// What one body says, and how many of its entries made no sense; `None` if it is no list of fields.
+#[must_use]
+pub fn parse(body: &[u8]) -> Option<(Vec<Entry>, usize)> {
+    let mut entries = Vec::new();
+    let mut senseless = 0;
+    for (kind, value) in Fields::parse(body).ok()?.all() {
+        if kind != ENTRY {
+            continue;
+        }
+        match parse_entry(value) {
+            Some(entry) if entries.len() < DNS_NAMES_PER_ORIGIN_MAX => entries.push(entry),
+            Some(_) | None => senseless += 1,
+        }
+    }
+    Some((entries, senseless))
+}
+
+fn parse_entry(value: &[u8]) -> Option<Entry> {
+    let (family, rest) = value.split_first()?;
+    let (address, rest) = match family {
+        4 => {
+            let (octets, rest) = rest.split_first_chunk::<4>()?;
+            (IpAddr::from(*octets), rest)
+        }
+        6 => {
+            let (octets, rest) = rest.split_first_chunk::<16>()?;
+            (IpAddr::from(*octets), rest)
+        }
+        _ => return None,
+    };
+    let (len, rest) = rest.split_first()?;
+    let (container, name) = rest.split_at_checked(usize::from(*len))?;
+    let container = std::str::from_utf8(container).ok()?;
+    if container.len() > CONTAINER_LEN_MAX || container.contains(char::is_control) {
+        return None;
+    }
+    Some(Entry {
+        name: DnsName::parse(std::str::from_utf8(name).ok()?).ok()?,
+        address,
+        container: Arc::from(container),
+    })
+}
+
+/// FNV-1a: the same on every host, and all that is asked of it is to spread.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::names::tests::entry;
+
+    fn all(parts: &BTreeMap<u16, Vec<u8>>) -> BTreeSet<Entry> {
+        parts
+            .values()
+            .flat_map(|body| {
+                let (entries, senseless) = parse(body).unwrap();
+                assert_eq!(senseless, 0);
+                entries
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_body_is_held_by_golden_bytes() {
+        let entries = [entry("Web.weave.local", "10.32.0.1", "c1")];
+        assert_eq!(
+            encode(&entries)[&0],
+            b"\x01\x00\x17\x04\x0a\x20\x00\x01\x02c1Web.weave.local"
+        );
+        let six = [entry("a.b", "fd00::1", "")];
+        assert_eq!(
+            encode(&six)[&0],
+            b"\x01\x00\x15\x06\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0a.b"
+        );
+    }
+
+    #[test]
+    fn the_most_and_the_longest_entries_fit_their_records() {
+        let label = "x".repeat(60);
+        let long = format!("{label}.{label}.{label}.weave.local");
+        let container = "c".repeat(CONTAINER_LEN_MAX);
+        for (count, below, container) in [
+            (DNS_NAMES_PER_ORIGIN_MAX, "weave.local", "c23"),
+            (DNS_BYTES_PER_ORIGIN_MAX / 450, &long, &container),
+        ] {
+            let named = (0..count).map(|n| {
+                let name = format!("n{n:05}.{below}");
+                entry(&name, &format!("fd00::{n:x}"), container)
+            });
+            let entries = named.collect::<Vec<_>>();
+            let parts = encode(&entries);
+            assert!(parts.values().all(|body| body.len() <= RECORD_BODY_MAX));
+            assert!(parts.len() <= DNS_RECORDS_MAX);
+            assert_eq!(all(&parts), entries.into_iter().collect());
+        }
+    }
+
+    /// A body holds what it can: 4000 entries that belong into one of two go into both.
+    #[test]
+    fn a_full_body_gives_to_the_next() {
+        let values = (0..4000)
+            .map(|n| encode_entry(&entry(&format!("n{n}"), "10.0.0.1", "c")))
+            .filter(|value| fnv(value).is_multiple_of(2))
+            .collect::<Vec<_>>();
+        let parts = spread(&values, 2);
+        assert!(parts.values().all(|body| body.len() <= RECORD_BODY_MAX));
+        assert_eq!(all(&parts).len(), values.len());
+    }
+
+    #[test]
+    fn one_change_alters_one_record() {
+        let entries = (0..400)
+            .map(|n| entry(&format!("n{n}.weave.local"), "10.0.0.1", "c"))
+            .collect::<Vec<_>>();
+        let before = encode(&entries);
+        let after = encode(&entries[1..]);
+        let altered = before
+            .iter()
+            .filter(|(part, body)| after.get(part) != Some(body));
+        assert!(before.len() >= 4, "{}", before.len());
+        assert_eq!(altered.count(), 1);
+    }
+
+    #[test]
+    fn senseless_entries_are_left_out_and_newer_fields_ignored() {
+        let body = FieldWriter::default()
+            .put(9, b"later")
+            .put(ENTRY, b"\x05\x0a\x20\x00\x01\x00a.b")
+            .put(ENTRY, b"\x04\x0a\x20\x00\x01\x00a..b")
+            .put(ENTRY, b"\x04\x0a\x20\x00\x01\x01\na.b")
+            .put(ENTRY, b"\x04\x0a\x20\x00\x01\xffa.b")
+            .put(ENTRY, b"\x04\x0a\x20\x00\x01\x00a.b")
+            .finish();
+        let (entries, senseless) = parse(&body).unwrap();
+        assert_eq!(entries, [entry("a.b", "10.32.0.1", "")]);
+        assert_eq!(senseless, 4);
+    }
+
+    proptest! {
+        #[test]
+        fn entries_survive_the_way(said in proptest::collection::btree_set(
+            ("[a-zA-Z0-9_-]{1,20}\\.weave\\.local", any::<IpAddr>(), "[ -~]{0,64}"), 0..300))
+        {
+            let entries = said.iter().map(|(name, address, container)| Entry {
+                name: DnsName::parse(name).unwrap(),
+                address: *address,
+                container: container.as_str().into(),
+            }).collect::<BTreeSet<_>>();
+            prop_assert_eq!(all(&encode(&entries)), entries);
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_or_refused(body: Vec<u8>) {
+            if let Some((entries, _)) = parse(&body) {
+                prop_assert!(entries.len() * 10 <= body.len());
+            }
+        }
+    }
+}

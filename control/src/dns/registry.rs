@@ -1,0 +1,291 @@
+//! The names that this host says: of its containers, of itself, and those given by hand.
+//!
+//! ```text
+//!  attach, dns-add ── add ──►  ┌──────────┐
+//!  detach, dns-remove ─ remove ► registry ├─► entries ─► store, gossip
+//!  a container is gone ─ keep ► └──────────┘
+//! ```
+//!
+//! An entry goes with its container. Ids that begin with `weave:` are no containers and stay until they are removed.
+//! Bounds: `config::DNS_NAMES_PER_ORIGIN_MAX` entries of `config::DNS_BYTES_PER_ORIGIN_MAX` bytes; what is over them is
+//! refused.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::{DNS_BYTES_PER_ORIGIN_MAX, DNS_NAMES_PER_ORIGIN_MAX};
+use crate::dns::name::DnsName;
+use crate::dns::names::Entry;
+use crate::dns::record::len_of;
+
+/// Owner of names for addresses outside the network.
+pub const EXTERN: &str = "weave:extern";
+/// Owner of the host's own names.
+pub const EXPOSE: &str = "weave:expose";
+/// How the ids begin that are not containers'.
+const SPECIAL: &str = "weave:";
+
+/// Why a name was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// Over a limit.
+    #[error(
+        "this host has no room for more DNS entries: at most {DNS_NAMES_PER_ORIGIN_MAX}, and {DNS_BYTES_PER_ORIGIN_MAX} bytes; remove some first"
+    )]
+    Full,
+}
+
+/// Which entries to remove; what is not given matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this owner.
+    pub container: Option<String>,
+    /// For one of these addresses; none given means any.
+    pub addresses: Vec<IpAddr>,
+    /// Of this name.
+    pub name: Option<DnsName>,
+}
+
+impl Filter {
+    fn matches(&self, entry: &Entry) -> bool {
+        self.container
+            .as_ref()
+            .is_none_or(|container| **container == *entry.container)
+            && (self.addresses.is_empty() || self.addresses.contains(&entry.address))
+            && self.name.as_ref().is_none_or(|name| *name == entry.name)
+    }
+}
+
+/// This host's entries.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    entries: BTreeSet<Entry>,
+    bytes: usize,
+}
+
+impl Registry {
+    /// Takes up what the last run left.
+    #[must_use]
+    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let entries = entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX).collect();
+        let mut registry = Self { entries, bytes: 0 };
+        registry.count_bytes();
+        registry
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.entries.iter().map(len_of).sum();
+    }
+
+    /// Gives each of the addresses each of the names. True if anything is new; all or nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError::Full`].
+    pub fn add(
+        &mut self,
+        container: &str,
+        names: &[DnsName],
+        addresses: &[IpAddr],
+    ) -> Result<bool, RegistryError> {
+        let container: Arc<str> = container.into();
+        let asked = names.iter().flat_map(|name| {
+            let container = &container;
+            addresses.iter().map(move |address| Entry {
+                name: name.clone(),
+                address: *address,
+                container: Arc::clone(container),
+            })
+        });
+        let fresh = asked
+            .filter(|entry| !self.entries.contains(entry))
+            .collect::<BTreeSet<_>>();
+        let bytes = self.bytes + fresh.iter().map(len_of).sum::<usize>();
+        if self.entries.len() + fresh.len() > DNS_NAMES_PER_ORIGIN_MAX
+            || bytes > DNS_BYTES_PER_ORIGIN_MAX
+        {
+            return Err(RegistryError::Full);
+        }
+        self.bytes = bytes;
+        let changed = !fresh.is_empty();
+        self.entries.extend(fresh);
+        Ok(changed)
+    }
+
+    /// Removes what matches. True if there was something.
+    pub fn remove(&mut self, filter: &Filter) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| !filter.matches(entry));
+        self.count_bytes();
+        self.entries.len() != before
+    }
+
+    /// Drops what belongs to containers that are not among the living; returns those that were dropped.
+    pub fn keep(&mut self, living: &BTreeSet<String>) -> BTreeSet<Arc<str>> {
+        let mut gone = self.containers();
+        gone.retain(|container| !living.contains(&**container));
+        self.entries
+            .retain(|entry| !gone.contains(&entry.container));
+        self.count_bytes();
+        gone
+    }
+
+    /// All containers that have entries.
+    #[must_use]
+    pub fn containers(&self) -> BTreeSet<Arc<str>> {
+        let owners = self.entries.iter().map(|entry| &entry.container);
+        owners
+            .filter(|owner| !owner.starts_with(SPECIAL))
+            .cloned()
+            .collect()
+    }
+
+    /// All entries, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::names::tests::entry;
+
+    fn name(text: &str) -> DnsName {
+        DnsName::parse(text).unwrap()
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn listed(registry: &Registry) -> Vec<Entry> {
+        registry.entries().cloned().collect()
+    }
+
+    #[test]
+    fn every_address_gets_every_name_once() {
+        let mut registry = Registry::default();
+        let names = [name("a.weave.local"), name("b.weave.local")];
+        let addresses = [address("10.2.1.1"), address("10.2.2.1")];
+
+        assert_eq!(registry.add("c1", &names, &addresses), Ok(true));
+        assert_eq!(registry.add("c1", &names, &addresses), Ok(false));
+
+        assert_eq!(registry.entries().count(), 4);
+    }
+
+    #[test]
+    fn removal_takes_what_matches_and_leaves_others() {
+        let all = [
+            entry("a.weave.local", "10.2.1.1", "c1"),
+            entry("a.weave.local", "10.2.1.2", "c2"),
+            entry("b.weave.local", "10.2.1.1", "c1"),
+            entry("b.weave.local", "192.0.2.1", EXTERN),
+        ];
+        let table = [
+            (Some("c1"), None, None, vec![1, 3]),
+            (None, Some("10.2.1.1"), None, vec![1, 3]),
+            (None, None, Some("B.weave.local"), vec![0, 1]),
+            (Some("c1"), None, Some("a.weave.local"), vec![1, 2, 3]),
+            (Some("c3"), None, None, vec![0, 1, 2, 3]),
+        ];
+        for (container, at, of, left) in table {
+            let mut registry = Registry::new(all.clone());
+            let changed = registry.remove(&Filter {
+                container: container.map(str::to_owned),
+                addresses: at.map(address).into_iter().collect(),
+                name: of.map(name),
+            });
+            let wanted = left.iter().map(|at| all[*at].clone()).collect::<Vec<_>>();
+            assert_eq!(listed(&registry), wanted);
+            assert_eq!(changed, left.len() < all.len());
+        }
+    }
+
+    #[test]
+    fn names_go_with_their_container_but_not_those_by_hand() {
+        let mut registry = Registry::new([
+            entry("a.weave.local", "10.2.1.1", "c1"),
+            entry("b.weave.local", "10.2.1.2", "c2"),
+            entry("c.weave.local", "192.0.2.1", EXTERN),
+            entry("d.weave.local", "10.2.1.3", EXPOSE),
+        ]);
+        let living = BTreeSet::from(["c2".to_owned()]);
+        assert_eq!(registry.keep(&living), BTreeSet::from(["c1".into()]));
+        let left = registry
+            .entries()
+            .map(|entry| entry.name.to_string())
+            .collect::<Vec<_>>();
+        assert_eq!(left, ["b.weave.local", "c.weave.local", "d.weave.local"]);
+        assert!(registry.keep(&living).is_empty());
+    }
+
+    #[test]
+    fn the_limit_refuses_and_changes_nothing() {
+        let mut registry = Registry::new(
+            (1..DNS_NAMES_PER_ORIGIN_MAX)
+                .map(|n| entry(&format!("n{n}.weave.local"), "10.0.0.1", "c")),
+        );
+        let two = [address("10.0.0.1"), address("10.0.0.2")];
+        assert_eq!(
+            registry.add("c", &[name("x.y")], &two),
+            Err(RegistryError::Full)
+        );
+        assert_eq!(registry.entries().count(), DNS_NAMES_PER_ORIGIN_MAX - 1);
+        assert_eq!(registry.add("c", &[name("x.y")], &two[..1]), Ok(true));
+    }
+
+    #[test]
+    fn long_names_fill_it_sooner() {
+        let mut registry = Registry::default();
+        let label = "x".repeat(60);
+        let named = |n: usize| name(&format!("n{n}.{label}.{label}.{label}.weave.local"));
+        let mut add = |n| registry.add("c", &[named(n)], &[address("10.0.0.1")]);
+        let taken = (0..DNS_NAMES_PER_ORIGIN_MAX).take_while(|n| add(*n).is_ok());
+        let taken = taken.count();
+        assert!((800..1200).contains(&taken), "{taken}");
+        assert!(registry.remove(&Filter {
+            name: Some(named(0)),
+            ..Filter::default()
+        }));
+        assert_eq!(
+            registry.add("c", &[named(5000)], &[address("10.0.0.1")]),
+            Ok(true)
+        );
+    }
+
+    proptest! {
+        /// Whatever is done in whatever order, the registry holds what a plain list of triples would.
+        #[test]
+        fn it_behaves_like_a_list(steps in proptest::collection::vec((0u8..3, 0u8..3, 0u8..3, 0u8..3), 0..60)) {
+            let mut registry = Registry::default();
+            let mut plain: Vec<(u8, u8, u8)> = Vec::new();
+            for (what, n, a, c) in steps {
+                let of = name(&format!("n{n}.weave.local"));
+                let at = IpAddr::from([10, 0, 0, a]);
+                let container = format!("c{c}");
+                match what {
+                    0 => {
+                        let changed = registry.add(&container, &[of], &[at]).unwrap();
+                        prop_assert_eq!(changed, !plain.contains(&(n, a, c)));
+                        if changed { plain.push((n, a, c)); }
+                    }
+                    1 => {
+                        let filter = Filter { container: Some(container), addresses: vec![at], name: None };
+                        let before = plain.len();
+                        plain.retain(|(_, has, owner)| !(*has == a && *owner == c));
+                        prop_assert_eq!(registry.remove(&filter), before != plain.len());
+                    }
+                    _ => {
+                        registry.keep(&BTreeSet::from([container]));
+                        plain.retain(|(_, _, owner)| *owner == c);
+                    }
+                }
+            }
+            prop_assert_eq!(registry.entries().count(), plain.len());
+        }
+    }
+}

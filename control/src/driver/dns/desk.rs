@@ -1,0 +1,365 @@
+//! Where this host's names are given and taken: keeps them on disk, tells the server, and then answers who asked.
+//!
+//! ```text
+//!  add, remove, keep ─► registry ─► server (at once) ─► writer: store, one after the other ─► answer
+//! ```
+//!
+//! A request is answered when its change is on disk and answered for. Changes that wait are written in one go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::DnsHandle;
+use crate::api::{
+    ApiError, AttachReply, DnsEntry, DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus,
+};
+use crate::dns::answer::{CLASS_IN, Question, TYPE_ANY, Verdict, answer};
+use crate::dns::name::{AskedName, DnsName, NameError};
+use crate::dns::names::Entry;
+use crate::dns::record;
+use crate::dns::registry::{EXTERN, Filter, Registry};
+use crate::driver::store::Store;
+use crate::peer::{PeerId, PeerName};
+
+/// What to do once a change is done, or has failed.
+type Then = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
+
+struct Write {
+    bodies: BTreeMap<u16, Vec<u8>>,
+    then: Option<Then>,
+}
+
+/// Give or take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Add,
+    Remove,
+}
+
+/// The names of this host.
+pub(crate) struct Desk {
+    registry: Registry,
+    dns: DnsHandle,
+    own: PeerId,
+    /// Rises with each name given: a list of containers that was begun before may not know its container.
+    generation: u64,
+    /// Other hosts have not been told yet.
+    is_fresh: bool,
+    writes: mpsc::UnboundedSender<Write>,
+    writer: JoinHandle<()>,
+}
+
+impl Desk {
+    /// Takes up what the last run left. Needs a tokio runtime.
+    pub(crate) fn start(store: Arc<Store>, saved: &[Vec<u8>], dns: DnsHandle, own: PeerId) -> Self {
+        let entries = saved.iter().filter_map(|body| record::parse(body));
+        let registry = Registry::new(entries.flat_map(|(entries, _)| entries));
+        let (writes, waiting) = mpsc::unbounded_channel();
+        let desk = Self {
+            registry,
+            own,
+            generation: 0,
+            is_fresh: true,
+            writes,
+            writer: tokio::spawn(write(store, waiting, dns.clone())),
+            dns,
+        };
+        desk.show();
+        desk
+    }
+
+    /// Waits until everything is on disk.
+    pub(crate) async fn finish(self) {
+        drop(self.writes);
+        if let Err(error) = self.writer.await {
+            tracing::error!(%error, "the writer of names was cut off");
+        }
+    }
+
+    /// The server.
+    pub(crate) fn dns(&self) -> &DnsHandle {
+        &self.dns
+    }
+
+    /// See [`Self::keep`].
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The bodies of this host's NAMES records, by part, if other hosts are to be told.
+    pub(crate) fn take_fresh(&mut self) -> Option<BTreeMap<u16, Vec<u8>>> {
+        std::mem::take(&mut self.is_fresh).then(|| self.bodies())
+    }
+
+    fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
+        record::encode(self.registry.entries())
+    }
+
+    /// A container is attached under these names. A name that is not taken is told in the log: the network works.
+    pub(crate) fn attached(
+        &mut self,
+        attached: &AttachReply,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let names = attached.names.iter();
+        let names = names
+            .filter_map(|name| DnsName::parse(name).ok())
+            .collect::<Vec<_>>();
+        let added = self.registry.add(&attached.id, &names, &attached.addresses);
+        if let Err(error) = &added {
+            tracing::warn!(container = attached.id, %error, "container has no name");
+        }
+        self.generation += 1;
+        self.changed(added.unwrap_or(false), Box::new(|_| then()));
+    }
+
+    /// These addresses of a container are gone.
+    pub(crate) fn detached(
+        &mut self,
+        detached: &AttachReply,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let changed = self.registry.remove(&Filter {
+            container: Some(detached.id.clone()),
+            addresses: detached.addresses.clone(),
+            name: None,
+        });
+        self.changed(changed, Box::new(|_| then()));
+    }
+
+    /// Drops the names of containers that a list, begun at `generation`, does not have, and returns these containers.
+    /// `None` if the list is too old.
+    pub(crate) fn keep(
+        &mut self,
+        living: &BTreeSet<String>,
+        generation: u64,
+    ) -> Option<BTreeSet<Arc<str>>> {
+        if generation != self.generation {
+            return None;
+        }
+        let gone = self.registry.keep(living);
+        self.changed(!gone.is_empty(), Box::new(|_| {}));
+        Some(gone)
+    }
+
+    /// All containers that have names.
+    pub(crate) fn containers(&self) -> BTreeSet<Arc<str>> {
+        self.registry.containers()
+    }
+
+    /// Gives a name, or takes it, as a user asked; `described` is the container that was named.
+    pub(crate) fn change(
+        &mut self,
+        change: Change,
+        request: &DnsRequest,
+        described: Option<&AttachReply>,
+        then: impl FnOnce(Result<DnsReply, ApiError>) + Send + 'static,
+    ) {
+        let changed = match self.try_change(change, request, described) {
+            Ok(changed) => changed,
+            Err(Refusal::Outside(line)) => {
+                tracing::info!("{line}");
+                let ignored = Some(line);
+                return then(Ok(DnsReply { ignored }));
+            }
+            Err(Refusal::Fault(error)) => return then(Err(ApiError { error })),
+        };
+        let done = |result: Result<(), ApiError>| then(result.map(|()| DnsReply::default()));
+        self.changed(changed, Box::new(done));
+    }
+
+    fn try_change(
+        &mut self,
+        change: Change,
+        request: &DnsRequest,
+        described: Option<&AttachReply>,
+    ) -> Result<bool, Refusal> {
+        let fault = |line: String| Refusal::Fault(line);
+        let owner = described.map_or(EXTERN, |container| container.id.as_str());
+        let asked = match &request.name {
+            Some(text) => Some(self.name(text)?),
+            None => None,
+        };
+        if change == Change::Remove {
+            if described.is_none() && request.addresses.is_empty() && asked.is_none() {
+                return Err(fault(
+                    "give a container, an address or a name (-h)".to_owned(),
+                ));
+            }
+            return Ok(self.registry.remove(&Filter {
+                container: Some(owner.to_owned()),
+                addresses: request.addresses.clone(),
+                name: asked,
+            }));
+        }
+        let names = match (asked, described) {
+            (Some(name), _) => vec![name],
+            (None, Some(container)) => {
+                let own = container.names.iter();
+                own.filter_map(|name| DnsName::parse(name).ok()).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        if names.is_empty() {
+            let line = format!("{owner} has no name of its own: give one with -h NAME");
+            return Err(fault(line));
+        }
+        let addresses = match described {
+            Some(container) if request.addresses.is_empty() => &container.addresses,
+            Some(_) | None => &request.addresses,
+        };
+        if addresses.is_empty() {
+            let line =
+                format!("{owner} has no address in the network: give one, or attach it first");
+            return Err(fault(line));
+        }
+        self.generation += 1;
+        let added = self.registry.add(owner, &names, addresses);
+        added.map_err(|error| fault(error.to_string()))
+    }
+
+    fn name(&self, text: &str) -> Result<DnsName, Refusal> {
+        self.dns.config().domain.qualify(text).map_err(|error| {
+            let line = error.to_string();
+            match error {
+                NameError::Malformed(_) => Refusal::Fault(line),
+                NameError::OutsideDomain { .. } => Refusal::Outside(format!("{line}: ignored")),
+            }
+        })
+    }
+
+    /// What a name means now.
+    pub(crate) fn lookup(&self, request: &DnsLookup) -> Result<DnsFound, ApiError> {
+        let name = DnsName::parse(&request.name).map_err(|error| ApiError {
+            error: error.to_string(),
+        })?;
+        let labels = name.as_str().split('.').map(str::as_bytes);
+        let Some(asked) = AskedName::from_labels(labels) else {
+            return Ok(DnsFound::default());
+        };
+        let question = Question {
+            name: asked,
+            kind: TYPE_ANY,
+            class: CLASS_IN,
+        };
+        let names = self.dns.names();
+        let mut addresses = match answer(&names, &question, 0) {
+            Verdict::Addresses(addresses) => addresses,
+            Verdict::Pointer(_)
+            | Verdict::NoData
+            | Verdict::NoName
+            | Verdict::Forward
+            | Verdict::Refused => Vec::new(),
+        };
+        addresses.sort();
+        Ok(DnsFound { addresses })
+    }
+
+    /// The server's part of the status.
+    pub(crate) fn status(
+        &self,
+        with_entries: bool,
+        name_of: impl Fn(PeerId) -> PeerName,
+    ) -> DnsStatus {
+        let (config, state, names) = (self.dns.config(), self.dns.state(), self.dns.names());
+        let entries = names.entries();
+        let text = |addresses: &[std::net::SocketAddr]| {
+            addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let mut others = state.listening.iter().map(std::net::SocketAddr::ip);
+        let docker = others.rfind(|ip| *ip != std::net::IpAddr::from(config.address));
+        DnsStatus {
+            domain: config.domain.to_string(),
+            address: config.address.to_string(),
+            docker_address: docker.map(|ip| ip.to_string()).unwrap_or_default(),
+            ttl: config.ttl,
+            upstreams: text(&state.upstreams),
+            listening: text(&state.listening),
+            trouble: state.trouble,
+            entry_count: entries.len(),
+            entries: if with_entries {
+                entries
+                    .iter()
+                    .map(|(entry, origin)| shown(entry, *origin, name_of(*origin)))
+                    .collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn show(&self) {
+        let entries = self.registry.entries().cloned().collect::<Vec<_>>();
+        self.dns.set(self.own, entries.into());
+    }
+
+    /// Tells the server of a change and has it written.
+    fn changed(&mut self, changed: bool, then: Then) {
+        if changed {
+            self.is_fresh = true;
+            self.show();
+        }
+        let bodies = self.bodies();
+        let then = Some(then);
+        // The writer ends only with us.
+        let _ = self.writes.send(Write { bodies, then });
+    }
+}
+
+enum Refusal {
+    /// The user's fault.
+    Fault(String),
+    /// Nothing of ours.
+    Outside(String),
+}
+
+fn shown(entry: &Entry, origin: PeerId, name: PeerName) -> DnsEntry {
+    DnsEntry {
+        hostname: entry.name.to_string(),
+        address: entry.address,
+        container: entry.container.to_string(),
+        origin: origin.to_string(),
+        origin_name: name.to_string(),
+    }
+}
+
+async fn write(store: Arc<Store>, mut waiting: mpsc::UnboundedReceiver<Write>, dns: DnsHandle) {
+    let mut written = None;
+    while let Some(mut latest) = waiting.recv().await {
+        let mut done = Vec::from_iter(latest.then.take());
+        while let Ok(mut next) = waiting.try_recv() {
+            done.extend(next.then.take());
+            latest = next;
+        }
+        let result = if written.as_ref() == Some(&latest.bodies) {
+            Ok(())
+        } else {
+            write_once(&store, &latest.bodies).await
+        };
+        written = result.is_ok().then_some(latest.bodies);
+        dns.shown().await;
+        for then in done {
+            then(result.clone());
+        }
+    }
+}
+
+async fn write_once(store: &Arc<Store>, bodies: &BTreeMap<u16, Vec<u8>>) -> Result<(), ApiError> {
+    let (store, bodies) = (Arc::clone(store), bodies.clone());
+    let write = move || store.set_names(bodies.values().map(Vec::as_slice));
+    let error = match spawn_blocking(write).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(error, "names not written to the store");
+    Err(ApiError {
+        error: format!("{error}: the names hold until the daemon stops"),
+    })
+}

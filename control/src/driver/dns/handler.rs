@@ -1,0 +1,272 @@
+//! Turns a request into a response: checks it, has it judged by `dns::answer`, and asks upstreams where that says so.
+//!
+//! Place: between the sockets (`udp`, `tcp`) and the snapshot. A request over the client's rate gets no answer.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use hickory_server::net::runtime::Time;
+use hickory_server::proto::op::{
+    Edns, Header, HeaderCounts, LowerQuery, MessageType, Metadata, OpCode, ResponseCode,
+};
+use hickory_server::proto::rr::rdata::{A, AAAA, PTR, SOA};
+use hickory_server::proto::rr::{Name, RData, Record};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+
+use super::upstreams::{Found, Upstreams};
+use super::{DnsConfig, Shared};
+use crate::config::DNS_UDP_LEN_MAX;
+use crate::dns::answer::{Question, Verdict, answer};
+use crate::dns::name::{AskedName, DnsName, Domain};
+use crate::dns::rate::{Cost, Rates};
+use crate::random::Randomness;
+
+/// Answers requests.
+pub(super) struct Handler {
+    pub(super) shared: Arc<Shared>,
+    upstreams: Arc<Upstreams>,
+    /// In the authority section of negative answers: how long they hold.
+    soa: Record,
+    ttl: u32,
+    limits: Mutex<(Rates, Randomness)>,
+}
+
+/// What a request is answered with.
+struct Reply {
+    code: ResponseCode,
+    /// From our own names.
+    is_ours: bool,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+}
+
+impl Reply {
+    fn bare(code: ResponseCode) -> Self {
+        Self {
+            code,
+            is_ours: false,
+            answers: Vec::new(),
+            authorities: Vec::new(),
+        }
+    }
+}
+
+/// What is done with a request at first sight.
+enum Step<'a> {
+    Reply(Reply),
+    Forward(&'a LowerQuery),
+    /// The client asks too much.
+    Drop,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver reads the clock for the rates"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Handler {
+    pub(super) fn new(config: &DnsConfig, shared: Arc<Shared>, upstreams: Arc<Upstreams>) -> Self {
+        // The order of addresses is no secret: no system call for each question.
+        let luck = Randomness::seeded(Randomness::system().u64());
+        Self {
+            shared,
+            upstreams,
+            soa: soa(&config.domain, config.ttl),
+            ttl: config.ttl,
+            limits: Mutex::new((Rates::new(config.client_rate), luck)),
+        }
+    }
+
+    fn first_step<'a>(&self, request: &'a Request) -> Step<'a> {
+        let counters = &self.shared.counters;
+        if request.metadata.op_code != OpCode::Query {
+            counters.refused.count();
+            return Step::Reply(Reply::bare(ResponseCode::NotImp));
+        }
+        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+            counters.refused.count();
+            return Step::Reply(Reply::bare(ResponseCode::BADVERS));
+        }
+        let malformed = || {
+            counters.malformed.count();
+            Step::Reply(Reply::bare(ResponseCode::FormErr))
+        };
+        let [query] = request.queries.queries() else {
+            return malformed();
+        };
+        let Some(name) = AskedName::from_labels(query.name().iter()) else {
+            return malformed();
+        };
+        let question = Question {
+            name,
+            kind: query.query_type().into(),
+            class: query.query_class().into(),
+        };
+        let names = self.shared.names.load();
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rates, random) = &mut *limits;
+        let verdict = answer(&names, &question, random.u64());
+        let cost = if verdict == Verdict::Forward {
+            Cost::Forwarded
+        } else {
+            Cost::Local
+        };
+        if !rates.allow(request.src().ip(), cost, now()) {
+            counters.over_rate.count();
+            return Step::Drop;
+        }
+        if verdict == Verdict::Forward {
+            return Step::Forward(query);
+        }
+        Step::Reply(self.local_reply(query.original().name(), &verdict))
+    }
+
+    fn local_reply(&self, asked: &Name, verdict: &Verdict<'_>) -> Reply {
+        let counters = &self.shared.counters;
+        let (code, answers) = match verdict {
+            Verdict::Addresses(addresses) => {
+                counters.answered.count();
+                let record = |address: &IpAddr| {
+                    let data = match address {
+                        IpAddr::V4(ip) => RData::A(A(*ip)),
+                        IpAddr::V6(ip) => RData::AAAA(AAAA(*ip)),
+                    };
+                    Record::from_rdata(asked.clone(), self.ttl, data)
+                };
+                (
+                    ResponseCode::NoError,
+                    addresses.iter().map(record).collect(),
+                )
+            }
+            Verdict::Pointer(name) => {
+                counters.answered.count();
+                let data = RData::PTR(PTR(wire_name(name)));
+                let record = Record::from_rdata(asked.clone(), self.ttl, data);
+                (ResponseCode::NoError, vec![record])
+            }
+            Verdict::NoData => {
+                counters.no_data.count();
+                (ResponseCode::NoError, Vec::new())
+            }
+            Verdict::NoName => {
+                counters.no_name.count();
+                (ResponseCode::NXDomain, Vec::new())
+            }
+            Verdict::Refused | Verdict::Forward => {
+                counters.refused.count();
+                return Reply::bare(ResponseCode::Refused);
+            }
+        };
+        let authorities = if answers.is_empty() {
+            vec![self.soa.clone()]
+        } else {
+            Vec::new()
+        };
+        Reply {
+            code,
+            is_ours: true,
+            answers,
+            authorities,
+        }
+    }
+
+    async fn forward(&self, query: &LowerQuery) -> Option<Reply> {
+        let counters = &self.shared.counters;
+        let Some(found) = self.upstreams.ask(query).await else {
+            counters.over_forwards.count();
+            return Some(Reply::bare(ResponseCode::ServFail));
+        };
+        let Found {
+            code,
+            answers,
+            authorities,
+        } = found.as_ref().clone();
+        if code == ResponseCode::ServFail {
+            counters.forward_failed.count();
+        } else {
+            counters.forwarded.count();
+        }
+        Some(Reply {
+            code,
+            is_ours: false,
+            answers,
+            authorities,
+        })
+    }
+}
+
+#[async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut out: R,
+    ) -> ResponseInfo {
+        let reply = match self.first_step(request) {
+            Step::Reply(reply) => Some(reply),
+            Step::Forward(query) => self.forward(query).await,
+            Step::Drop => None,
+        };
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.message_type = MessageType::Response;
+        metadata.recursion_available = true;
+        let Some(reply) = reply else {
+            return nothing_sent(metadata);
+        };
+        metadata.authoritative = reply.is_ours;
+        metadata.response_code = reply.code;
+        let edns = request.edns.as_ref().map(|_| our_edns());
+        let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
+        let response = builder.build(
+            metadata,
+            reply.answers.iter(),
+            reply.authorities.iter(),
+            [],
+            [],
+        );
+        match out.send_response(response).await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::debug!(%error, "DNS answer not sent");
+                self.shared.counters.not_sent.count();
+                nothing_sent(metadata)
+            }
+        }
+    }
+}
+
+fn nothing_sent(metadata: Metadata) -> ResponseInfo {
+    ResponseInfo::from(Header {
+        metadata,
+        counts: HeaderCounts::default(),
+    })
+}
+
+fn our_edns() -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(DNS_UDP_LEN_MAX).set_version(0);
+    edns
+}
+
+/// A name of ours as the library has it.
+fn wire_name(name: &DnsName) -> Name {
+    let labels = name.as_str().split('.').map(str::as_bytes);
+    Name::from_labels(labels).unwrap_or_else(|_| Name::root())
+}
+
+fn soa(domain: &Domain, ttl: u32) -> Record {
+    let zone = wire_name(domain.name());
+    let below = |label: &str| {
+        let labels = std::iter::once(label).chain(domain.name().as_str().split('.'));
+        Name::from_labels(labels.map(str::as_bytes)).unwrap_or_else(|_| zone.clone())
+    };
+    let hold = i32::try_from(ttl).unwrap_or(i32::MAX);
+    let data = SOA::new(below("ns"), below("hostmaster"), 1, hold, hold, hold, ttl);
+    Record::from_rdata(zone.clone(), ttl, RData::SOA(data))
+}

@@ -1,0 +1,66 @@
+//! Reads the name servers of a `resolv.conf`, and writes one for a container.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::config::DNS_UPSTREAMS_MAX;
+use crate::dns::name::{DnsName, Domain};
+
+/// First line of files that are ours.
+pub const MARK: &str = "# Written by weft attach.\n";
+
+/// The name servers, in their order, without those of `own`. Lines that are none are left out, as resolvers do.
+#[must_use]
+pub fn name_servers(text: &str, own: &[IpAddr]) -> Vec<IpAddr> {
+    let server = |line: &str| -> Option<IpAddr> {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then_some(())?;
+        words.next()?.parse().ok()
+    };
+    text.lines()
+        .filter_map(server)
+        .filter(|server| !own.contains(server))
+        .take(DNS_UPSTREAMS_MAX)
+        .collect()
+}
+
+/// What a container is given: our server, and for short names the sub-domain of its own name and our domain.
+#[must_use]
+pub fn for_container(server: Ipv4Addr, name: Option<&DnsName>, domain: &Domain) -> String {
+    let above = name.and_then(|name| name.as_str().split_once('.'));
+    let own = above.and_then(|(_, above)| domain.qualify(above).ok());
+    let own = own.map(|own| format!("{own} ")).unwrap_or_default();
+    let domain = domain.name();
+    format!("{MARK}nameserver {server}\nsearch {own}{domain}\noptions ndots:1\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_found_as_resolvers_find_them() {
+        let text = "# nameserver 192.0.2.1\nnameserver 192.0.2.2\n\tnameserver\t2001:db8::1 # v6\nnameserver fe80::1%eth0\nnameserver 169.254.53.1\nsearch example.org\nnameservers 192.0.2.3\nnameserver x\nnameserver";
+        let own = ["169.254.53.1".parse().unwrap()];
+        let wanted: [IpAddr; 2] = ["192.0.2.2".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(name_servers(text, &own), wanted);
+        let many = "nameserver 192.0.2.1\n".repeat(100);
+        assert_eq!(name_servers(&many, &[]).len(), DNS_UPSTREAMS_MAX);
+    }
+
+    #[test]
+    fn a_container_asks_our_server_only() {
+        let domain = Domain::parse("foo.bar").unwrap();
+        let server = Ipv4Addr::new(169, 254, 53, 1);
+        for (name, search) in [
+            (None, "foo.bar"),
+            (Some("c1.foo.bar"), "foo.bar"),
+            (Some("c1.sub1.Foo.bar"), "sub1.Foo.bar foo.bar"),
+            (Some("c1.a.b.foo.bar"), "a.b.foo.bar foo.bar"),
+        ] {
+            let name = name.map(|name| DnsName::parse(name).unwrap());
+            let text = for_container(server, name.as_ref(), &domain);
+            assert_eq!(name_servers(&text, &[]), [IpAddr::from(server)]);
+            assert!(text.contains(&format!("\nsearch {search}\n")), "{text}");
+        }
+    }
+}

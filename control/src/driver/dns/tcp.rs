@@ -1,0 +1,165 @@
+//! Questions and answers over TCP, one after the other on each connection (RFC 7766).
+//!
+//! ```text
+//!  length (2) | message …
+//! ```
+//!
+//! Bounds: `config::DNS_CONNECTIONS_MAX` connections, `config::DNS_CONNECTIONS_PER_CLIENT_MAX` of one client,
+//! `config::DNS_TCP_TIMEOUT` for the next question.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::TokioTime;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::rr::Record;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponse;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::handler::Handler;
+use super::udp::{encode, format_error};
+use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX, DNS_TCP_TIMEOUT};
+
+/// Pause after a failed accept: the process is out of files, and another try at once would fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections of each client.
+type Clients = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
+
+/// Answers until it is aborted.
+pub(super) async fn serve(listener: TcpListener, handler: Arc<Handler>) {
+    let clients = Clients::default();
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "DNS connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = Place::take(&clients, source.ip()) else {
+            handler.shared.counters.over_connections.count();
+            continue;
+        };
+        let handler = Arc::clone(&handler);
+        connections.spawn(async move {
+            let _place = place;
+            // Who breaks off or talks nonsense is hung up on.
+            let _ = converse(stream, source, &handler).await;
+        });
+    }
+}
+
+/// One connection's place among those of its client.
+struct Place {
+    clients: Clients,
+    client: IpAddr,
+}
+
+impl Place {
+    fn take(clients: &Clients, client: IpAddr) -> Option<Self> {
+        let mut counts = clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.get(&client).copied().unwrap_or_default();
+        let all: usize = counts.values().sum();
+        if own >= DNS_CONNECTIONS_PER_CLIENT_MAX || all >= DNS_CONNECTIONS_MAX {
+            return None;
+        }
+        counts.insert(client, own + 1);
+        Some(Self {
+            clients: Arc::clone(clients),
+            client,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.client);
+            }
+        }
+    }
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    source: std::net::SocketAddr,
+    handler: &Handler,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let question = timeout(DNS_TCP_TIMEOUT, read(&mut stream)).await??;
+        let answer = match Request::from_bytes(question.clone(), source, Protocol::Tcp) {
+            Ok(request) => {
+                let out = TcpReply::default();
+                handler
+                    .handle_request::<_, TokioTime>(&request, out.clone())
+                    .await;
+                out.take()
+            }
+            Err(_) => {
+                handler.shared.counters.malformed.count();
+                format_error(&question).map(|refusal| refusal.to_vec())
+            }
+        };
+        let Some(answer) = answer else {
+            return Ok(());
+        };
+        let Ok(len) = u16::try_from(answer.len()) else {
+            return Ok(());
+        };
+        let framed = [&len.to_be_bytes(), answer.as_slice()].concat();
+        timeout(DNS_TCP_TIMEOUT, stream.write_all(&framed)).await??;
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let len = stream.read_u16().await?;
+    let mut question = vec![0; usize::from(len)];
+    stream.read_exact(&mut question).await?;
+    Ok(question)
+}
+
+/// Where an answer waits to be written.
+#[derive(Clone, Default)]
+struct TcpReply(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl TcpReply {
+    fn take(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[async_trait]
+impl ResponseHandler for TcpReply {
+    async fn send_response<'a>(
+        &mut self,
+        response: MessageResponse<
+            '_,
+            'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+        >,
+    ) -> Result<ResponseInfo, NetError> {
+        let (info, bytes) = encode(response, u16::MAX)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+        Ok(info)
+    }
+}

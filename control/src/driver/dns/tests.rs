@@ -1,0 +1,514 @@
+//! Requests through the handler, with an upstream on loopback that does what a test says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::TokioTime;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_server::proto::rr::rdata::{A, CNAME, SOA};
+use hickory_server::proto::rr::{Name, RData, Record, RecordType};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponse;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use super::*;
+use crate::dns::names::Sources;
+use crate::dns::names::tests::entry;
+
+fn config(upstreams: Vec<SocketAddr>) -> DnsConfig {
+    DnsConfig {
+        domain: Domain::parse(DOMAIN_DEFAULT).unwrap(),
+        ttl: TTL_DEFAULT,
+        address: ADDRESS_DEFAULT,
+        bridge: "weft".to_owned(),
+        docker_bridge: DOCKER_BRIDGE_DEFAULT.to_owned(),
+        upstreams,
+        resolv_conf: "/nowhere/resolv.conf".into(),
+        client_rate: 0,
+    }
+}
+
+fn handler(config: &DnsConfig, entries: &[Entry]) -> Arc<Handler> {
+    let mut sources = Sources::default();
+    sources.set(PeerId([1; 16]), entries.into());
+    let shared = Arc::new(Shared {
+        names: ArcSwap::from_pointee(sources.build(&config.domain)),
+        state: Mutex::default(),
+        counters: Counters::default(),
+    });
+    let upstreams = Arc::new(Upstreams::new(config));
+    upstreams.look(&[ADDRESS_DEFAULT.into()]);
+    Arc::new(Handler::new(config, shared, upstreams))
+}
+
+fn some_entries() -> Vec<Entry> {
+    let mut entries = vec![
+        entry("One.weave.local", "10.32.0.1", "c1"),
+        entry("one.weave.local", "fd00::1", "c1"),
+        entry("two.weave.local", "10.32.0.2", "c2"),
+    ];
+    entries.extend((1..=50).map(|n| entry("many.weave.local", &format!("10.40.0.{n}"), "c")));
+    entries
+}
+
+fn question(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    message
+}
+
+/// Keeps what is sent, as a datagram of at most so many bytes would.
+#[derive(Clone)]
+struct Kept {
+    len_max: u16,
+    bytes: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+#[async_trait]
+impl ResponseHandler for Kept {
+    async fn send_response<'a>(
+        &mut self,
+        response: MessageResponse<
+            '_,
+            'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+        >,
+    ) -> Result<ResponseInfo, NetError> {
+        let (info, bytes) = udp::encode(response, self.len_max)?;
+        *self.bytes.lock().unwrap() = Some(bytes);
+        Ok(info)
+    }
+}
+
+async fn try_ask(handler: &Handler, message: &Message, len_max: u16) -> Option<Message> {
+    let client = "10.32.0.9:4444".parse().unwrap();
+    let request = Request::from_bytes(message.to_vec().unwrap(), client, Protocol::Udp).unwrap();
+    let kept = Kept {
+        len_max,
+        bytes: Arc::default(),
+    };
+    handler
+        .handle_request::<_, TokioTime>(&request, kept.clone())
+        .await;
+    let bytes = kept.bytes.lock().unwrap().take()?;
+    assert!(bytes.len() <= usize::from(len_max));
+    Some(Message::from_vec(&bytes).unwrap())
+}
+
+async fn ask(handler: &Handler, name: &str, kind: RecordType) -> Message {
+    try_ask(handler, &question(name, kind), 1232).await.unwrap()
+}
+
+fn addresses(message: &Message) -> Vec<String> {
+    let mut found = message
+        .answers
+        .iter()
+        .map(|record| record.data.to_string())
+        .collect::<Vec<_>>();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn our_names_are_answered_with_authority_and_in_the_askers_spelling() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+
+    let reply = ask(&handler, "oNe.Weave.local.", RecordType::A).await;
+    assert_eq!(addresses(&reply), ["10.32.0.1"]);
+    assert_eq!(reply.answers[0].name.to_string(), "oNe.Weave.local.");
+    assert_eq!(reply.answers[0].ttl, 1);
+    assert!(reply.metadata.authoritative && reply.metadata.recursion_available);
+    assert!(reply.metadata.recursion_desired && !reply.metadata.truncation);
+    assert_eq!(reply.metadata.id, 7);
+
+    let reply = ask(&handler, "one.", RecordType::AAAA).await;
+    assert_eq!(addresses(&reply), ["fd00::1"]);
+    let reply = ask(&handler, "1.0.32.10.in-addr.arpa.", RecordType::PTR).await;
+    assert_eq!(addresses(&reply), ["One.weave.local."]);
+}
+
+#[tokio::test]
+async fn negative_answers_say_how_long_they_hold() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    for (name, kind, code) in [
+        ("two.weave.local.", RecordType::AAAA, ResponseCode::NoError),
+        ("two.", RecordType::TXT, ResponseCode::NoError),
+        ("three.weave.local.", RecordType::A, ResponseCode::NXDomain),
+        ("three.", RecordType::A, ResponseCode::NXDomain),
+    ] {
+        let reply = ask(&handler, name, kind).await;
+        assert_eq!(reply.metadata.response_code, code, "{name}");
+        assert!(reply.answers.is_empty());
+        assert_eq!(reply.authorities[0].record_type(), RecordType::SOA);
+        assert_eq!(reply.authorities[0].name.to_string(), "weave.local.");
+        assert_eq!(reply.authorities[0].ttl, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_cut_and_says_so() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let question = question("many.weave.local.", RecordType::A);
+
+    let short = try_ask(&handler, &question, 512).await.unwrap();
+    assert!(short.metadata.truncation);
+    assert!(short.answers.len() > 20 && short.answers.len() < 50);
+    let whole = try_ask(&handler, &question, u16::MAX).await.unwrap();
+    assert!(!whole.metadata.truncation);
+    assert_eq!(whole.answers.len(), 50);
+    let mut extended = question.clone();
+    extended.edns = Some(Edns::new());
+    let cut = try_ask(&handler, &extended, 700).await.unwrap();
+    assert!(cut.metadata.truncation && cut.answers.len() > short.answers.len());
+}
+
+#[tokio::test]
+async fn requests_that_are_no_plain_question_are_refused() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let plain = question("one.", RecordType::A);
+    let mut status = plain.clone();
+    status.metadata.op_code = OpCode::Status;
+    let mut newer = plain.clone();
+    newer.edns = Some(Edns::new().set_version(1).clone());
+    let mut two = plain.clone();
+    two.add_query(Query::query(
+        Name::from_ascii("two.").unwrap(),
+        RecordType::A,
+    ));
+    let none = Message::new(7, MessageType::Query, OpCode::Query);
+    let transfer = question("weave.local.", RecordType::AXFR);
+
+    for (message, code) in [
+        (status, ResponseCode::NotImp),
+        (newer, ResponseCode::BADVERS),
+        (two, ResponseCode::FormErr),
+        (none, ResponseCode::FormErr),
+        (transfer, ResponseCode::Refused),
+    ] {
+        let reply = try_ask(&handler, &message, 512).await.unwrap();
+        assert_eq!(reply.metadata.response_code.low(), code.low());
+        assert!(reply.answers.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_client_over_its_rate_gets_nothing() {
+    let config = DnsConfig {
+        client_rate: 5,
+        ..config(Vec::new())
+    };
+    let handler = handler(&config, &some_entries());
+    let foreign = question("example.org.", RecordType::A);
+    let mut answered = 0;
+    for _ in 0..50 {
+        answered += usize::from(try_ask(&handler, &foreign, 512).await.is_some());
+    }
+    assert!((4..=10).contains(&answered), "{answered}");
+    let own = question("one.", RecordType::A);
+    assert!(try_ask(&handler, &own, 512).await.is_some());
+}
+
+/// What an upstream does with a question.
+#[derive(Clone, Copy)]
+enum Upstream {
+    Answer,
+    Nothing(ResponseCode),
+    Silence,
+    /// Under another number, and for another name.
+    Lies,
+    Garbage,
+    /// Over UDP; over TCP it answers.
+    Cut,
+}
+
+fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
+    let question = Message::from_vec(question).ok()?;
+    let query = question.queries[0].clone();
+    let mut reply = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
+    reply.metadata.recursion_available = true;
+    reply.add_query(query.clone());
+    let name = query.name().clone();
+    let other = Name::from_ascii("real.example.org.").unwrap();
+    match behaviour {
+        Upstream::Answer => {}
+        Upstream::Cut if over_tcp => {}
+        Upstream::Cut => {
+            reply.metadata.truncation = true;
+            return reply.to_vec().ok();
+        }
+        Upstream::Nothing(code) => {
+            reply.metadata.response_code = code;
+            let soa = SOA::new(other.clone(), other, 1, 60, 60, 60, 30);
+            let zone = Name::from_ascii("example.org.").unwrap();
+            reply.add_authority(Record::from_rdata(zone, 60, RData::SOA(soa)));
+            return reply.to_vec().ok();
+        }
+        Upstream::Silence => return None,
+        Upstream::Lies => {
+            reply.metadata.id = reply.metadata.id.wrapping_add(1);
+            reply.queries[0].set_name(other.clone());
+        }
+        Upstream::Garbage => return Some(vec![0xff; 40]),
+    }
+    let chain = CNAME(other.clone());
+    reply.add_answer(Record::from_rdata(name, 300, RData::CNAME(chain)));
+    let address = A::new(192, 0, 2, 80);
+    reply.add_answer(Record::from_rdata(other, 300, RData::A(address)));
+    reply.to_vec().ok()
+}
+
+/// Serves on loopback; where, and how often it was asked.
+async fn upstream(behaviour: Upstream) -> (SocketAddr, Arc<AtomicUsize>) {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let udp = UdpSocket::bind(address).await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        loop {
+            let (len, from) = udp.recv_from(&mut buffer).await.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            if let Some(reply) = upstream_reply(behaviour, &buffer[..len], false) {
+                udp.send_to(&reply, from).await.unwrap();
+            }
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            tokio::spawn(async move {
+                while let Ok(len) = stream.read_u16().await {
+                    let mut question = vec![0; len.into()];
+                    stream.read_exact(&mut question).await.unwrap();
+                    if let Some(reply) = upstream_reply(behaviour, &question, true) {
+                        let len = u16::try_from(reply.len()).unwrap();
+                        stream.write_u16(len).await.unwrap();
+                        stream.write_all(&reply).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn foreign_names_are_asked_upstream_once_and_then_kept() {
+    let (address, asked) = upstream(Upstream::Answer).await;
+    let handler = handler(&config(vec![address]), &some_entries());
+
+    for _ in 0..3 {
+        let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+        assert_eq!(addresses(&reply), ["192.0.2.80", "real.example.org."]);
+        assert!(!reply.metadata.authoritative);
+        assert!(reply.answers.iter().all(|record| record.ttl <= 300));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn one_question_is_asked_once_at_a_time() {
+    let (address, asked) = upstream(Upstream::Answer).await;
+    let handler = handler(&config(vec![address]), &[]);
+    let asking = (0..100).map(|_| ask(&handler, "www.example.org.", RecordType::A));
+    let replies = futures_util::future::join_all(asking).await;
+    assert!(replies.iter().all(|reply| reply.answers.len() == 2));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn upstreams_that_have_nothing_are_believed() {
+    for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+        let (address, _) = upstream(Upstream::Nothing(code)).await;
+        let handler = handler(&config(vec![address]), &[]);
+        let reply = ask(&handler, "none.example.org.", RecordType::A).await;
+        assert_eq!(reply.metadata.response_code, code);
+        assert_eq!(reply.authorities[0].record_type(), RecordType::SOA);
+        assert!(reply.authorities[0].ttl <= 30);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_is_fetched_over_tcp() {
+    let (address, _) = upstream(Upstream::Cut).await;
+    let handler = handler(&config(vec![address]), &[]);
+    let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+    assert_eq!(addresses(&reply), ["192.0.2.80", "real.example.org."]);
+}
+
+/// Whatever an upstream does, a client has its answer before its resolver asks again, and ours are not delayed.
+#[tokio::test]
+async fn bad_upstreams_end_in_servfail_in_time_and_hold_up_nobody() {
+    for behaviour in [Upstream::Silence, Upstream::Lies, Upstream::Garbage] {
+        let (address, _) = upstream(behaviour).await;
+        let handler = handler(&config(vec![address]), &some_entries());
+        let started = tokio::time::Instant::now();
+        let foreign = async {
+            let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+            (reply.metadata.response_code, started.elapsed())
+        };
+        let own = async {
+            ask(&handler, "one.", RecordType::A).await;
+            started.elapsed()
+        };
+        let ((code, late), soon) = tokio::join!(foreign, own);
+        assert_eq!(code, ResponseCode::ServFail);
+        assert!(late < Duration::from_millis(4500), "{late:?}");
+        assert!(soon < Duration::from_secs(1), "{soon:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_upstream_does_not_hide_a_living_one() {
+    let (dead, _) = upstream(Upstream::Silence).await;
+    let (living, _) = upstream(Upstream::Answer).await;
+    let handler = handler(&config(vec![dead, living]), &[]);
+    let started = tokio::time::Instant::now();
+    let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+    assert_eq!(reply.answers.len(), 2);
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn without_upstreams_the_answer_is_servfail_at_once() {
+    let handler = handler(&config(Vec::new()), &[]);
+    let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[test]
+fn resolv_conf_is_read_again_when_it_changes_and_we_are_not_our_own_upstream() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    let upstreams = Upstreams::new(&DnsConfig {
+        resolv_conf: path.clone(),
+        ..config(Vec::new())
+    });
+    let own = [IpAddr::V4(ADDRESS_DEFAULT)];
+    assert!(upstreams.look(&own).is_empty());
+
+    std::fs::write(&path, "nameserver 169.254.53.1\nnameserver 192.0.2.1\n").unwrap();
+    assert_eq!(upstreams.look(&own), ["192.0.2.1:53".parse().unwrap()]);
+    std::fs::write(&path, "nameserver 169.254.53.1\nnameserver 192.0.2.22\n").unwrap();
+    assert_eq!(upstreams.look(&own), ["192.0.2.22:53".parse().unwrap()]);
+    let more = [own[0], "192.0.2.22".parse().unwrap()];
+    assert!(upstreams.look(&more).is_empty());
+    std::fs::remove_file(&path).unwrap();
+    assert!(upstreams.look(&own).is_empty());
+}
+
+async fn serve_on_loopback(handler: &Arc<Handler>) -> SocketAddr {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let udp = UdpSocket::bind(address).await.unwrap();
+    tokio::spawn(udp::serve(udp, Arc::clone(handler)));
+    tokio::spawn(tcp::serve(tcp, Arc::clone(handler)));
+    address
+}
+
+#[tokio::test]
+async fn both_transports_answer_and_survive_garbage() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let address = serve_on_loopback(&handler).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    let mut seed = 1u64;
+    for len in 0..200usize {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut garbage = vec![seed.to_be_bytes()[0]; len];
+        if len % 3 == 0 && len > 2 {
+            garbage[2] = 0;
+        }
+        client.send(&garbage).await.unwrap();
+    }
+    let question = question("many.weave.local.", RecordType::A)
+        .to_vec()
+        .unwrap();
+    client.send(&question).await.unwrap();
+    let mut buffer = [0; 4096];
+    let over_udp = loop {
+        let len = client.recv(&mut buffer).await.unwrap();
+        let message = Message::from_vec(&buffer[..len]).unwrap();
+        if message.metadata.id == 7 && !message.answers.is_empty() {
+            assert!(len <= 512);
+            break message;
+        }
+    };
+    assert!(over_udp.metadata.truncation);
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // Two at once: the second waits its turn.
+    for _ in 0..2 {
+        let len = u16::try_from(question.len()).unwrap();
+        stream.write_u16(len).await.unwrap();
+        stream.write_all(&question).await.unwrap();
+    }
+    for _ in 0..2 {
+        let mut reply = vec![0; stream.read_u16().await.unwrap().into()];
+        stream.read_exact(&mut reply).await.unwrap();
+        assert_eq!(Message::from_vec(&reply).unwrap().answers.len(), 50);
+    }
+    assert!(handler.shared.counters.by_name()["dns_malformed"] > 100);
+}
+
+#[tokio::test]
+async fn one_client_cannot_take_all_connections() {
+    let handler = handler(&config(Vec::new()), &[]);
+    let address = serve_on_loopback(&handler).await;
+    let mut held = Vec::new();
+    for _ in 0..crate::config::DNS_CONNECTIONS_PER_CLIENT_MAX {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut over = TcpStream::connect(address).await.unwrap();
+    // The one over the limit is hung up on; a read ends.
+    assert_eq!(over.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    drop(held.pop());
+    let question = question("one.weave.local.", RecordType::A)
+        .to_vec()
+        .unwrap();
+    let answered = async {
+        loop {
+            let mut again = TcpStream::connect(address).await.unwrap();
+            let len = u16::try_from(question.len()).unwrap();
+            let _ = again.write_u16(len).await;
+            let _ = again.write_all(&question).await;
+            if again.read_u16().await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), answered)
+        .await
+        .expect("the freed place is given away");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bound on a test's wait")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+#[tokio::test]
+async fn a_loop_through_an_upstream_ends() {
+    // Our server's own socket is its upstream, at a port that nobody would take for ours.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handler = handler(&config(vec![address]), &some_entries());
+    let udp = UdpSocket::bind(address).await.unwrap();
+    tokio::spawn(udp::serve(udp, Arc::clone(&handler)));
+    tokio::spawn(tcp::serve(listener, Arc::clone(&handler)));
+    let started = clock();
+
+    let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert!(started.elapsed() < Duration::from_millis(4500));
+}

@@ -1,0 +1,183 @@
+//! Questions and answers over UDP.
+//!
+//! What can be answered at once is answered in place, in the order asked; a question that has to wait for an upstream
+//! goes on as a task of its own. Bounds: `config::DNS_FORWARDS_MAX` such tasks (above it the answer is SERVFAIL at
+//! once), `config::DNS_UDP_LEN_MAX` bytes an answer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::poll;
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::TokioTime;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::rr::Record;
+use hickory_server::proto::serialize::binary::BinEncoder;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponse;
+use tokio::net::UdpSocket;
+
+use super::handler::Handler;
+use crate::config::DNS_UDP_LEN_MAX;
+
+/// Largest answer to who does not say otherwise (RFC 1035 §4.2.1).
+const LEN_DEFAULT: u16 = 512;
+/// Largest question; ours have some 60 bytes, and cookies make it a hundred.
+const QUESTION_LEN_MAX: usize = 2048;
+/// Questions taken before other tasks have their turn.
+const BATCH_MAX: usize = 64;
+/// A header, which an error is answered with.
+const HEADER_LEN: usize = 12;
+
+/// Answers until it is aborted.
+pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
+    let socket = Arc::new(socket);
+    let mut buffer = [0; QUESTION_LEN_MAX];
+    loop {
+        if let Err(error) = socket.readable().await {
+            tracing::debug!(%error, "DNS socket is not readable");
+            return;
+        }
+        for _ in 0..BATCH_MAX {
+            match socket.try_recv_from(&mut buffer) {
+                Ok((len, source)) => {
+                    let question = buffer.get(..len).unwrap_or_default();
+                    take(&socket, &handler, question, source).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An answer of ours could not be delivered: the next question is not to blame.
+                Err(error) => tracing::debug!(%error, "DNS socket reports"),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: &[u8], source: SocketAddr) {
+    // An answer is no question, however malformed: answering it could go on for ever.
+    if is_answer(bytes) || source.port() == 0 {
+        handler.shared.counters.malformed.count();
+        return;
+    }
+    let Ok(request) = Request::from_bytes(bytes.to_vec(), source, Protocol::Udp) else {
+        handler.shared.counters.malformed.count();
+        if let Some(refusal) = format_error(bytes) {
+            let _ = socket.try_send_to(&refusal, source);
+        }
+        return;
+    };
+    let out = UdpReply {
+        socket: Arc::clone(socket),
+        to: source,
+        len_max: match &request.edns {
+            Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
+            None => LEN_DEFAULT,
+        },
+    };
+    let handler = Arc::clone(handler);
+    let mut answering = Box::pin(async move {
+        handler.handle_request::<_, TokioTime>(&request, out).await;
+    });
+    if poll!(answering.as_mut()).is_pending() {
+        tokio::spawn(answering);
+    }
+}
+
+/// True unless it is long enough for a header and says that it is a question.
+fn is_answer(bytes: &[u8]) -> bool {
+    bytes.len() < HEADER_LEN || bytes.get(2).is_none_or(|flags| flags & 0x80 != 0)
+}
+
+/// FORMERR under the number of the question; nothing else of it is to be trusted.
+pub(super) fn format_error(bytes: &[u8]) -> Option<[u8; HEADER_LEN]> {
+    let [high, low, flags, ..] = bytes else {
+        return None;
+    };
+    Some([
+        *high,
+        *low,
+        0x80 | (flags & 0x79),
+        0x81,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ])
+}
+
+/// Encodes an answer into at most so many bytes.
+pub(super) fn encode<'a>(
+    response: MessageResponse<
+        '_,
+        'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+    >,
+    len_max: u16,
+) -> Result<(ResponseInfo, Vec<u8>), NetError> {
+    let mut bytes = Vec::with_capacity(usize::from(LEN_DEFAULT));
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_max_size(len_max);
+    let info = response.destructive_emit(&mut encoder)?;
+    Ok((info, bytes))
+}
+
+/// Where an answer goes.
+#[derive(Clone)]
+struct UdpReply {
+    socket: Arc<UdpSocket>,
+    to: SocketAddr,
+    len_max: u16,
+}
+
+#[async_trait]
+impl ResponseHandler for UdpReply {
+    async fn send_response<'a>(
+        &mut self,
+        response: MessageResponse<
+            '_,
+            'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+        >,
+    ) -> Result<ResponseInfo, NetError> {
+        let (info, bytes) = encode(response, self.len_max)?;
+        // A full socket buffer is a lost datagram, as on any wire.
+        self.socket.try_send_to(&bytes, self.to)?;
+        Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_questions_are_looked_at() {
+        let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
+        assert!(!is_answer(question));
+        assert!(is_answer(&question[..11]));
+        let mut answer = *question;
+        answer[2] |= 0x80;
+        assert!(is_answer(&answer));
+    }
+
+    #[test]
+    fn a_format_error_keeps_number_and_operation() {
+        assert_eq!(
+            format_error(b"\x12\x34\x29\x00\x00\x01"),
+            Some([0x12, 0x34, 0xa9, 0x81, 0, 0, 0, 0, 0, 0, 0, 0])
+        );
+        assert_eq!(format_error(b"\x12\x34"), None);
+    }
+}

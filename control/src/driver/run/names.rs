@@ -1,0 +1,235 @@
+//! The loop's part in DNS: attaching gives names, detaching takes them, and a container that is gone loses its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest, DnsStatus};
+use crate::driver::dns::desk::{Change, Desk};
+use crate::driver::dns::{DnsHandle, watch};
+use crate::driver::engine::EngineHandle;
+use crate::driver::netns::NetNs;
+use crate::driver::request::{BoxFuture, Reply};
+use crate::driver::run::Driver;
+use crate::driver::run::beside::{Beside, Done};
+use crate::error::ControlError;
+use crate::node::exchange::Input;
+
+/// What the loop has for DNS.
+pub(super) struct Naming {
+    pub(super) desk: Desk,
+    /// Some interface of the host has gone.
+    pub(super) gone: mpsc::Receiver<()>,
+    watching: tokio::task::JoinHandle<()>,
+}
+
+/// The answer to every verb of DNS when there is none.
+fn is_off() -> ApiError {
+    ApiError {
+        error: "DNS is off on this host: it was launched with --no-dns".to_owned(),
+    }
+}
+
+impl<E: EngineHandle> Driver<E> {
+    /// Gives this host's names to a server, and keeps them; `host` is where containers have their interfaces.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the names of the last run cannot be read.
+    pub fn with_dns(mut self, dns: DnsHandle, host: NetNs) -> Result<Self, ControlError> {
+        let saved = self.store.names()?;
+        let (notices, gone) = mpsc::channel(1);
+        self.naming = Some(Naming {
+            desk: Desk::start(Arc::clone(&self.store), &saved, dns, self.id),
+            gone,
+            watching: watch::start(host, notices),
+        });
+        Ok(self)
+    }
+
+    /// Waits until a container may have gone.
+    pub(super) async fn container_gone(naming: &mut Option<Naming>) {
+        let told = match naming {
+            Some(naming) => naming.gone.recv().await,
+            None => None,
+        };
+        if told.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Has a list of the living made.
+    pub(super) fn list_containers(&self, beside: &Beside) {
+        let Some(naming) = &self.naming else {
+            return;
+        };
+        let generation = naming.desk.generation();
+        let (listing, done) = (self.attacher.list(), beside.done.clone());
+        tokio::spawn(async move {
+            match listing.await {
+                Ok(listed) => {
+                    let _ = done.send(Done::Listed(listed, generation));
+                }
+                Err(error) => tracing::warn!(error = error.error, "containers not listed"),
+            }
+        });
+    }
+
+    pub(super) fn listed(&mut self, listed: Vec<Attachment>, generation: u64, beside: &Beside) {
+        let living = listed
+            .into_iter()
+            .map(|line| line.id)
+            .collect::<BTreeSet<_>>();
+        let Some(naming) = &mut self.naming else {
+            return;
+        };
+        match naming.desk.keep(&living, generation) {
+            None => self.list_containers(beside),
+            Some(gone) if gone.is_empty() => {}
+            Some(gone) => {
+                tokio::spawn(self.attacher.forget(gone, false));
+            }
+        }
+    }
+
+    /// Removes what attached containers got for the sake of names.
+    pub(super) async fn forget_containers(&self) {
+        if let Some(naming) = &self.naming {
+            let all = naming.desk.containers();
+            self.attacher.forget(all, true).await;
+        }
+    }
+
+    /// Attaches or detaches beside the loop, and goes on with the names.
+    pub(super) fn attach(
+        &self,
+        work: BoxFuture<Result<AttachReply, ApiError>>,
+        done: impl FnOnce(AttachReply, Reply<Result<AttachReply, ApiError>>) -> Done + Send + 'static,
+        reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        let sender = beside.done.clone();
+        tokio::spawn(async move {
+            match work.await {
+                Ok(attached) => {
+                    let _ = sender.send(done(attached, reply));
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            }
+        });
+    }
+
+    pub(super) fn attached(
+        &mut self,
+        attached: AttachReply,
+        reply: Reply<Result<AttachReply, ApiError>>,
+    ) {
+        let Some(naming) = &mut self.naming else {
+            let _ = reply.send(Ok(attached));
+            return;
+        };
+        let answer = attached.clone();
+        naming.desk.attached(&attached, move || {
+            let _ = reply.send(Ok(answer));
+        });
+    }
+
+    pub(super) fn detached(
+        &mut self,
+        detached: AttachReply,
+        reply: Reply<Result<AttachReply, ApiError>>,
+    ) {
+        let Some(naming) = &mut self.naming else {
+            let _ = reply.send(Ok(detached));
+            return;
+        };
+        let answer = detached.clone();
+        naming.desk.detached(&detached, move || {
+            let _ = reply.send(Ok(answer));
+        });
+    }
+
+    /// Finds the container that a request names, then goes on with [`Self::change_names`].
+    pub(super) fn dns_change(
+        &mut self,
+        change: Change,
+        request: DnsRequest,
+        reply: Reply<Result<DnsReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        if self.naming.is_none() {
+            let _ = reply.send(Err(is_off()));
+            return;
+        }
+        let Some(container) = request.container.clone() else {
+            self.change_names(change, &request, None, reply);
+            return;
+        };
+        let (describing, done) = (self.attacher.describe(container), beside.done.clone());
+        tokio::spawn(async move {
+            match describing.await {
+                Ok(described) => {
+                    let _ = done.send(Done::Described(change, request, described, reply));
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            }
+        });
+    }
+
+    pub(super) fn change_names(
+        &mut self,
+        change: Change,
+        request: &DnsRequest,
+        described: Option<&AttachReply>,
+        reply: Reply<Result<DnsReply, ApiError>>,
+    ) {
+        let Some(naming) = &mut self.naming else {
+            let _ = reply.send(Err(is_off()));
+            return;
+        };
+        naming
+            .desk
+            .change(change, request, described, move |result| {
+                let _ = reply.send(result);
+            });
+    }
+
+    /// Takes what `ask` says of the desk, or says that DNS is off.
+    pub(super) fn ask_desk<T>(
+        &self,
+        ask: impl FnOnce(&Desk) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.naming
+            .as_ref()
+            .map_or_else(|| Err(is_off()), |naming| ask(&naming.desk))
+    }
+
+    pub(super) fn dns_status(&self, with_entries: bool) -> Option<DnsStatus> {
+        let naming = self.naming.as_ref()?;
+        let name_of = |id| self.node.shown_name(id);
+        Some(naming.desk.status(with_entries, name_of))
+    }
+
+    /// Tells other hosts of what has changed.
+    pub(super) fn publish_names(&mut self, beside: &Beside) {
+        let fresh = self
+            .naming
+            .as_mut()
+            .and_then(|naming| naming.desk.take_fresh());
+        if let Some(bodies) = fresh {
+            self.feed(Input::Names(bodies), beside);
+        }
+    }
+
+    /// Waits until all names are on disk.
+    pub(super) async fn finish_naming(&mut self) {
+        if let Some(naming) = self.naming.take() {
+            naming.watching.abort();
+            naming.desk.finish().await;
+        }
+    }
+}
