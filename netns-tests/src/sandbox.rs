@@ -20,6 +20,8 @@ use crate::wait;
 const MARK: &str = "WEFT_LAB_INSIDE";
 /// Where the lab keeps a copy of the binary: not in `/run`, for the demo has one of its own.
 pub(crate) const LAB_BINARIES: &str = "/mnt";
+/// Where `ip netns exec` finds files of a namespace.
+const NETNS_FILES: &str = "/etc/netns";
 /// A test that takes longer hangs; seconds.
 const LIMIT_S: u32 = 300;
 /// The same for the long versions.
@@ -200,7 +202,10 @@ fn turnstile() -> File {
 
 /// Puts private folders where `ip netns` keeps its names and where the lab keeps the binary.
 fn prepare() {
-    for folder in ["/run", LAB_BINARIES] {
+    // Attached containers have files there; who may not make the folder has none of them written either.
+    let has_files = std::fs::create_dir_all(NETNS_FILES).is_ok();
+    let folders = ["/run", LAB_BINARIES].into_iter();
+    for folder in folders.chain(has_files.then_some(NETNS_FILES)) {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", folder]);
         assert!(
