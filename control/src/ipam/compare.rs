@@ -1,0 +1,476 @@
+//! Comparing rings with peers: when two meet, when something was taken over, and now and then.
+//!
+//! ```text
+//!  meet ─► DIGEST ─► equal? ─ yes ─► agreed: frames may flow
+//!                       └ no ─► RING, in parts ─► merged, equal now? ─ yes ─► DIGEST
+//!                                                          └ no ─► RING back
+//! ```
+//!
+//! What was taken over from somebody else rests (`Settling`) until every peer within reach has agreed, so that
+//! nobody uses an old right beside a new one. A council is only taken together with all ranges that its sender knew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::ipam::claim::{Claim, Version};
+use crate::ipam::council::Council;
+use crate::ipam::message::{CHUNK_RUNS_MAX, IpamMessage};
+use crate::ipam::record::RingRecord;
+use crate::ipam::ring::{Change, GenesisId, Ring, RingDigest, Run};
+use crate::ipam::span::Span;
+use crate::ipam::{Contact, Ipam, IpamNotice, IpamOutput};
+use crate::peer::PeerId;
+
+/// An unanswered comparison is repeated after this time; messages may be lost.
+const COMPARE_AGAIN: Duration = Duration::from_millis(300);
+/// The whole ring goes to one peer at most this often.
+const RING_AGAIN: Duration = Duration::from_millis(100);
+/// With somebody at random, for what was lost on the way.
+const COMPARE_AT_RANDOM: Duration = Duration::from_secs(3);
+
+/// What stands between us and one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Meeting {
+    agreed: bool,
+    open: bool,
+    compared_at: Option<Instant>,
+    sent_at: Option<Instant>,
+    /// Parts of a ring that is not whole yet.
+    parts: Option<(u64, BTreeMap<u16, Vec<Run>>)>,
+}
+
+/// What was taken over and rests.
+#[derive(Debug, Default)]
+pub(crate) struct Settling {
+    pub(crate) spans: Vec<Span>,
+    waits_for: BTreeSet<PeerId>,
+    asked_at: Option<Instant>,
+    compared_at: Option<Instant>,
+}
+
+/// One ring as it is told.
+struct Told {
+    genesis: GenesisId,
+    range: Span,
+    council: Council,
+    digest: RingDigest,
+    runs: Vec<Run>,
+}
+
+impl Ipam {
+    /// The peers within reach have changed.
+    pub(crate) fn reachable(&mut self, contacts: BTreeMap<PeerId, Contact>, now: Instant) {
+        let is_met = |peer: &PeerId| contacts.get(peer).is_some_and(|contact| contact.meets);
+        self.meetings.retain(|peer, _| is_met(peer));
+        self.settling
+            .waits_for
+            .retain(|peer| contacts.contains_key(peer));
+        self.exchange.lost(&contacts);
+        let new: Vec<PeerId> = contacts
+            .iter()
+            .filter(|(peer, contact)| contact.meets && !self.meetings.contains_key(peer))
+            .map(|(peer, _)| *peer)
+            .collect();
+        self.strangers.retain(|peer| contacts.contains_key(peer));
+        self.contacts = contacts;
+        for peer in new {
+            self.meetings.insert(peer, Meeting::default());
+            self.compare(peer, true, now);
+        }
+        self.settle();
+    }
+
+    pub(crate) fn has_unfinished_meetings(&self) -> bool {
+        let is_unfinished = |(peer, meeting): (&PeerId, &Meeting)| {
+            !meeting.agreed && !self.strangers.contains(peer)
+        };
+        !self.settling.spans.is_empty() || self.meetings.iter().any(is_unfinished)
+    }
+
+    pub(crate) fn compare_due(&self) -> Instant {
+        self.settling.compared_at.map_or(self.stepped_at, |at| at) + COMPARE_AT_RANDOM
+    }
+
+    pub(crate) fn step_meetings(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>, pause| at.is_none_or(|at| now >= at + pause);
+        let unfinished: Vec<PeerId> = self
+            .meetings
+            .iter()
+            .filter(|(_, meeting)| !meeting.agreed && is_due(meeting.compared_at, COMPARE_AGAIN))
+            .map(|(peer, _)| *peer)
+            .filter(|peer| !self.strangers.contains(peer))
+            .collect();
+        for peer in unfinished {
+            self.compare(peer, true, now);
+        }
+        if !self.settling.spans.is_empty() && is_due(self.settling.asked_at, COMPARE_AGAIN) {
+            self.settling.asked_at = Some(now);
+            for peer in self.settling.waits_for.clone() {
+                self.compare(peer, true, now);
+            }
+        }
+        if is_due(self.settling.compared_at, COMPARE_AT_RANDOM) && !self.contacts.is_empty() {
+            self.settling.compared_at = Some(now);
+            let count = self.contacts.len() as u64;
+            let which = usize::try_from(self.random.u64() % count).unwrap_or(0);
+            if let Some(peer) = self.contacts.keys().nth(which).copied() {
+                self.compare(peer, true, now);
+            }
+        }
+    }
+
+    /// Says in short what we know.
+    pub(crate) fn compare(&mut self, peer: PeerId, answer: bool, now: Instant) {
+        if let Some(meeting) = self.meetings.get_mut(&peer)
+            && answer
+        {
+            meeting.compared_at = Some(now);
+        }
+        let message = IpamMessage::Digest {
+            genesis: self.ring.as_ref().map(|ring| ring.genesis),
+            range: self.range(),
+            digest: self.digest(),
+            votes: self.votes_on_first_ring(),
+            answer,
+        };
+        self.send(peer, &message);
+    }
+
+    fn digest(&self) -> RingDigest {
+        self.ring.as_ref().map_or([0; 16], Ring::digest)
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`Ipam::message` hands over only the kinds that are read here"
+    )]
+    pub(crate) fn compare_message(&mut self, from: PeerId, message: IpamMessage, now: Instant) {
+        match message {
+            IpamMessage::Digest {
+                genesis,
+                range,
+                digest,
+                votes,
+                answer,
+            } => {
+                self.voting.insert(from, votes);
+                if self.is_stranger(from, genesis, range) {
+                    return;
+                }
+                match (self.ring.is_some(), genesis.is_some()) {
+                    (false, true) => self.send(from, &IpamMessage::RingWanted),
+                    (true, false) => self.send_ring(from, now),
+                    _ if digest == self.digest() => self.agreed(from, now),
+                    _ => self.send_ring(from, now),
+                }
+                if answer {
+                    self.compare(from, false, now);
+                }
+            }
+            IpamMessage::Ring {
+                genesis,
+                range,
+                council,
+                digest,
+                number,
+                part,
+                runs,
+            } => {
+                if self.is_stranger(from, Some(genesis), range) {
+                    return;
+                }
+                if let Some(runs) = self.whole(from, number, part, runs) {
+                    let told = Told {
+                        genesis,
+                        range,
+                        council,
+                        digest,
+                        runs,
+                    };
+                    self.take_ring(from, &told, now);
+                }
+            }
+            IpamMessage::RingWanted => {
+                if self.ring.is_some() {
+                    self.send_ring(from, now);
+                } else {
+                    self.election.wanted_by_other();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Collects parts; all runs once the last is there.
+    fn whole(
+        &mut self,
+        from: PeerId,
+        number: u64,
+        part: (u16, u16),
+        runs: Vec<Run>,
+    ) -> Option<Vec<Run>> {
+        if part.1 <= 1 {
+            return Some(runs);
+        }
+        let meeting = self.meetings.get_mut(&from)?;
+        if meeting
+            .parts
+            .as_ref()
+            .is_none_or(|(known, _)| *known != number)
+        {
+            meeting.parts = Some((number, BTreeMap::new()));
+        }
+        let (_, parts) = meeting.parts.as_mut()?;
+        parts.insert(part.0, runs);
+        if parts.len() < usize::from(part.1) {
+            return None;
+        }
+        let (_, parts) = meeting.parts.take()?;
+        Some(parts.into_values().flatten().collect())
+    }
+
+    fn take_ring(&mut self, from: PeerId, told: &Told, now: Instant) {
+        if self.ring.is_none() {
+            self.adopt(Ring::blank(told.genesis, told.range, Council::default()));
+        }
+        self.merge_council(&told.council);
+        self.merge_runs(&told.runs, now);
+        if told.digest == self.digest() {
+            self.compare(from, false, now);
+            self.agreed(from, now);
+        } else {
+            self.send_ring(from, now);
+        }
+    }
+
+    /// Whether the peer is not of our ring; said once.
+    fn is_stranger(&mut self, peer: PeerId, genesis: Option<GenesisId>, range: Span) -> bool {
+        let ours = self.ring.as_ref().map(|ring| ring.genesis);
+        let why = match (ours, genesis) {
+            _ if range != self.range() => {
+                format!(
+                    "incompatible IP allocation ranges (received {range}, ours {})",
+                    self.range()
+                )
+            }
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                format!(
+                    "two rings that were begun apart (received {theirs}, ours {ours}): reset one of the networks"
+                )
+            }
+            _ => {
+                self.strangers.remove(&peer);
+                return false;
+            }
+        };
+        if self.strangers.insert(peer) {
+            self.close(peer);
+            self.notice(IpamNotice::Stranger { peer, why });
+        }
+        true
+    }
+
+    fn agreed(&mut self, peer: PeerId, now: Instant) {
+        if let Some(meeting) = self.meetings.get_mut(&peer) {
+            meeting.agreed = true;
+        }
+        self.settling.waits_for.remove(&peer);
+        self.settle();
+        self.heir_agreed(peer, now);
+    }
+
+    pub(crate) fn close(&mut self, peer: PeerId) {
+        if let Some(meeting) = self.meetings.get_mut(&peer) {
+            meeting.agreed = false;
+        }
+    }
+
+    /// Says with whom frames may flow; after it was said what is blocked.
+    pub(crate) fn tell_flows(&mut self) {
+        for (peer, meeting) in &mut self.meetings {
+            if meeting.open != meeting.agreed {
+                meeting.open = meeting.agreed;
+                self.gate.at_once(IpamOutput::Flow {
+                    peer: *peer,
+                    open: meeting.open,
+                });
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.settling.waits_for.is_empty() {
+            self.settling.spans.clear();
+        }
+    }
+
+    /// Sends all that we know, unless that was just done.
+    pub(crate) fn send_ring(&mut self, to: PeerId, now: Instant) {
+        let Some(ring) = &self.ring else {
+            return;
+        };
+        if let Some(meeting) = self.meetings.get_mut(&to) {
+            if meeting.sent_at.is_some_and(|at| now < at + RING_AGAIN) {
+                return;
+            }
+            meeting.sent_at = Some(now);
+        }
+        let runs: Vec<Run> = ring.runs().collect();
+        let count = runs.len().div_ceil(CHUNK_RUNS_MAX).max(1);
+        let of = u16::try_from(count).unwrap_or(u16::MAX);
+        let number = u64::from_be_bytes(self.random.bytes());
+        let parts: Vec<IpamMessage> = (0..of)
+            .map(|part| IpamMessage::Ring {
+                genesis: ring.genesis,
+                range: ring.range,
+                council: ring.council.clone(),
+                digest: ring.digest(),
+                number,
+                part: (part, of),
+                runs: runs
+                    .chunks(CHUNK_RUNS_MAX)
+                    .nth(usize::from(part))
+                    .unwrap_or_default()
+                    .to_vec(),
+            })
+            .collect();
+        for part in &parts {
+            self.send(to, part);
+        }
+    }
+
+    /// A record came in.
+    pub(crate) fn record(&mut self, origin: PeerId, body: &[u8], now: Instant) {
+        let Ok(record) = RingRecord::decode(body) else {
+            return;
+        };
+        let Some(ring) = &self.ring else {
+            if self.contacts.contains_key(&origin) {
+                self.send(origin, &IpamMessage::RingWanted);
+            }
+            return;
+        };
+        if record.genesis != ring.genesis || record.range.is_some_and(|range| range != ring.range) {
+            return;
+        }
+        if let Some(free) = record.free {
+            self.free.insert(origin, free);
+        }
+        if let Some(council) = &record.council {
+            if ring.council.can_follow_alone(council) {
+                self.merge_council(council);
+            } else if council.index > ring.council.index {
+                self.compare(origin, true, now);
+            }
+        }
+        self.published.confirmed_by(origin, &record.runs);
+        self.merge_runs(&record.runs, now);
+    }
+
+    /// Merges what a peer knows about ranges.
+    pub(crate) fn merge_runs(&mut self, runs: &[Run], now: Instant) {
+        let by_free = self.config.faults.tie_by_free.then(|| self.free.clone());
+        let mut changes = Vec::new();
+        if let Some(ring) = &mut self.ring {
+            for run in runs {
+                changes.extend(ring.join(run.span, &run.claim, by_free.as_ref()));
+            }
+        }
+        self.ring_changes(&changes, now);
+    }
+
+    /// Merges a council that came with the ranges that belong to it.
+    pub(crate) fn merge_council(&mut self, council: &Council) {
+        let Some(ring) = &mut self.ring else {
+            return;
+        };
+        if ring.council.join(council) {
+            self.gate.ring_changed();
+            self.council_changed();
+        }
+    }
+
+    /// Draws the conclusions from changes of the ring.
+    pub(crate) fn ring_changes(&mut self, changes: &[Change], now: Instant) {
+        if changes.is_empty() {
+            return;
+        }
+        self.gate.ring_changed();
+        let me = self.config.me;
+        self.owned = self
+            .ring
+            .as_ref()
+            .map(|ring| ring.owned_by(me))
+            .unwrap_or_default();
+        let mut losers = BTreeSet::new();
+        for change in changes {
+            let Some(before) = &change.before else {
+                continue;
+            };
+            let taken_over = change.after.version.era > before.version.era;
+            let fresh_dispute = change.after.is_disputed() && !before.is_disputed();
+            if taken_over && change.after.owner() == me && before.owner() != me {
+                self.rest(change.span);
+            }
+            if fresh_dispute {
+                self.notice(IpamNotice::Disputed { span: change.span });
+            }
+            if (taken_over || fresh_dispute) && before.owner() != change.after.owner() {
+                losers.insert(before.owner());
+            }
+        }
+        losers.remove(&me);
+        for loser in losers {
+            if self
+                .meetings
+                .get(&loser)
+                .is_some_and(|meeting| meeting.agreed)
+            {
+                self.close(loser);
+                self.send_ring(loser, now);
+            }
+        }
+        self.take_seeded_share(now);
+    }
+
+    fn rest(&mut self, span: Span) {
+        if self.config.faults.remove_without_fence {
+            return;
+        }
+        self.settling.spans.push(span);
+        self.settling.waits_for = self.contacts.keys().copied().collect();
+        self.settling.asked_at = None;
+        self.settle();
+    }
+
+    /// A ring is ours from now on.
+    pub(crate) fn adopt(&mut self, ring: Ring) {
+        let genesis = ring.genesis;
+        self.owned = ring.owned_by(self.config.me);
+        self.acceptor.advance(ring.council.index + 1);
+        self.gate.acceptor_changed();
+        self.ring = Some(ring);
+        self.gate.ring_changed();
+        self.election.forget_proposal();
+        self.notice(IpamNotice::RingKnown { genesis });
+    }
+
+    /// A share that was seeded to our name is ours.
+    pub(crate) fn take_seeded_share(&mut self, now: Instant) {
+        let Some(ring) = &self.ring else {
+            return;
+        };
+        let seeded = Self::seeded_owner(self.config.name);
+        let runs: Vec<Run> = ring
+            .runs()
+            .filter(|run| run.claim.owner() == seeded)
+            .map(|run| Run {
+                claim: Claim::new(Version::default().next_step(), self.config.me),
+                ..run
+            })
+            .collect();
+        if !runs.is_empty() {
+            self.merge_runs(&runs, now);
+        }
+    }
+}

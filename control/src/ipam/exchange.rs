@@ -1,0 +1,447 @@
+//! Space from peer to peer: asking, giving, and fetching back addresses that are in use here but owned elsewhere.
+//!
+//! ```text
+//!  WANT span ─► views equal? ─ no ─► DENIED stale, and both compare
+//!                 └ yes ─► free? ─ no ─► DENIED
+//!                            └ yes ─► owner written: the asker ─► on disk ─► GIVEN
+//! ```
+//!
+//! The asker says what it knows of the giver's and its own ranges: a gift that was lost on the way is told again
+//! instead of given twice, and a giver whose store was put back learns so before it gives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use ipnet::Ipv4Net;
+
+use crate::ipam::claim::Claim;
+use crate::ipam::message::{Denial, IpamMessage};
+use crate::ipam::request::{Failure, IpamRequestId};
+use crate::ipam::ring::{Change, Run};
+use crate::ipam::space::{donation, free_spans};
+use crate::ipam::span::Span;
+use crate::ipam::{Contact, Ipam, IpamNotice};
+use crate::peer::PeerId;
+
+/// An unanswered question goes to somebody else after this time.
+const WANT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// When all have declined they are asked again after this time: somebody may have freed space.
+const WANT_AGAIN: Duration = Duration::from_secs(1);
+/// A misplaced address that its owner uses is asked for again after this time.
+const MISPLACED_AGAIN: Duration = Duration::from_secs(10);
+
+/// One question for space.
+#[derive(Debug, Clone)]
+struct Question {
+    number: u64,
+    to: PeerId,
+    at: Instant,
+}
+
+/// How far a request has come with its questions.
+#[derive(Debug, Clone, Default)]
+struct Search {
+    open: Option<Question>,
+    denied: BTreeMap<PeerId, Denial>,
+    again_at: Option<Instant>,
+}
+
+/// A misplaced address and its owner's answer.
+#[derive(Debug, Clone, Default)]
+struct Fetch {
+    open: Option<Question>,
+    refused_at: Option<Instant>,
+}
+
+/// All questions.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    numbers: u64,
+    searches: BTreeMap<IpamRequestId, Search>,
+    fetches: BTreeMap<u32, Fetch>,
+}
+
+impl Exchange {
+    /// Questions to peers that are gone are open no longer.
+    pub(crate) fn lost(&mut self, contacts: &BTreeMap<PeerId, Contact>) {
+        let is_lost = |question: &Option<Question>| {
+            question
+                .as_ref()
+                .is_some_and(|question| !contacts.contains_key(&question.to))
+        };
+        let searches = self.searches.values_mut().map(|search| &mut search.open);
+        let fetches = self.fetches.values_mut().map(|fetch| &mut fetch.open);
+        for open in searches.chain(fetches) {
+            if is_lost(open) {
+                *open = None;
+            }
+        }
+    }
+}
+
+impl Ipam {
+    pub(crate) fn give_up(&mut self, request: IpamRequestId) {
+        self.exchange.searches.remove(&request);
+    }
+
+    /// Asks one peer that may have space, unless a question is open.
+    pub(crate) fn ask_for_space(&mut self, request: IpamRequestId, subnet: Ipv4Net, now: Instant) {
+        let Some(within) = Span::of(subnet).intersect(self.range()) else {
+            return;
+        };
+        let search = self.exchange.searches.entry(request).or_default();
+        if search
+            .open
+            .as_ref()
+            .is_some_and(|question| now < question.at + WANT_TIMEOUT)
+        {
+            return;
+        }
+        if let Some(question) = search.open.take() {
+            search.denied.insert(question.to, Denial::NoRing);
+        }
+        if search.again_at.is_some_and(|at| now >= at) {
+            search.denied.clear();
+            search.again_at = None;
+        }
+        let denied: BTreeSet<PeerId> = search.denied.keys().copied().collect();
+        let Some(giver) = self.likely_giver(within, &denied) else {
+            let search = self.exchange.searches.entry(request).or_default();
+            search.again_at.get_or_insert(now + WANT_AGAIN);
+            return;
+        };
+        let question = self.ask(giver, within, false, now);
+        self.exchange.searches.entry(request).or_default().open = Some(question);
+    }
+
+    /// One of the owners within reach, with chances by what they have.
+    fn likely_giver(&mut self, within: Span, denied: &BTreeSet<PeerId>) -> Option<PeerId> {
+        let ring = self.ring.as_ref()?;
+        let mut weights: BTreeMap<PeerId, u64> = BTreeMap::new();
+        for run in ring.runs_in(within) {
+            let owner = run.claim.owner();
+            let can_ask = owner != self.config.me
+                && self.contacts.contains_key(&owner)
+                && !denied.contains(&owner);
+            if can_ask && let Some(part) = run.span.intersect(within) {
+                *weights.entry(owner).or_default() += part.count();
+            }
+        }
+        for (peer, weight) in &mut weights {
+            if let Some(free) = self.free.get(peer) {
+                *weight = (*weight).min(*free).max(1);
+            }
+        }
+        let total: u64 = weights.values().sum();
+        let mut left = self.random.u64().checked_rem(total)?;
+        weights.into_iter().find_map(|(peer, weight)| {
+            let is_it = left < weight;
+            left = left.saturating_sub(weight);
+            is_it.then_some(peer)
+        })
+    }
+
+    /// Asks the owner of an address for it.
+    pub(crate) fn ask_for_address(
+        &mut self,
+        request: IpamRequestId,
+        address: Ipv4Addr,
+        now: Instant,
+    ) {
+        let owner = self.ring.as_ref().and_then(|ring| ring.at(address.into()));
+        let Some(owner) = owner.map(Claim::owner) else {
+            return;
+        };
+        if owner == self.config.me || !self.contacts.contains_key(&owner) {
+            return;
+        }
+        let search = self.exchange.searches.entry(request).or_default();
+        let waits = search
+            .open
+            .as_ref()
+            .is_some_and(|question| now < question.at + WANT_TIMEOUT);
+        let pauses = search.again_at.is_some_and(|at| now < at);
+        if waits || pauses {
+            return;
+        }
+        search.again_at = None;
+        let question = self.ask(owner, Span::single(address), true, now);
+        self.exchange.searches.entry(request).or_default().open = Some(question);
+    }
+
+    fn ask(&mut self, to: PeerId, span: Span, exact: bool, now: Instant) -> Question {
+        self.exchange.numbers += 1;
+        let number = self.exchange.numbers;
+        if let Some(ring) = &self.ring {
+            let message = IpamMessage::Want {
+                number,
+                span,
+                exact,
+                giver_view: ring.view_of(to),
+                taker_view: ring.view_of(self.config.me),
+            };
+            self.send(to, &message);
+        }
+        Question {
+            number,
+            to,
+            at: now,
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`Ipam::message` hands over only the kinds that are read here"
+    )]
+    pub(crate) fn exchange_message(&mut self, from: PeerId, message: IpamMessage, now: Instant) {
+        match message {
+            IpamMessage::Want {
+                number,
+                span,
+                exact,
+                giver_view,
+                taker_view,
+            } => {
+                let views = (giver_view, taker_view);
+                match self.gift(from, span, exact, views) {
+                    Ok(gift) => self.give(from, number, gift, now),
+                    Err(denial) => {
+                        if denial == Denial::Stale {
+                            self.send_ring(from, now);
+                        }
+                        self.send(from, &IpamMessage::Denied { number, denial });
+                    }
+                }
+            }
+            IpamMessage::Given { number, runs } => {
+                if self.ring.is_none() {
+                    return;
+                }
+                self.merge_runs(&runs, now);
+                self.answered(from, number, None, now);
+                if number == 0 {
+                    self.inherited(from, now);
+                }
+            }
+            IpamMessage::Denied { number, denial } => {
+                self.answered(from, number, Some(denial), now);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the asker gets.
+    fn gift(
+        &self,
+        asker: PeerId,
+        span: Span,
+        exact: bool,
+        views: ([u8; 16], [u8; 16]),
+    ) -> Result<Span, Denial> {
+        let ring = self.ring.as_ref().ok_or(Denial::NoRing)?;
+        if self.cloned || asker == self.config.me {
+            return Err(Denial::NoSpace);
+        }
+        if views != (ring.view_of(self.config.me), ring.view_of(asker)) {
+            return Err(Denial::Stale);
+        }
+        let usable = self.usable();
+        let taken = self.holdings.taken();
+        if !exact {
+            let free = free_spans(&usable, taken, span);
+            // No host can have the first or the last address of a subnet.
+            let is_useful = |free: &Span| free.first() < span.last() && free.last() > span.first();
+            let gift = donation(&free).filter(|_| free.iter().any(is_useful));
+            return gift.ok_or(Denial::NoSpace);
+        }
+        if taken.contains_key(&span.first()) {
+            Err(Denial::InUse)
+        } else if usable.iter().any(|own| own.contains(span.first())) {
+            Span::new(span.first(), span.first()).ok_or(Denial::NoSpace)
+        } else {
+            Err(Denial::NoSpace)
+        }
+    }
+
+    /// Makes somebody else the owner; only we may, of what we own.
+    pub(crate) fn give(&mut self, to: PeerId, number: u64, gift: Span, now: Instant) {
+        let Some(ring) = &mut self.ring else {
+            return;
+        };
+        let mut changes: Vec<Change> = Vec::new();
+        let own: Vec<Run> = ring.runs_in(gift).collect();
+        for run in own {
+            if let Some(part) = run.span.intersect(gift)
+                && run.claim.owner() == self.config.me
+            {
+                let claim = Claim::new(run.claim.version.next_step(), to);
+                changes.extend(ring.join(part, &claim, None));
+            }
+        }
+        let runs: Vec<Run> = changes
+            .iter()
+            .map(|change| Run {
+                span: change.span,
+                claim: change.after.clone(),
+            })
+            .collect();
+        self.ring_changes(&changes, now);
+        self.published.given(&runs);
+        self.send(to, &IpamMessage::Given { number, runs });
+    }
+
+    /// A question was answered, with a gift if there is no denial.
+    fn answered(&mut self, from: PeerId, number: u64, denial: Option<Denial>, now: Instant) {
+        let is_it = |question: &Option<Question>| {
+            question
+                .as_ref()
+                .is_some_and(|q| (q.number, q.to) == (number, from))
+        };
+        if let Some(search) = self
+            .exchange
+            .searches
+            .values_mut()
+            .find(|search| is_it(&search.open))
+        {
+            search.open = None;
+            match denial {
+                // The giver compares with us now; the next attempt knows more.
+                Some(Denial::Stale) => search.again_at = Some(now + Duration::from_millis(100)),
+                Some(denial) => {
+                    search.denied.insert(from, denial);
+                    search.again_at.get_or_insert(now + WANT_AGAIN);
+                }
+                None => {}
+            }
+        }
+        let mut readdress = None;
+        for (address, fetch) in &mut self.exchange.fetches {
+            if is_it(&fetch.open) {
+                fetch.open = None;
+                if denial == Some(Denial::InUse) && fetch.refused_at.replace(now).is_none() {
+                    readdress = Some(*address);
+                }
+            }
+        }
+        if let Some(address) = readdress
+            && let Some(holder) = self.holdings.taken().get(&address).cloned()
+        {
+            let address = address.into();
+            self.notice(IpamNotice::Readdress { holder, address });
+        }
+    }
+
+    /// The owner has said that it uses the address itself.
+    pub(crate) fn refusal_of(&self, request: IpamRequestId, address: Ipv4Addr) -> Option<Failure> {
+        let search = self.exchange.searches.get(&request)?;
+        let owner = self.ring.as_ref()?.at(address.into())?.owner();
+        (search.denied.get(&owner) == Some(&Denial::InUse)).then(|| self.not_given(address, ""))
+    }
+
+    /// What was heard in the search for space.
+    pub(crate) fn told_about_space(&self, request: IpamRequestId, subnet: Ipv4Net) -> String {
+        let mut lost = BTreeSet::new();
+        let mut asked = BTreeSet::new();
+        if let Some(ring) = &self.ring {
+            for run in ring.runs_in(Span::hosts(subnet)) {
+                let owner = run.claim.owner();
+                if owner == self.config.me {
+                    continue;
+                }
+                let list = if self.contacts.contains_key(&owner) {
+                    &mut asked
+                } else {
+                    &mut lost
+                };
+                list.insert(self.label(owner));
+            }
+        }
+        if let Some(search) = self.exchange.searches.get(&request) {
+            asked.extend(search.denied.keys().map(|peer| self.label(*peer)));
+        }
+        let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+        match (asked.is_empty(), lost.is_empty()) {
+            (true, true) => "all addresses are in use".to_owned(),
+            (false, true) => format!("{} have none to give", list(asked)),
+            (true, false) => format!(
+                "the rest is owned by {}, out of reach (rmpeer takes over the dead)",
+                list(lost)
+            ),
+            (false, false) => format!(
+                "{} have none to give; {} cannot be reached (rmpeer takes over the dead)",
+                list(asked),
+                list(lost)
+            ),
+        }
+    }
+
+    /// Addresses in use here that may not be on the wire: another peer owns them, or they still rest.
+    pub(crate) fn misplaced_addresses(&self) -> BTreeSet<u32> {
+        let Some(ring) = &self.ring else {
+            return BTreeSet::new();
+        };
+        let range = ring.range;
+        let taken = self.holdings.taken().range(range.first()..=range.last());
+        taken
+            .map(|(address, _)| *address)
+            .filter(|address| self.is_misplaced(*address))
+            .collect()
+    }
+
+    pub(crate) fn is_misplaced(&self, address: u32) -> bool {
+        let Some(ring) = self
+            .ring
+            .as_ref()
+            .filter(|ring| ring.range.contains(address))
+        else {
+            return false;
+        };
+        let rests = self
+            .settling
+            .spans
+            .iter()
+            .any(|span| span.contains(address));
+        rests
+            || ring
+                .at(address)
+                .is_none_or(|claim| claim.owner() != self.config.me)
+    }
+
+    /// The owner of a misplaced address uses it itself.
+    pub(crate) fn is_refused(&self, address: Ipv4Addr) -> bool {
+        let fetch = self.exchange.fetches.get(&address.into());
+        fetch.is_some_and(|fetch| fetch.refused_at.is_some())
+    }
+
+    /// Asks for misplaced addresses.
+    pub(crate) fn step_misplaced(&mut self, now: Instant) {
+        // Who leaves wants nothing back.
+        if self.leaving.is_some() {
+            return;
+        }
+        let blocked = self.misplaced_addresses();
+        self.exchange
+            .fetches
+            .retain(|address, _| blocked.contains(address));
+        for address in blocked {
+            let claim = self.ring.as_ref().and_then(|ring| ring.at(address));
+            let Some(owner) = claim.filter(|claim| !claim.is_disputed()).map(Claim::owner) else {
+                continue;
+            };
+            let fetch = self.exchange.fetches.entry(address).or_default();
+            let waits = fetch
+                .open
+                .as_ref()
+                .is_some_and(|q| now < q.at + WANT_TIMEOUT);
+            let refused = fetch
+                .refused_at
+                .is_some_and(|at| now < at + MISPLACED_AGAIN);
+            if waits || refused || owner == self.config.me || !self.contacts.contains_key(&owner) {
+                continue;
+            }
+            let question = self.ask(owner, Span::single(address.into()), true, now);
+            self.exchange.fetches.entry(address).or_default().open = Some(question);
+        }
+    }
+}

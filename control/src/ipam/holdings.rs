@@ -1,0 +1,217 @@
+//! Which addresses are in use on this host, by whom, and since when their owner is dead.
+//!
+//! Each owner (a container's id, `weave:expose`) has a list of addresses in the order in which it got them; an
+//! address has one owner. Bounds: `HOLDERS_MAX` owners, `ADDRESSES_PER_HOLDER_MAX` addresses each, names of at most
+//! `HOLDER_LEN_MAX` bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use crate::ipam::span::Span;
+
+/// Owners on one host: far above the containers that one machine runs.
+pub(crate) const HOLDERS_MAX: usize = 65_536;
+/// Addresses of one owner, as of one interface.
+pub(crate) const ADDRESSES_PER_HOLDER_MAX: usize = 64;
+/// Bytes of an owner's name: Docker's ids have 64, paths of namespaces may be long.
+pub(crate) const HOLDER_LEN_MAX: usize = 512;
+/// The owner of addresses that were found in use without a name.
+pub const ANONYMOUS: &str = "_";
+
+/// What one owner has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) addresses: Vec<IpNet>,
+    /// Set when its container died; its addresses are free some time after.
+    pub(crate) died_at: Option<Instant>,
+}
+
+/// All owners.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holdings {
+    holders: BTreeMap<String, Holding>,
+    taken: BTreeMap<u32, String>,
+    /// Owners whose lists are to be written.
+    changed: BTreeSet<String>,
+}
+
+impl Holdings {
+    /// The IPv4 addresses in use.
+    pub(crate) fn taken(&self) -> &BTreeMap<u32, String> {
+        &self.taken
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Holding)> {
+        self.holders
+            .iter()
+            .map(|(holder, holding)| (holder.as_str(), holding))
+    }
+
+    pub(crate) fn of(&self, holder: &str) -> &[IpNet] {
+        self.holders
+            .get(holder)
+            .map_or(&[], |holding| holding.addresses.as_slice())
+    }
+
+    pub(crate) fn is_dying(&self, holder: &str) -> bool {
+        self.holders
+            .get(holder)
+            .is_some_and(|holding| holding.died_at.is_some())
+    }
+
+    /// The owner of an address.
+    pub(crate) fn holder_of(&self, address: IpAddr) -> Option<&str> {
+        match address {
+            IpAddr::V4(address) => self.taken.get(&u32::from(address)).map(String::as_str),
+            IpAddr::V6(_) => self
+                .holders
+                .iter()
+                .find(|(_, holding)| holding.addresses.iter().any(|held| held.addr() == address))
+                .map(|(holder, _)| holder.as_str()),
+        }
+    }
+
+    /// Addresses in use inside a span.
+    pub(crate) fn count_in(&self, span: Span) -> u64 {
+        self.taken.range(span.first()..=span.last()).count() as u64
+    }
+
+    /// Whether one more address fits.
+    pub(crate) fn has_room_for(&self, holder: &str) -> bool {
+        match self.holders.get(holder) {
+            Some(holding) => holding.addresses.len() < ADDRESSES_PER_HOLDER_MAX,
+            None => self.holders.len() < HOLDERS_MAX && holder.len() <= HOLDER_LEN_MAX,
+        }
+    }
+
+    /// Notes an address; one that somebody else has is taken from it.
+    pub(crate) fn add(&mut self, holder: &str, address: IpNet) {
+        if self.holder_of(address.addr()) == Some(holder) {
+            return;
+        }
+        self.remove_address(address.addr());
+        let holding = self.holders.entry(holder.to_owned()).or_default();
+        holding.addresses.push(address);
+        if let IpAddr::V4(ip) = address.addr() {
+            self.taken.insert(u32::from(ip), holder.to_owned());
+        }
+        self.changed.insert(holder.to_owned());
+    }
+
+    /// Frees one address, whoever has it; says whether there was one.
+    pub(crate) fn remove_address(&mut self, address: IpAddr) -> bool {
+        let Some(holder) = self.holder_of(address).map(str::to_owned) else {
+            return false;
+        };
+        if let Some(holding) = self.holders.get_mut(&holder) {
+            holding.addresses.retain(|held| held.addr() != address);
+            if holding.addresses.is_empty() {
+                self.holders.remove(&holder);
+            }
+        }
+        if let IpAddr::V4(ip) = address {
+            self.taken.remove(&u32::from(ip));
+        }
+        self.changed.insert(holder);
+        true
+    }
+
+    /// Frees all that an owner has.
+    pub(crate) fn remove(&mut self, holder: &str) {
+        for address in self.of(holder).to_vec() {
+            self.remove_address(address.addr());
+        }
+    }
+
+    /// The owner's container died.
+    pub(crate) fn died(&mut self, holder: &str, now: Instant) {
+        if let Some(holding) = self.holders.get_mut(holder) {
+            holding.died_at.get_or_insert(now);
+        }
+    }
+
+    /// The owner's container lives.
+    pub(crate) fn lives(&mut self, holder: &str) {
+        if let Some(holding) = self.holders.get_mut(holder) {
+            holding.died_at = None;
+        }
+    }
+
+    /// The dead owners and when they died; the store does not know of it.
+    pub(crate) fn deaths(&self) -> Vec<(String, Instant)> {
+        let dead = self.holders.iter();
+        dead.filter_map(|(holder, holding)| Some((holder.clone(), holding.died_at?)))
+            .collect()
+    }
+
+    /// The owners dead since before `then`.
+    pub(crate) fn dead_since(&self, then: Instant) -> Vec<String> {
+        self.holders
+            .iter()
+            .filter(|(_, holding)| holding.died_at.is_some_and(|died| died <= then))
+            .map(|(holder, _)| holder.clone())
+            .collect()
+    }
+
+    /// When the one that died first did.
+    pub(crate) fn first_death(&self) -> Option<Instant> {
+        self.holders
+            .values()
+            .filter_map(|holding| holding.died_at)
+            .min()
+    }
+
+    /// IPv4 addresses of the range in use, with their owners.
+    pub(crate) fn in_span(&self, span: Span) -> impl Iterator<Item = (Ipv4Addr, &str)> {
+        self.taken
+            .range(span.first()..=span.last())
+            .map(|(address, holder)| (Ipv4Addr::from(*address), holder.as_str()))
+    }
+
+    /// Hands out the owners whose lists changed since the last call.
+    pub(crate) fn drain_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_one_owner_and_owners_keep_their_order() {
+        let mut holdings = Holdings::default();
+        holdings.add("a", net("10.2.1.9/24"));
+        holdings.add("a", net("10.2.1.3/24"));
+        holdings.add("a", net("fd00::1/64"));
+        holdings.add("b", net("10.2.1.9/24"));
+
+        assert_eq!(holdings.of("a"), [net("10.2.1.3/24"), net("fd00::1/64")]);
+        assert_eq!(holdings.holder_of("10.2.1.9".parse().unwrap()), Some("b"));
+        assert_eq!(holdings.holder_of("fd00::1".parse().unwrap()), Some("a"));
+        assert!(holdings.remove_address("10.2.1.9".parse().unwrap()));
+        assert!(!holdings.remove_address("10.2.1.9".parse().unwrap()));
+        holdings.remove("a");
+        assert_eq!(holdings.all().count() + holdings.taken().len(), 0);
+        assert_eq!(holdings.drain_changed().len(), 2);
+        assert!(holdings.drain_changed().is_empty());
+    }
+
+    #[test]
+    fn nobody_has_more_addresses_than_an_interface() {
+        let mut holdings = Holdings::default();
+        for n in 0..ADDRESSES_PER_HOLDER_MAX {
+            assert!(holdings.has_room_for("a"));
+            holdings.add("a", net(&format!("10.2.1.{n}/24")));
+        }
+        assert!(!holdings.has_room_for("a"));
+        assert!(!holdings.has_room_for(&"x".repeat(HOLDER_LEN_MAX + 1)));
+    }
+}

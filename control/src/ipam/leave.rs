@@ -1,0 +1,222 @@
+//! Leaving: all of our ranges go to a peer that is there and stays.
+//!
+//! ```text
+//!  INHERIT ─► INHERITS willing ─► ranges written: the heir ─► GIVEN, compare ─► the heir agrees ─► resign ─► answered
+//! ```
+//!
+//! What is in use here stays noted, and so blocked once the heir owns it: if leaving fails, it is fetched back.
+//!
+//! A peer that leaves itself declines; one that has just promised to inherit leaves only after. So peers that leave
+//! one after the other, or at the same moment, lose nothing as long as one stays.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::ipam::Ipam;
+use crate::ipam::message::IpamMessage;
+use crate::ipam::request::{Failure, Reply};
+use crate::ipam::span::Span;
+use crate::peer::PeerId;
+
+/// A peer that does not answer is passed over after this time.
+const HEIR_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a promise to inherit holds us back from leaving.
+const INHERITING_MAX: Duration = Duration::from_secs(5);
+
+/// How long who leaves tries to be no voter any more; without a majority it goes all the same.
+const RESIGN_MAX: Duration = Duration::from_secs(5);
+
+/// How far we have come with leaving.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    number: u64,
+    asked: Option<(PeerId, Instant)>,
+    declined: BTreeSet<PeerId>,
+    heir: Option<PeerId>,
+    count: u64,
+    is_known: bool,
+    /// The last thing that was reached; resigning is tried for some time from here on.
+    since: Instant,
+}
+
+impl Ipam {
+    /// Answers a request to leave, once it is done.
+    pub(crate) fn try_leave(&mut self, now: Instant) -> Option<Reply> {
+        self.inheriting
+            .retain(|_, since| now < *since + INHERITING_MAX);
+        if self.leaving.is_none() && !self.inheriting.is_empty() {
+            return None;
+        }
+        if self.leaving.is_none() {
+            let number = self.random.u64();
+            self.leaving = Some(Leaving {
+                number,
+                asked: None,
+                declined: BTreeSet::new(),
+                heir: None,
+                count: 0,
+                is_known: false,
+                since: now,
+            });
+        }
+        let me = self.config.me;
+        let is_alone = self.contacts.is_empty()
+            && self.ring.as_ref().is_none_or(|ring| {
+                ring.runs().all(|run| run.claim.owner() == me)
+                    && ring
+                        .council
+                        .members
+                        .iter()
+                        .all(|peer| *peer == me || self.election.left.contains(peer))
+            });
+        let leaving = self.leaving.as_ref()?;
+        if is_alone {
+            let (heir, count) = (None, 0);
+            return Some(Reply::Left { heir, count });
+        }
+        let (heir, count) = (leaving.heir, leaving.count);
+        let is_over = !self.is_voter_now() || now >= leaving.since + RESIGN_MAX;
+        (self.is_handed_over() && is_over).then_some(Reply::Left { heir, count })
+    }
+
+    fn is_handed_over(&self) -> bool {
+        let is_known = |leaving: &Leaving| leaving.heir.is_none() || leaving.is_known;
+        self.owned.is_empty() && self.leaving.as_ref().is_some_and(is_known)
+    }
+
+    fn is_voter_now(&self) -> bool {
+        let ring = self.ring.as_ref();
+        ring.is_some_and(|ring| ring.council.members.contains(&self.voter()))
+    }
+
+    /// Whether all that is left to do is to be no voter any more. A voter that is gone would be missed at every
+    /// later decree, and a decree that it began might still name it as an heir.
+    pub(crate) fn should_resign(&self) -> bool {
+        self.is_handed_over() && self.is_voter_now()
+    }
+
+    pub(crate) fn no_heir(&mut self) -> Failure {
+        self.leaving = None;
+        Failure::NoHeir {
+            count: self.owned.iter().map(|span| span.count()).sum(),
+        }
+    }
+
+    pub(crate) fn step_leaving(&mut self, now: Instant) {
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        if let Some((peer, at)) = leaving.asked {
+            if now < at + HEIR_TIMEOUT && self.contacts.contains_key(&peer) {
+                return;
+            }
+            leaving.asked = None;
+            leaving.declined.insert(peer);
+        }
+        if let Some(heir) = leaving.heir {
+            if self.owned.is_empty() {
+                self.compare(heir, true, now);
+                return;
+            }
+            if self.contacts.contains_key(&heir) {
+                self.hand_over(heir, now);
+                return;
+            }
+        }
+        self.ask_an_heir(now);
+    }
+
+    fn ask_an_heir(&mut self, now: Instant) {
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        let members = self
+            .ring
+            .as_ref()
+            .map(|ring| ring.council.members.clone())
+            .unwrap_or_default();
+        let mut candidates: Vec<PeerId> = self
+            .contacts
+            .keys()
+            .filter(|peer| !leaving.declined.contains(peer) && !self.strangers.contains(peer))
+            .copied()
+            .collect();
+        candidates.sort_by_key(|peer| !members.contains(peer));
+        let Some(candidate) = candidates.first().copied() else {
+            // Whoever declined may have changed its mind, or its store works again.
+            leaving.declined.clear();
+            return;
+        };
+        leaving.asked = Some((candidate, now));
+        let number = leaving.number;
+        self.send(candidate, &IpamMessage::Inherit { number });
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`Ipam::message` hands over only the kinds that are read here"
+    )]
+    pub(crate) fn leave_message(&mut self, from: PeerId, message: &IpamMessage, now: Instant) {
+        match *message {
+            IpamMessage::Inherit { number } => {
+                let willing = self.leaving.is_none() && !self.cloned && self.ring.is_some();
+                if willing {
+                    self.inheriting.insert(from, now);
+                }
+                self.send(from, &IpamMessage::Inherits { number, willing });
+            }
+            IpamMessage::Inherits { number, willing } => {
+                let Some(leaving) = &mut self.leaving else {
+                    return;
+                };
+                let is_it = leaving.asked.is_some_and(|(peer, _)| peer == from);
+                if leaving.number != number || !is_it {
+                    return;
+                }
+                leaving.asked = None;
+                if willing {
+                    leaving.heir = Some(from);
+                    self.hand_over(from, now);
+                } else {
+                    leaving.declined.insert(from);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hand_over(&mut self, heir: PeerId, now: Instant) {
+        let own: Vec<Span> = self.owned.clone();
+        let count: u64 = own.iter().map(|span| span.count()).sum();
+        if let Some(leaving) = &mut self.leaving {
+            leaving.count += count;
+        }
+        if let (Some(first), Some(last)) = (own.first(), own.last())
+            && let Some(all) = Span::new(first.first(), last.last())
+        {
+            self.give(heir, 0, all, now);
+        }
+        self.compare(heir, true, now);
+    }
+
+    /// Ranges came from a peer that leaves.
+    pub(crate) fn inherited(&mut self, from: PeerId, _now: Instant) {
+        if self.inheriting.remove(&from).is_some() {
+            self.election.left.insert(from);
+        }
+    }
+
+    /// A peer knows what we know; if it is our heir, we may go.
+    pub(crate) fn heir_agreed(&mut self, peer: PeerId, now: Instant) {
+        let none_left = self.owned.is_empty();
+        if let Some(leaving) = &mut self.leaving
+            && leaving.heir == Some(peer)
+            && none_left
+        {
+            if !leaving.is_known {
+                leaving.since = now;
+            }
+            leaving.is_known = true;
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Removing a peer: what goes to whom, by a decree or by force.
+//!
+//! A removal begins an era in every range that it takes, above all that the removed peer could have written. The
+//! heir lets what it took over rest until every peer within reach knows (`compare`), the removed one included.
+
+use std::time::Instant;
+
+use crate::ipam::Ipam;
+use crate::ipam::claim::{Claim, Version};
+use crate::ipam::codec::TAKEOVERS_MAX;
+use crate::ipam::request::{Failure, Missing, Reply};
+use crate::ipam::span::Span;
+use crate::peer::PeerId;
+
+/// What a removal was asked to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RemovalOrder {
+    pub(crate) victim: PeerId,
+    pub(crate) force: bool,
+    pub(crate) dry_run: bool,
+    /// It has been waiting for votes.
+    pub(crate) waited: bool,
+}
+
+impl Ipam {
+    /// What a peer owns or disputes, and who gets it: we, or whoever disputes it.
+    pub(crate) fn takeovers(&self, victim: PeerId) -> Vec<(Span, PeerId)> {
+        let Some(ring) = &self.ring else {
+            return Vec::new();
+        };
+        let heir = |owners: &[PeerId]| {
+            owners
+                .iter()
+                .copied()
+                .find(|owner| *owner != victim)
+                .unwrap_or(self.config.me)
+        };
+        ring.claimed_by(victim)
+            .into_iter()
+            .take(TAKEOVERS_MAX)
+            .map(|run| (run.span, heir(run.claim.owners())))
+            .collect()
+    }
+
+    pub(crate) fn carry_out_removal(
+        &mut self,
+        slot: u64,
+        victim: PeerId,
+        incarnation: u64,
+        takeovers: &[(Span, PeerId)],
+        now: Instant,
+    ) {
+        let Some(ring) = &mut self.ring else {
+            return;
+        };
+        let mut changes = Vec::new();
+        for (span, owner) in takeovers {
+            changes.extend(ring.join(*span, &Claim::new(Version::of_era(slot), *owner), None));
+        }
+        let council = ring.council.removing(victim, incarnation, slot);
+        self.merge_council(&council);
+        self.ring_changes(&changes, now);
+    }
+
+    /// Carries out or answers a request for a removal; `None` while votes are awaited.
+    pub(crate) fn try_removal(
+        &mut self,
+        order: RemovalOrder,
+        now: Instant,
+    ) -> Option<Result<Reply, Failure>> {
+        let RemovalOrder {
+            victim,
+            force,
+            dry_run,
+            waited,
+        } = order;
+        let Some(ring) = &self.ring else {
+            return Some(Ok(Reply::Removed {
+                count: 0,
+                votes: 0,
+                majority: 0,
+            }));
+        };
+        let (votes, majority) = (self.voters_in_reach(&ring.council), ring.council.majority());
+        let removed = |count| {
+            Some(Ok(Reply::Removed {
+                count,
+                votes,
+                majority,
+            }))
+        };
+        let is_there =
+            !ring.claimed_by(victim).is_empty() || ring.council.members.contains(&victim);
+        if victim == self.config.me || !is_there {
+            return removed(if waited { self.taken_from(victim) } else { 0 });
+        }
+        let takeovers = self.takeovers(victim);
+        let ours = takeovers.iter().filter(|(_, heir)| *heir == self.config.me);
+        let count = ours.map(|(span, _)| span.count()).sum();
+        if dry_run {
+            return removed(count);
+        }
+        if self.contacts.contains_key(&victim) && !force {
+            let victim = self.label(victim);
+            return Some(Err(Failure::Alive { victim }));
+        }
+        if self.config.faults.remove_without_fence {
+            self.remove_like_weave(victim, now);
+        } else if force {
+            let slot = ring.council.index + 1;
+            let incarnation = self
+                .contacts
+                .get(&victim)
+                .map_or(0, |contact| contact.incarnation);
+            self.carry_out_removal(slot, victim, incarnation, &takeovers, now);
+        } else {
+            return None;
+        }
+        removed(count)
+    }
+
+    /// What the removal of a peer has brought us.
+    fn taken_from(&self, victim: PeerId) -> u64 {
+        let Some(ring) = &self.ring else {
+            return 0;
+        };
+        let Some(removal) = ring.council.removed.get(&victim) else {
+            return 0;
+        };
+        let taken = Version::of_era(removal.index);
+        ring.runs()
+            .filter(|run| run.claim.version == taken && run.claim.owner() == self.config.me)
+            .map(|run| run.span.count())
+            .sum()
+    }
+
+    /// The planted fault: the next version is written in the owner's place, and nobody votes.
+    fn remove_like_weave(&mut self, victim: PeerId, now: Instant) {
+        let Some(ring) = &mut self.ring else {
+            return;
+        };
+        let mut changes = Vec::new();
+        for run in ring.claimed_by(victim) {
+            let claim = Claim::new(run.claim.version.next_step(), self.config.me);
+            changes.extend(ring.join(run.span, &claim, None));
+        }
+        let mut council = ring.council.clone();
+        council.members.remove(&victim);
+        council.index += 1;
+        self.merge_council(&council);
+        self.ring_changes(&changes, now);
+    }
+
+    /// Why a removal has not come about.
+    pub(crate) fn no_majority(&self, victim: PeerId) -> Failure {
+        let council = self
+            .ring
+            .as_ref()
+            .map(|ring| ring.council.clone())
+            .unwrap_or_default();
+        let missing = council
+            .members
+            .iter()
+            .filter(|peer| **peer != self.config.me && !self.contacts.contains_key(peer))
+            .map(|peer| self.label(*peer))
+            .collect();
+        Failure::NoMajority {
+            victim: self.label(victim),
+            majority: council.majority(),
+            voters: council.members.len(),
+            votes: self.voters_in_reach(&council),
+            missing: Missing(missing),
+        }
+    }
+}

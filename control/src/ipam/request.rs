@@ -1,0 +1,257 @@
+//! What can be asked of IPAM, and what it answers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::peer::PeerId;
+
+/// One request; whoever asks numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IpamRequestId(pub u64);
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// An address in a subnet; the one that the holder has there already, if it has one. In the default subnet
+    /// one of IPv6 follows, if there is a prefix for that.
+    Allocate {
+        /// The container or other owner.
+        holder: String,
+        /// `None` means the default subnet.
+        subnet: Option<Ipv4Net>,
+    },
+    /// This very address.
+    Claim {
+        /// The container or other owner.
+        holder: String,
+        /// Address and prefix length.
+        address: IpNet,
+    },
+    /// The holder's addresses in a subnet, without giving one.
+    Lookup {
+        /// The container or other owner.
+        holder: String,
+        /// `None` means all that it has.
+        subnet: Option<Ipv4Net>,
+    },
+    /// Frees one address.
+    Release {
+        /// Its owner.
+        holder: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Frees all addresses of a holder.
+    ReleaseAll {
+        /// The owner.
+        holder: String,
+    },
+    /// All owners that exist, with the addresses on their interfaces: these are noted, and all other owners are dead.
+    /// What other peers own of them is fetched in the background.
+    Present {
+        /// By owner.
+        present: BTreeMap<String, Vec<IpNet>>,
+    },
+    /// Waits until there is a ring, and brings it about.
+    Prime,
+    /// Takes over what a dead peer owned.
+    Remove {
+        /// The peer.
+        victim: PeerId,
+        /// Without a majority, and of a peer that can be reached.
+        force: bool,
+        /// Only tell what would be done.
+        dry_run: bool,
+    },
+    /// Gives all of our ranges away, for `reset`.
+    Leave,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Addresses, in order.
+    Addresses(Vec<IpNet>),
+    /// Done.
+    Done,
+    /// A removal, or what it would be.
+    Removed {
+        /// Addresses taken over by us.
+        count: u64,
+        /// Voters that take part.
+        votes: usize,
+        /// Votes that decide.
+        majority: usize,
+    },
+    /// Our ranges are with another peer.
+    Left {
+        /// The heir; `None` if there was nothing to give.
+        heir: Option<PeerId>,
+        /// Addresses given.
+        count: u64,
+    },
+}
+
+/// Why it was not done; the text is for the user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The subnet lies outside the range.
+    #[error("range {subnet} out of bounds: {range}")]
+    OutOfBounds {
+        /// As asked.
+        subnet: Ipv4Net,
+        /// Where addresses come from.
+        range: Ipv4Net,
+    },
+    /// Somebody else has the address on this host.
+    #[error("address {address} is already owned by {holder}")]
+    Held {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        holder: String,
+    },
+    /// The peer that owns the address does not give it.
+    #[error("address {address} is owned by other peer {owner}{why}")]
+    OwnedElsewhere {
+        /// The address.
+        address: IpAddr,
+        /// The peer.
+        owner: String,
+        /// What is known about it.
+        why: &'static str,
+    },
+    /// There is no ring yet.
+    #[error("no ring yet: awaiting consensus (quorum: {quorum}, known: {known}){missing}")]
+    NoRing {
+        /// Votes that decide.
+        quorum: usize,
+        /// Voters within reach.
+        known: usize,
+        /// Who is missing, with a comma before it.
+        missing: Missing,
+    },
+    /// An observer waits for others.
+    #[error("no ring yet: this peer only observes, and no peer within reach has a ring or votes")]
+    Observing,
+    /// No address is free within reach.
+    #[error("no free address in {subnet}: {detail}")]
+    NoSpace {
+        /// Where.
+        subnet: Ipv4Net,
+        /// Who was asked and who is missing.
+        detail: String,
+    },
+    /// The owner has too many addresses, or there are too many owners.
+    #[error("{holder} has as many addresses as an interface may have")]
+    TooMany {
+        /// The owner.
+        holder: String,
+    },
+    /// Too few voters are within reach.
+    #[error(
+        "removal of {victim} needs {majority} of {voters} votes, {votes} within reach{missing}; --force does without"
+    )]
+    NoMajority {
+        /// Who was to be removed.
+        victim: String,
+        /// Votes that decide.
+        majority: usize,
+        /// All voters.
+        voters: usize,
+        /// Votes within reach.
+        votes: usize,
+        /// Who is missing.
+        missing: Missing,
+    },
+    /// The peer lives.
+    #[error("{victim} is within reach: run reset there, or use --force")]
+    Alive {
+        /// The peer.
+        victim: String,
+    },
+    /// Nobody takes our ranges.
+    #[error(
+        "no peer within reach takes over {count} addresses: the others can use rmpeer, or use reset --force"
+    )]
+    NoHeir {
+        /// Addresses that stay with us.
+        count: u64,
+    },
+    /// The store does not take writes.
+    #[error("addresses cannot be written to the store: see the log; nothing was changed")]
+    Store,
+    /// The container died while it waited.
+    #[error("container {0} died")]
+    Died(String),
+    /// This peer runs twice, so that it may not give addresses.
+    #[error(
+        "another host runs with this host's identity: addresses are not given until one of them is reset"
+    )]
+    Cloned,
+    /// Too many requests wait.
+    #[error("too many requests for addresses wait already")]
+    Busy,
+    /// Addresses are not given here.
+    #[error("allocation is off on this host (--ipalloc-range '')")]
+    Off,
+    /// This peer is leaving.
+    #[error("this peer is leaving the network")]
+    Leaving,
+}
+
+/// The names of peers that are missed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing(pub Vec<String>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", missing: {}", self.0.join(", "))
+    }
+}
+
+/// What `status ipam` shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IpamStatus {
+    /// One of Weave's words.
+    pub state: String,
+    /// Where addresses come from.
+    pub range: Ipv4Net,
+    /// What `net:default` means.
+    pub default_subnet: Ipv4Net,
+    /// The ring, if there is one.
+    pub genesis: Option<String>,
+    /// By owner, we first.
+    pub owners: Vec<OwnerStatus>,
+    /// Addresses in use on this host.
+    pub active: u64,
+    /// Spans that two histories claim.
+    pub disputed: Vec<String>,
+    /// Addresses in use here that another peer owns, with their holders.
+    pub misplaced: Vec<(Ipv4Addr, String)>,
+    /// Peers with another ring or another range.
+    pub strangers: Vec<PeerId>,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// The voters.
+    pub members: Vec<PeerId>,
+}
+
+/// One owner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnerStatus {
+    /// The peer.
+    pub peer: PeerId,
+    /// Addresses it owns.
+    pub count: u64,
+    /// Of the range, in percent.
+    pub share: f64,
+    /// False if it cannot be reached.
+    pub reachable: bool,
+}

@@ -1,0 +1,173 @@
+//! Taking up what the store holds, at start and after the store had failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use ipnet::Ipv4Net;
+
+use crate::ipam::compare::Settling;
+use crate::ipam::dispute::Testimony;
+use crate::ipam::durable::{Restored, StoreContent, StoreDamage, restore};
+use crate::ipam::elect::Election;
+use crate::ipam::exchange::Exchange;
+use crate::ipam::faults::Faults;
+use crate::ipam::gate::Gate;
+use crate::ipam::holdings::Holdings;
+use crate::ipam::paxos::Acceptor;
+use crate::ipam::publish::Published;
+use crate::ipam::request::{Failure, IpamRequestId};
+use crate::ipam::{Ipam, IpamConfig, IpamInit, IpamNotice, IpamOutput};
+use crate::peer::{PeerId, PeerName};
+use crate::random::Randomness;
+
+impl IpamConfig {
+    /// A configuration without planted faults.
+    #[must_use]
+    pub fn new(me: PeerId, name: PeerName, range: Ipv4Net, init: IpamInit) -> Self {
+        Self {
+            me,
+            name,
+            incarnation: 0,
+            range,
+            default_subnet: range,
+            range6: None,
+            init,
+            store_lost: false,
+            faults: Faults::default(),
+        }
+    }
+
+    /// The same with planted faults.
+    #[cfg(test)]
+    pub(crate) fn with_faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
+    }
+}
+
+impl Ipam {
+    /// Makes a machine that goes on where the store ends.
+    ///
+    /// # Errors
+    /// [`StoreDamage`] if the content is not what was written: set it aside and begin with `store_lost`.
+    pub fn new(
+        config: IpamConfig,
+        content: StoreContent,
+        random: Randomness,
+        now: Instant,
+    ) -> Result<Self, StoreDamage> {
+        let mut ipam = Self {
+            config,
+            random,
+            ring: None,
+            owned: Vec::new(),
+            acceptor: Acceptor::default(),
+            holdings: Holdings::default(),
+            gate: Gate::default(),
+            contacts: BTreeMap::new(),
+            meetings: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            voting: BTreeMap::new(),
+            free: BTreeMap::new(),
+            settling: Settling::default(),
+            testimony: Testimony::default(),
+            exchange: Exchange::default(),
+            election: Election::default(),
+            published: Published::default(),
+            pending: BTreeMap::new(),
+            leaving: None,
+            inheriting: BTreeMap::new(),
+            cloned: false,
+            store_failed: false,
+            removal_told: 0,
+            blocked: BTreeSet::new(),
+            stepped_at: now,
+        };
+        ipam.take_up(content, now)?;
+        ipam.finish(now);
+        Ok(ipam)
+    }
+
+    fn take_up(&mut self, content: StoreContent, now: Instant) -> Result<(), StoreDamage> {
+        let Restored {
+            ring,
+            acceptor,
+            holdings,
+        } = restore(&content)?;
+        self.gate.begin(content);
+        self.acceptor = acceptor;
+        self.holdings = holdings;
+        self.ring = ring;
+        if self
+            .ring
+            .as_ref()
+            .is_some_and(|ring| ring.range != self.range())
+        {
+            self.ring = None;
+            self.acceptor = Acceptor::default();
+            self.holdings = Holdings::default();
+            self.gate.clear_store();
+            let why = "it is about another --ipalloc-range";
+            self.notice(IpamNotice::StoreIgnored { why });
+        }
+        match (&self.ring, &self.config.init) {
+            (None, IpamInit::Seed(names)) => {
+                let ring = self.seeded_ring(&names.clone());
+                self.adopt(ring);
+                self.take_seeded_share(now);
+            }
+            _ => {
+                let me = self.config.me;
+                self.owned = self
+                    .ring
+                    .as_ref()
+                    .map(|ring| ring.owned_by(me))
+                    .unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// A write is done, or failed.
+    pub(crate) fn persisted(&mut self, token: u64, durable: bool) {
+        if durable {
+            self.gate.durable(token);
+            return;
+        }
+        self.store_failed = true;
+        self.gate.failed();
+        for request in self.pending.keys().copied().collect::<Vec<IpamRequestId>>() {
+            self.pending.remove(&request);
+            let result = Err(Failure::Store);
+            self.gate.at_once(IpamOutput::Answer { request, result });
+        }
+    }
+
+    /// The store works again; what it holds is the truth.
+    pub(crate) fn reloaded(&mut self, content: StoreContent, now: Instant) {
+        self.pending.clear();
+        self.exchange = Exchange::default();
+        self.election.forget_proposal();
+        self.settling = Settling::default();
+        self.testimony = Testimony::default();
+        self.published = Published::default();
+        self.leaving = None;
+        let dead = self.holdings.deaths();
+        if self.take_up(content, now).is_err() {
+            self.gate.at_once(IpamOutput::Reload);
+            return;
+        }
+        for (holder, at) in dead {
+            self.holdings.died(&holder, at);
+        }
+        self.store_failed = false;
+        let contacts = std::mem::take(&mut self.contacts);
+        // Whatever was agreed rested on what may not have been written.
+        for peer in self.meetings.keys().copied().collect::<Vec<_>>() {
+            self.close(peer);
+        }
+        self.tell_flows();
+        self.reachable(BTreeMap::new(), now);
+        self.reachable(contacts, now);
+        self.finish(now);
+    }
+}

@@ -1,0 +1,129 @@
+//! What `status ipam` shows.
+
+use std::collections::BTreeMap;
+
+use crate::ipam::Ipam;
+use crate::ipam::request::{IpamStatus, OwnerStatus};
+use crate::ipam::{IpamInit, allocate::Need};
+use crate::peer::PeerId;
+
+impl Ipam {
+    /// Everything that is shown.
+    #[must_use]
+    pub fn status(&self) -> IpamStatus {
+        let range = self.range();
+        let mut counts: BTreeMap<PeerId, u64> = BTreeMap::new();
+        let mut disputed = Vec::new();
+        if let Some(ring) = &self.ring {
+            for run in ring.runs() {
+                *counts.entry(run.claim.owner()).or_default() += run.span.count();
+                if run.claim.is_disputed() {
+                    disputed.push(run.span.to_string());
+                }
+            }
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share in percent needs four digits"
+        )]
+        let share = |count: u64| 100.0 * count as f64 / range.count() as f64;
+        let me = self.config.me;
+        let mut owners: Vec<OwnerStatus> = counts
+            .into_iter()
+            .map(|(peer, count)| OwnerStatus {
+                peer,
+                count,
+                share: share(count),
+                reachable: peer == me || self.contacts.contains_key(&peer),
+            })
+            .collect();
+        owners.sort_by_key(|owner| owner.peer != me);
+        IpamStatus {
+            state: self.state(&owners),
+            range: self.config.range,
+            default_subnet: self.config.default_subnet,
+            genesis: self.ring.as_ref().map(|ring| ring.genesis.to_string()),
+            owners,
+            active: self.holdings.count_in(range),
+            disputed,
+            misplaced: self
+                .holdings
+                .in_span(range)
+                .filter(|(address, _)| self.blocked.contains(&u32::from(*address)))
+                .map(|(address, holder)| (address, holder.to_owned()))
+                .collect(),
+            strangers: self.strangers.iter().copied().collect(),
+            waiting: self.pending.len(),
+            members: self
+                .ring
+                .iter()
+                .flat_map(|ring| ring.council.members.iter().copied())
+                .collect(),
+        }
+    }
+
+    fn state(&self, owners: &[OwnerStatus]) -> String {
+        let needs = |wanted: fn(&Need) -> bool| {
+            self.pending
+                .values()
+                .any(|pending| pending.need.as_ref().is_some_and(wanted))
+        };
+        if self.ring.is_some() {
+            if !owners.is_empty() && owners.iter().all(|owner| !owner.reachable) {
+                "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
+                    .to_owned()
+            } else if needs(|need| matches!(need, Need::Space(_) | Need::Address(_))) {
+                "waiting for IP(s) to become available".to_owned()
+            } else {
+                "ready".to_owned()
+            }
+        } else if needs(|need| *need == Need::Ring) {
+            if self.config.init == IpamInit::Observer {
+                "priming".to_owned()
+            } else {
+                format!(
+                    "awaiting consensus (quorum: {}, known: {})",
+                    self.first_quorum(),
+                    self.known_electors().len()
+                )
+            }
+        } else {
+            "idle".to_owned()
+        }
+    }
+
+    /// The peers that own ranges, for `rmpeer` by name.
+    pub fn owners(&self) -> Vec<PeerId> {
+        self.status()
+            .owners
+            .into_iter()
+            .map(|owner| owner.peer)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+impl Ipam {
+    /// First, last, era and owners of each run, for the simulator's checker.
+    pub(crate) fn beliefs(&self) -> Vec<(u32, u32, u64, Vec<PeerId>)> {
+        let runs = self.ring.iter().flat_map(crate::ipam::ring::Ring::runs);
+        runs.map(|run| {
+            let (span, claim) = (run.span, run.claim);
+            (
+                span.first(),
+                span.last(),
+                claim.version.era,
+                claim.owners().to_vec(),
+            )
+        })
+        .collect()
+    }
+
+    /// Holder and address of all that is in use.
+    pub(crate) fn in_use(&self) -> std::collections::BTreeSet<(String, u32)> {
+        let taken = self.holdings.taken().iter();
+        taken
+            .map(|(address, holder)| (holder.clone(), *address))
+            .collect()
+    }
+}
