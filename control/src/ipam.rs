@@ -458,4 +458,6 @@ impl Ipam {
 }
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
