@@ -28,6 +28,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// The line with which requests fail while the daemon ends.
+pub const STOPPING: &str = "the daemon is stopping";
+
 /// Why a request failed: one line that names the culprit and what is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
@@ -85,6 +88,9 @@ pub struct AttachReply {
     /// Its names in DNS from this call.
     #[serde(default)]
     pub names: Vec<String>,
+    /// What the user should know though it worked: an address that another container has, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Give addresses a name in DNS, or take it away.

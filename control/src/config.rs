@@ -71,6 +71,10 @@ pub const FAILURES_MAX: u32 = 5;
 pub const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// Sources whose failures are counted; at 40 bytes each, and the oldest gives way.
 pub const FAILURE_SOURCES_MAX: usize = 4096;
+/// Failed inbound connections that get a line in the log of their own...
+pub const FAILURES_SAID_MAX: u32 = 20;
+/// ...within this time; of the others the number is said.
+pub const FAILURES_SAID_IN: Duration = Duration::from_secs(60);
 /// Handshakes that may start in one second, all sources together: with four curve operations of 50 µs each this
 /// is about 5 % of a core.
 pub const HANDSHAKES_PER_SECOND_MAX: u32 = 256;
@@ -147,6 +151,16 @@ pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
 pub const NAMESAKES_SHOWN: usize = 16;
 /// Clones that are remembered for that.
 pub const CLONES_MAX: usize = 64;
+/// Lines about addresses and MACs that are there twice, in one status.
+pub const DUPLICATES_SHOWN: usize = 16;
+/// Parts of the record of attachments: 350 of them in each, which is more than one host's bridge takes.
+pub const ATTACHMENT_PARTS_MAX: u16 = 8;
+/// Between two tables of attachments for the engine: a start of a thousand hosts is a few, not a thousand.
+pub const NEIGHBOURS_PAUSE: Duration = Duration::from_millis(100);
+/// How often the host is looked at for containers even if nothing was heard of them.
+pub const ATTACHMENTS_LISTED_EVERY: Duration = Duration::from_secs(10);
+/// Between two such looks when much is heard: each enters every container.
+pub const ATTACHMENTS_PAUSE: Duration = Duration::from_millis(100);
 /// From news of who is there to a new choice of links, ±50 %: news comes in swarms.
 pub const MESH_CHOOSE_AFTER: Duration = Duration::from_millis(400);
 /// A choice without news, ±50 %: those who did not answer have their turn again.
@@ -169,8 +183,11 @@ pub const MESH_LINKS_KEPT: usize = 48;
 pub const TRIM_AFTER: Duration = Duration::from_secs(30);
 /// How often links are ended, ±50 %...
 pub const TRIM_EVERY: Duration = Duration::from_secs(5);
-/// ...and how many at once, at most: nobody loses all its links in one moment.
+/// ...and how many at once, at least, or this share of those too many: each time is news for everybody, so a hub that
+/// a thousand peers named is done in half a minute.
 pub const TRIM_AT_ONCE: usize = 16;
+/// The share: one in so many.
+pub const TRIM_SHARE: usize = 3;
 /// How long a target that has links enough is left alone, ±40 %, unless our last link ends.
 pub const ENOUGH_PAUSE: Duration = Duration::from_secs(600);
 /// Body of one record: a message carries three of that size, and larger sets use several parts.
@@ -195,6 +212,11 @@ pub(crate) const SIGNATURE_RATE: Allowance = Allowance {
     burst: 16_384,
     per_second: 4000,
 };
+/// A version of a record costs as much as one for each so many peers that hear it: what everybody says together must
+/// fit through everybody's links, so a host of a thousand that changes all the time says it every four seconds...
+pub const PUBLISH_PEERS: usize = 128;
+/// ...and as much as one for each so many bytes of it: a hub's links are half a MTU for each twenty peers.
+pub const PUBLISH_BYTES: usize = 2048;
 /// Versions of one record of ours that we send out; later changes wait and go together.
 pub(crate) const PUBLISH_RATE: Allowance = Allowance {
     burst: 5,
@@ -287,8 +309,33 @@ pub(crate) const SESSION_BEGIN_RATE: Allowance = Allowance {
 /// How long others' news of their links are gathered before routes are computed: a search over a thousand peers
 /// takes a quarter of a millisecond.
 pub const ROUTES_AFTER: Duration = Duration::from_millis(50);
+/// How long new peers, and addresses at which they may be, are gathered before the engine gets routes to them.
+pub const FIB_AFTER: Duration = Duration::from_millis(50);
 /// The same for the trees of floods, which take a search for each neighbour.
-pub const GROUP_ROUTES_AFTER: Duration = Duration::from_millis(500);
+pub const GROUP_ROUTES_AFTER: Duration = Duration::from_millis(250);
+/// How often both double while news go on, as in a cold start: to 0.4 s and 2 s...
+pub const ROUTES_PACE_MAX: u32 = 3;
+/// ...until there were none for this long.
+pub const ROUTES_QUIET_AFTER: Duration = Duration::from_secs(1);
+/// Changes of links that are remembered, so that what they do not touch is not computed anew: a cold start of a
+/// thousand peers brings a few thousand in the longest of these times.
+pub const EDGE_CHANGES_MAX: usize = 8192;
+/// Members to whom our group key is given at once: what session handshakes by a few neighbours keep busy.
+pub const GROUP_HANDOUTS_MAX: usize = 64;
+/// First pause before a member that does not answer is given the key again; it doubles...
+pub const GROUP_RETRY_MIN: Duration = Duration::from_secs(1);
+/// ...up to this.
+pub const GROUP_RETRY_MAX: Duration = Duration::from_secs(30);
+/// A new key is used after this though some have not taken it: sessions with a thousand peers take 13 s.
+pub const GROUP_HANDOUT_MAX: Duration = Duration::from_secs(30);
+/// How often we look who came and went, while nothing else is to be done.
+pub const GROUP_LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A member that nothing leads to for this long has departed; shorter outages are those of a network.
+pub const GROUP_DEPARTED_AFTER: Duration = Duration::from_secs(60);
+/// Between two keys that departures call for: at a thousand peers each costs a thousand session handshakes.
+pub const GROUP_RENEW_PAUSE: Duration = Duration::from_secs(300);
+/// A key is replaced after this time in any case.
+pub const GROUP_KEY_LIFE: Duration = Duration::from_secs(3600);
 /// A peer that we have a session and no path with is told where we are again after this, then ever later...
 pub const PUNCH_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// ...up to this: somebody may have opened a firewall.

@@ -31,11 +31,17 @@ use crate::gossip::budget::Budget;
 use crate::gossip::missing::Missing;
 use crate::gossip::neighbour::Neighbour;
 use crate::gossip::own::Own;
+#[cfg(any(test, feature = "sim"))]
+use crate::gossip::store::Introduction;
 use crate::gossip::store::Store;
 use crate::gossip::wire::{GossipMessage, Prefix};
+#[cfg(any(test, feature = "sim"))]
+use crate::link::handshake::Hello;
 use crate::node::exchange::LinkId;
 use crate::peer::{Identity, PeerId};
 use crate::random::Randomness;
+#[cfg(any(test, feature = "sim"))]
+use crate::record::{Record, Version};
 use crate::record::{RecordKey, RecordKind};
 use crate::secret::NetworkId;
 
@@ -148,11 +154,18 @@ impl Gossip {
             .filter(|body| !body.is_empty())
     }
 
+    /// The version of a record that is held.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn version(&self, origin: PeerId, kind: RecordKind, part: u16) -> Option<Version> {
+        let key = RecordKey {
+            origin,
+            kind: kind.byte(),
+            part,
+        };
+        Some(self.store.find(key)?.version)
+    }
+
     /// What everybody, we too, says in the records of this kind: origin, part, body; in this order.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the owners of the kinds come next")
-    )]
     pub(crate) fn bodies(&self, kind: RecordKind) -> impl Iterator<Item = (PeerId, u16, &[u8])> {
         self.store.origins().flat_map(move |(id, origin)| {
             let parts = origin
@@ -185,6 +198,19 @@ impl Gossip {
 
     pub(crate) fn counters(&self) -> &GossipCounters {
         &self.counters
+    }
+
+    /// Holds a record of somebody without asking who brought it, for a simulation.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn hold(&mut self, record: Record) {
+        let introduction = Hello::parse_record(record.body(), record.version.incarnation)
+            .ok()
+            .filter(|_| record.key.kind == RecordKind::Peer.byte())
+            .map(|hello| Introduction {
+                keys: hello.keys,
+                boot_id: hello.boot_id,
+            });
+        self.store.take_in(record, introduction);
     }
 
     /// A peer has a link, or another one than before.

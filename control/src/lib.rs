@@ -19,6 +19,7 @@ mod fields;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gossip;
+mod group;
 pub mod ipam;
 mod link;
 mod mesh;

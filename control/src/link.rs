@@ -342,9 +342,7 @@ impl Link {
         }
         match message {
             Message::Ping(nonce) => self.send(&Message::Pong(nonce)),
-            Message::Pong(nonce) => {
-                self.ping.take_if(|(sent, _)| *sent == nonce);
-            }
+            Message::Pong(nonce) => self.ping = self.ping.filter(|(sent, _)| *sent != nonce),
             Message::Bye(reason) => return Err(LinkError::ByPeer(reason)),
             Message::Hello(_)
             | Message::Session(_)
@@ -352,6 +350,8 @@ impl Link {
             | Message::Routed(_)
             | Message::Punch(_)
             | Message::Echo { .. }
+            | Message::GroupKey(_)
+            | Message::GroupKeyTaken(_)
             | Message::Unknown(_) => {
                 actions.push(LinkAction::Message(message));
             }

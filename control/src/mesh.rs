@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::config::{
     MESH_ALONE_DIALED, MESH_CHOOSE_AFTER, MESH_CHOOSE_EVERY, MESH_DIAL_SPREAD, MESH_FAILURES_MAX,
     MESH_LINKS_KEPT, MESH_LOST_DIALED, MESH_OTHER_SIDE_AFTER, MESH_SHUN, PEERS_MAX, TRIM_AFTER,
-    TRIM_AT_ONCE, TRIM_EVERY,
+    TRIM_AT_ONCE, TRIM_EVERY, TRIM_SHARE,
 };
 use crate::link::dialer::discovered::Discovered;
 use crate::peer::PeerId;
@@ -298,7 +298,7 @@ impl Mesh {
             })
             .map(|candidate| candidate.peer)
             .filter(|peer| !members.wanted_by(*peer).contains(&self.ours))
-            .take((links - kept).min(TRIM_AT_ONCE))
+            .take((links - kept).min(TRIM_AT_ONCE.max((links - kept) / TRIM_SHARE)))
             .collect()
     }
 }

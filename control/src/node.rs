@@ -14,7 +14,9 @@ pub mod exchange;
 pub mod notice;
 
 mod admission;
+mod attachments;
 mod gossip;
+mod group;
 mod links;
 mod losses;
 mod mesh;
@@ -38,16 +40,21 @@ use std::time::Instant;
 use weft_engine::command::{Command, Limits};
 
 use crate::api::ApiError;
-use crate::config::{NodeConfig, ORIGIN_CHECK_EVERY, PEER_FORGOTTEN_AFTER};
+use crate::config::{NodeConfig, ORIGIN_CHECK_EVERY, PEER_FORGOTTEN_AFTER, TRAFFIC_EVERY};
 use crate::endpoints::OwnEndpoints;
 use crate::gossip::Gossip;
+use crate::group::GroupKeys;
 use crate::link::Link;
 use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
 use crate::mesh::Mesh;
 use crate::node::admission::Admission;
+use crate::node::attachments::Attachments;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use crate::node::attachments::attachments_body;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
+use crate::node::losses::Refusals;
 use crate::node::names::Namings;
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
@@ -103,6 +110,8 @@ pub struct Node {
     routing: Routing,
     router: Router,
     own_endpoints: OwnEndpoints,
+    group: GroupKeys,
+    attachments: Attachments,
     pings: Pings,
     /// When somebody is to be told next where we are.
     punches_due: Option<Instant>,
@@ -111,11 +120,16 @@ pub struct Node {
     mesh: Mesh,
     /// When we look next whom nothing leads to.
     origins_at: Instant,
+    /// When somebody may have been gone for so long that he is forgotten.
+    lost_at: Option<Instant>,
+    /// When a link that was closed for another one may count as gone.
+    handovers_at: Option<Instant>,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, Instant>,
     /// The indices of all live epochs and session handshakes.
     indices: BTreeSet<u32>,
     admission: Admission,
+    refusals: Refusals,
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
@@ -139,6 +153,8 @@ impl Node {
             gossip: gossip::begin(&config, &identity, random.fork(), now),
             mesh: Mesh::new(identity.peer_id()),
             origins_at: now + ORIGIN_CHECK_EVERY,
+            lost_at: None,
+            handovers_at: None,
             hello: Hello::encode_ours(&config, &identity),
             secrets: config.secrets.clone(),
             dialer: Dialer::new(config.port),
@@ -149,12 +165,15 @@ impl Node {
             routing: Routing::default(),
             router: Router::default(),
             own_endpoints: OwnEndpoints::new(config.port),
+            group: GroupKeys::default(),
+            attachments: Attachments::default(),
             pings: Pings::new(),
             punches_due: None,
             traffic_at: None,
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
+            refusals: Refusals::default(),
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
@@ -211,12 +230,15 @@ impl Node {
             Input::Ping { request, peer } => self.ping(request, &peer, now),
             Input::Traffic(counts) => self.traffic_counted(&counts, now),
             Input::Names(bodies) => self.say_names(bodies, now),
+            Input::Attached(list) => self.attached(list, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
         self.do_punches(now);
         self.do_pings(now);
+        self.do_group(now);
+        self.renew_neighbours(now);
         self.ask_for_traffic(now);
         self.do_routes(now);
         self.do_names(now);
@@ -257,9 +279,10 @@ impl Node {
         }
         self.suspect_links(now);
         self.end_handovers(now);
-        for id in self.peers.ids() {
+        for id in self.peers.due(now) {
             self.with_session(id, now, |session, context| session.tick(context));
         }
+        self.wake(self.peers.next_timer());
         self.gossip.tick(now);
         self.do_gossip(now);
         self.forget_lost_origins(now);
@@ -322,6 +345,7 @@ impl Node {
 
     fn reload(&mut self, secrets: Secrets, now: Instant) {
         self.secrets = secrets;
+        self.group.distrust(now);
         let removed = |entry: &LinkEntry| {
             entry
                 .link
@@ -358,8 +382,18 @@ impl Node {
         }
     }
 
+    /// From then on somebody may have been gone for long.
+    fn look_for_lost_peers(&mut self, at: Instant) {
+        self.lost_at = Some(self.lost_at.map_or(at, |known| known.min(at)));
+        self.wake(self.lost_at);
+    }
+
     /// Frees the slots of peers that have been gone for long.
     fn forget_lost_peers(&mut self, now: Instant) {
+        if self.lost_at.is_none_or(|at| now < at) {
+            return self.wake(self.lost_at);
+        }
+        self.lost_at = None;
         let mut lost = Vec::new();
         let mut next = None;
         for (id, peer) in self.peers.all() {
@@ -369,15 +403,16 @@ impl Node {
             if self.gossip.incarnation(id).is_some() {
                 continue;
             }
-            if now.duration_since(since) < PEER_FORGOTTEN_AFTER {
-                next = [next, Some(since + PEER_FORGOTTEN_AFTER)]
-                    .into_iter()
-                    .flatten()
-                    .min();
-            } else if !peer.session.is_live() {
+            let forgotten_at = since + PEER_FORGOTTEN_AFTER;
+            if now >= forgotten_at && !peer.session.is_live() {
                 lost.push(id);
+                continue;
             }
+            // A session that outlives its peer ends with its epochs.
+            let at = forgotten_at.max(now + TRAFFIC_EVERY);
+            next = Some(next.map_or(at, |known: Instant| known.min(at)));
         }
+        self.lost_at = next;
         self.wake(next);
         for id in &lost {
             self.with_session(*id, now, |session, context| session.end(context));

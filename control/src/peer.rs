@@ -32,6 +32,9 @@ pub enum PeerParseError {
     /// All zero.
     #[error("peer name 00:00:00:00:00:00 is reserved")]
     ZeroName,
+    /// All ones.
+    #[error("peer name ff:ff:ff:ff:ff:ff is reserved: it is everybody's address")]
+    BroadcastName,
     /// Not 32 hex digits.
     #[error("not a PeerId; accepted are 32 hexadecimal digits")]
     Id,
@@ -137,10 +140,10 @@ impl FromStr for PeerName {
         } else {
             bytes = groups(text)?.try_into().map_err(|_| PeerParseError::Name)?;
         }
-        if bytes == [0; 6] {
-            Err(PeerParseError::ZeroName)
-        } else {
-            Ok(Self(bytes))
+        match bytes {
+            [0, 0, 0, 0, 0, 0] => Err(PeerParseError::ZeroName),
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Err(PeerParseError::BroadcastName),
+            _ => Ok(Self(bytes)),
         }
     }
 }

@@ -14,6 +14,7 @@
 mod ask;
 #[cfg(test)]
 mod checker;
+pub mod crowd;
 mod datagrams;
 mod engine;
 pub mod experiments;

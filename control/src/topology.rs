@@ -131,26 +131,35 @@ struct Said {
     down_at: Option<Instant>,
     /// Since when it is up, and not yet said to be.
     up_since: Option<Instant>,
-    figures_at: Instant,
 }
 
 /// Our own links: what we say of them.
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
     said: BTreeMap<PeerId, Said>,
+    /// When figures were news last: those of all links go together, or twenty links would be news all the time.
+    figures_at: Option<Instant>,
 }
 
 impl Reporter {
     /// Takes in how our links are; true if that is to be said. Links not named are gone.
     pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
-        let mut news = false;
+        let (mut news, mut figures) = (false, false);
+        let figures_at = *self.figures_at.get_or_insert(now);
+        let figures_due = now.duration_since(figures_at) >= LINK_FIGURES_EVERY;
         for (peer, said) in &mut self.said {
             let gone = LinkReport {
                 control: false,
                 data: None,
             };
-            news |= said.observe(*actual.get(peer).unwrap_or(&gone), now);
+            let report = *actual.get(peer).unwrap_or(&gone);
+            news |= said.observe(report, now);
+            figures |= said.observe_figures(report.data, figures_due);
         }
+        if figures && figures_due {
+            self.figures_at = Some(now);
+        }
+        news |= figures;
         self.said.retain(|peer, said| {
             let remembered = said
                 .down_at
@@ -160,7 +169,7 @@ impl Reporter {
         let links_max = LINKS_PER_PART_MAX * TOPOLOGY_PARTS_MAX;
         for (peer, report) in actual {
             if self.said.len() < links_max && !self.said.contains_key(peer) {
-                self.said.insert(*peer, Said::new(*report, now));
+                self.said.insert(*peer, Said::new(*report));
                 news = true;
             }
         }
@@ -202,12 +211,11 @@ impl Reporter {
 }
 
 impl Said {
-    fn new(report: LinkReport, now: Instant) -> Self {
+    fn new(report: LinkReport) -> Self {
         Self {
             report,
             down_at: None,
             up_since: None,
-            figures_at: now,
         }
     }
 
@@ -228,10 +236,10 @@ impl Said {
             self.down_at = self.up_since.take().map_or(self.down_at, |_| Some(now));
         } else if self.may_come_up(now) {
             self.report = actual;
-            (self.up_since, self.figures_at) = (None, now);
+            self.up_since = None;
             return true;
         }
-        news | self.observe_figures(actual.data, now)
+        news
     }
 
     /// What went down lately is up only after a while, so that a link that flaps is mostly down.
@@ -243,18 +251,16 @@ impl Said {
         !flapped || now.duration_since(since) >= LINK_UP_HOLD
     }
 
-    fn observe_figures(&mut self, actual: Option<DataReport>, now: Instant) -> bool {
+    fn observe_figures(&mut self, actual: Option<DataReport>, due: bool) -> bool {
         let (Some(said), Some(actual)) = (self.report.data, actual) else {
             return false;
         };
-        let due = now.duration_since(self.figures_at) >= LINK_FIGURES_EVERY;
         // A size that does not cross any more loses frames; that cannot wait.
         let shrunk = actual.datagram_max < said.datagram_max;
         if !shrunk && (!due || !is_news(said, actual)) {
             return false;
         }
         self.report.data = Some(actual);
-        self.figures_at = now;
         true
     }
 }

@@ -218,6 +218,9 @@ pub enum Event {
         /// The peer's slot.
         slot: PeerSlot,
     },
+    /// Our side floods to more members than we seal for one by one, and we have no group key; at most once in
+    /// [`crate::config::GROUP_KEY_WANTED_INTERVAL`] and worker.
+    GroupKeyWanted,
     /// Our group key is used up to a soft limit: hand out a new one.
     GroupKeyDue {
         /// The key's number.

@@ -48,6 +48,8 @@ pub const RELAY_TURN_LEN: usize = 256 << 10;
 pub const RELAY_COPY_LEN_MAX: usize = 16 << 10;
 /// Group keys of one source that are accepted: the newest, and the one before for what is under way.
 pub const GROUP_EPOCHS_MAX: usize = 2;
+/// How often we say that we flood without a group key; until there is one, each member gets its own copy.
+pub const GROUP_KEY_WANTED_INTERVAL: Duration = Duration::from_secs(1);
 /// Known attachments: sixteen containers on each of 4096 hosts. The rest is flooded for, as in any bridge.
 pub const NEIGHBOURS_MAX: usize = 65_536;
 /// Frames a second that one MAC may have flooded: 30 Mbit/s of full-size multicast, a fortieth of an ARP storm.

@@ -111,6 +111,7 @@ fn record_of(figures: &Figures, took: f64, memory: f64) -> Value {
             "copies_max": figures.flood.1,
             "missed": figures.flood.2,
         },
+        "transient_hops_max": figures.transient_hops_max,
         "events": figures.events,
         "trace": format!("{:016x}", figures.trace),
         "wall_s": rounded(took),

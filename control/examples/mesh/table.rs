@@ -8,7 +8,7 @@ use serde_json::Value;
 type Figure = fn(&Value) -> Option<f64>;
 
 /// What stands in each row: its name, the target at 100 and at 1000 hosts, and the figure.
-const ROWS: [(&str, &str, Figure); 15] = [
+const ROWS: [(&str, &str, Figure); 18] = [
     (
         "cold start to all pairs reachable, s",
         "≤ 10; ≤ 60",
@@ -53,6 +53,14 @@ const ROWS: [(&str, &str, Figure); 15] = [
     ("most copies that one member got", "≤ 1", |run| {
         run["flood"]["copies_max"].as_f64()
     }),
+    ("members that got none", "0", |run| {
+        run["flood"]["missed"].as_f64()
+    }),
+    (
+        "most links that one frame crossed while routes changed",
+        "≤ 8",
+        |run| run["transient_hops_max"].as_f64(),
+    ),
     ("control links of a host, mean", "", |run| {
         run["links"]["mean"].as_f64()
     }),
@@ -61,6 +69,9 @@ const ROWS: [(&str, &str, Figure); 15] = [
     }),
     ("memory of a simulated host, MiB", "≤ 16", |run| {
         run["memory_mib_a_host"].as_f64()
+    }),
+    ("time that the simulation took, s", "", |run| {
+        run["wall_s"].as_f64()
     }),
 ];
 

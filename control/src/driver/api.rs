@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use self::socket::OwnedSocket;
 pub use self::socket::SocketError;
 use super::request::{Reply, Request};
-use crate::api::{ApiError, BenchProgress};
+use crate::api::{ApiError, BenchProgress, STOPPING};
 
 /// Most clients at once; one more is hung up on. Scripts that ask in a loop use a handful.
 const CONNECTIONS_MAX: usize = 64;
@@ -307,10 +307,7 @@ async fn ask<A>(
 }
 
 fn gone() -> Failure {
-    Failure(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the daemon is stopping".to_owned(),
-    )
+    Failure(StatusCode::SERVICE_UNAVAILABLE, STOPPING.to_owned())
 }
 
 async fn read<T: DeserializeOwned>(call: HttpRequest) -> Result<T, Failure> {

@@ -11,6 +11,7 @@
 //! Calls on the same host must not overlap; [`Host`] queues them.
 
 mod apply;
+pub(super) mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};
 

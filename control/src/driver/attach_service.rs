@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 
 use super::address::explicit_addresses;
+use super::attach::watch::AttachmentWatch;
 use super::attach::{AttachError, AttachOptions, Host, mac_text};
 use super::bridge;
 use super::container::{Container, ContainerRef};
@@ -32,6 +33,8 @@ struct Shared {
     options: AttachOptions,
     /// What containers get for DNS, unless it is off.
     guest: Option<Guest>,
+    /// Begins when somebody first asks for changes.
+    watch: OnceLock<AttachmentWatch>,
 }
 
 impl HostAttacher {
@@ -43,6 +46,7 @@ impl HostAttacher {
                 docker,
                 options,
                 guest,
+                watch: OnceLock::new(),
             }),
         }
     }
@@ -77,6 +81,16 @@ impl Attacher for HostAttacher {
                     guest.forget(id, also_living);
                 }
             }
+        })
+    }
+
+    fn changed(&self) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let watch = shared
+                .watch
+                .get_or_init(|| AttachmentWatch::start(shared.host.netns().clone()));
+            watch.changed().await;
         })
     }
 }
@@ -186,6 +200,7 @@ fn reply(container: &Container, addresses: &[IpNet], names: Vec<String>) -> Atta
         addresses,
         id: container.shown().to_owned(),
         names,
+        ..AttachReply::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writes the node's notices into the log; addresses go to `debug` and below, or where they are the point.
 
 use crate::node::notice::Notice;
+use crate::peer::{Nickname, PeerId, PeerName};
 
 /// Writes one notice.
 pub(crate) fn write(notice: &Notice) {
@@ -28,6 +29,9 @@ pub(crate) fn write(notice: &Notice) {
         } => {
             tracing::info!(%address, outbound, reason, "no link");
         }
+        Notice::LinksFailedUnsaid { count } => {
+            tracing::info!(count, "more connections came to nothing than are shown");
+        }
         Notice::SelfConnection { address } => {
             tracing::debug!(%address, "target is this host itself")
         }
@@ -51,13 +55,8 @@ pub(crate) fn write(notice: &Notice) {
         Notice::Namesakes {
             name,
             nickname,
-            peers: [newcomer, other],
-        } => match name {
-            Some(name) => {
-                tracing::warn!(%name, %nickname, %newcomer, %other, "two peers share a name");
-            }
-            None => tracing::info!(%nickname, %newcomer, %other, "two peers share a nickname"),
-        },
+            peers,
+        } => namesakes(name.as_ref(), nickname, peers),
         Notice::SessionUp { name, cipher } => tracing::info!(%name, cipher, "session up"),
         Notice::SessionDown { name } => tracing::info!(%name, "session down"),
         Notice::PeerRestarted { name } => tracing::info!(%name, "peer restarted"),
@@ -72,6 +71,15 @@ pub(crate) fn write(notice: &Notice) {
         Notice::StoreFailed => {
             tracing::error!("targets are not on disk; they hold until the next start")
         }
+    }
+}
+
+fn namesakes(name: Option<&PeerName>, nickname: &Nickname, [newcomer, other]: &[PeerId; 2]) {
+    match name {
+        Some(name) => {
+            tracing::warn!(%name, %nickname, %newcomer, %other, "two peers share a name");
+        }
+        None => tracing::info!(%nickname, %newcomer, %other, "two peers share a nickname"),
     }
 }
 

@@ -83,4 +83,6 @@ pub trait Attacher: Send + Sync {
     fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>>;
     /// Removes files that were written for these containers (shown ids), if they are gone or `also_living`.
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()>;
+    /// Waits until what is attached may have changed: an interface or an address, here or in a container.
+    fn changed(&self) -> BoxFuture<()>;
 }

@@ -11,6 +11,7 @@
 
 mod beside;
 mod names;
+mod present;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -218,7 +219,8 @@ impl<E: EngineHandle> Driver<E> {
         let events =
             listen_to(engine.event_fd()).map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
-        let beside = Beside::start(Arc::clone(&self.store), done);
+        let attacher = Arc::clone(&self.attacher);
+        let beside = Beside::start(Arc::clone(&self.store), attacher, done);
         let mut addresses = tokio::time::interval(ADDRESSES_PERIOD);
         loop {
             self.publish_names(&beside);
@@ -402,6 +404,7 @@ impl<E: EngineHandle> Driver<E> {
                 self.change_names(change, &request, Some(&described), reply);
             }
             Done::Listed(listed, generation) => self.listed(listed, generation, beside),
+            Done::Present(list) => self.present(list, beside),
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -427,7 +430,9 @@ impl<E: EngineHandle> Driver<E> {
             writes,
             done,
             writer,
+            lister,
         } = beside;
+        lister.abort();
         drop((writes, done));
         // The writer ends when nobody can give it anything any more and all is durable.
         if let Err(error) = writer.await {

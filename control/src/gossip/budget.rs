@@ -37,6 +37,15 @@ impl Budget {
         }
     }
 
+    /// As [`Budget::spend`], for something that costs that many: what is missing is paid before the next.
+    pub(crate) fn spend_many(&mut self, cost: u32, allowance: Allowance, now: Instant) -> bool {
+        let may = self.spend(allowance, now);
+        if may && let Some(at) = self.empty_at {
+            self.empty_at = Some(at + each(allowance) * cost.saturating_sub(1));
+        }
+        may
+    }
+
     /// When the next one can be spent; `None` if at once.
     pub(crate) fn due(&self, allowance: Allowance, now: Instant) -> Option<Instant> {
         let due = self.empty_at? + each(allowance);
@@ -52,6 +61,23 @@ fn each(allowance: Allowance) -> Duration {
 mod tests {
     use super::*;
     use crate::node::tests::first_instant;
+
+    #[test]
+    fn what_costs_more_makes_the_next_wait() {
+        let allowance = Allowance {
+            burst: 5,
+            per_second: 2,
+        };
+        let (mut budget, start) = (Budget::FULL, first_instant());
+        assert!(budget.spend_many(8, allowance, start));
+        let due = budget.due(allowance, start).unwrap();
+        assert_eq!(due - start, Duration::from_secs(2));
+        assert!(!budget.spend_many(1, allowance, start) && budget.spend_many(8, allowance, due));
+        assert_eq!(
+            budget.due(allowance, due).unwrap() - due,
+            Duration::from_secs(4)
+        );
+    }
 
     #[test]
     fn a_burst_is_given_at_once_and_the_rest_in_time() {

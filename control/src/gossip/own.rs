@@ -18,7 +18,8 @@ use super::budget::Budget;
 use super::store::Introduction;
 use super::{Gossip, GossipOutput};
 use crate::config::{
-    HAVE_AFTER, JUMP_PAUSE_MAX, JUMP_PAUSE_MIN, ORIGIN_RECORDS_MAX, PUBLISH_RATE, RECORD_BODY_MAX,
+    HAVE_AFTER, JUMP_PAUSE_MAX, JUMP_PAUSE_MIN, ORIGIN_RECORDS_MAX, PUBLISH_BYTES, PUBLISH_PEERS,
+    PUBLISH_RATE, RECORD_BODY_MAX,
 };
 use crate::link::handshake::Hello;
 use crate::record::{Record, RecordKind, RecordView, Version};
@@ -94,9 +95,13 @@ impl Gossip {
     /// Signs and tells what the budget allows by now.
     pub(super) fn publish_late(&mut self, now: Instant) {
         self.own.late_at = None;
+        let by_peers = 1 + self.store.origin_count() / PUBLISH_PEERS;
         for name in std::mem::take(&mut self.own.late) {
+            let len = self.own.wanted.get(&name).map_or(0, Vec::len);
+            let cost = by_peers * (1 + len / PUBLISH_BYTES);
+            let cost = u32::try_from(cost).unwrap_or(u32::MAX);
             let budget = self.own.budgets.entry(name).or_insert(Budget::FULL);
-            if budget.spend(PUBLISH_RATE, now) {
+            if budget.spend_many(cost, PUBLISH_RATE, now) {
                 self.publish_now(name, now);
             } else {
                 let due = budget.due(PUBLISH_RATE, now);

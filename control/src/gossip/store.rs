@@ -96,6 +96,10 @@ impl Store {
         self.origins.iter().map(|(id, origin)| (*id, origin))
     }
 
+    pub(super) fn origin_count(&self) -> usize {
+        self.origins.len()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }

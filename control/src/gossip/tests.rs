@@ -34,7 +34,7 @@ fn begin(n: usize, incarnation: u64, boot: u8, now: Instant) -> Gossip {
         identity.clone(),
         config.network_id,
         incarnation,
-        crate::link::handshake::Hello::encode_record(&config, &identity),
+        Hello::encode_record(&config, &identity),
         Randomness::seeded(1000 + n as u64),
         now,
     )
@@ -336,16 +336,15 @@ fn bad_records_are_dropped_and_counted() {
     let link = *net.nodes[1].neighbours.keys().next().unwrap();
     let other = identity(9);
     let network = NetworkId::of("weft");
-    let version = crate::record::Version {
+    let version = Version {
         incarnation: 1,
         sequence: 50,
     };
-    let orphan = crate::record::Record::sign(&other, &network, (3, 0), version, b"x");
-    let good =
-        crate::record::Record::sign(&net.nodes[0].identity, &network, (77, 5), version, b"x");
+    let orphan = Record::sign(&other, &network, (3, 0), version, b"x");
+    let good = Record::sign(&net.nodes[0].identity, &network, (77, 5), version, b"x");
     let mut forged = good.bytes().to_vec();
     forged[40] ^= 1;
-    let odd = crate::record::Record::sign(&other, &network, (1, 0), version, b"no fields");
+    let odd = Record::sign(&other, &network, (1, 0), version, b"no fields");
     let message = [
         b"\x04\x00".as_slice(),
         orphan.bytes(),
@@ -380,14 +379,13 @@ fn an_origin_that_says_too_much_hurts_itself_alone() {
     let link = *net.nodes[1].neighbours.keys().next().unwrap();
     let network = NetworkId::of("weft");
     for n in 0..2000_u16 {
-        let version = crate::record::Version {
+        let version = Version {
             incarnation: 1,
             sequence: u64::from(n) + 2,
         };
         let name = (9, n % 100);
         let body = [n.to_be_bytes().as_slice(), &[7; 9000]].concat();
-        let record =
-            crate::record::Record::sign(&net.nodes[0].identity, &network, name, version, &body);
+        let record = Record::sign(&net.nodes[0].identity, &network, name, version, &body);
         let message = [b"\x04\x00".as_slice(), record.bytes()].concat();
         let now = net.now;
         net.nodes[1].receive(link, &message, now);

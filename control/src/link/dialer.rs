@@ -41,7 +41,7 @@ pub enum TargetError {
     #[error("not a peer; accepted are host[:port], [v6]:port or a DNS name")]
     Host,
     /// Not 1 to 65535.
-    #[error("port is not 1 to 65535")]
+    #[error("port is not 1 to 65535; an IPv6 address with a port is written [v6]:port")]
     Port,
     /// More than `config::TARGETS_MAX`.
     #[error("more than {TARGETS_MAX} targets")]

@@ -15,17 +15,23 @@
 //!  ROUTED         0-15 to, 16-31 from, 32 links it may still cross, 33.. a message for the one at the end
 //!  PUNCH          fields (endpoints.rs): look for me there, now
 //!  ECHO           0 is this an answer?, 1-8 id; inside sessions only
+//!  GROUP_KEY      0-3 number, 4 cipher, 5 lanes, 6-37 key; never routed, as those on the way could read it
+//!  GROUP_TAKEN    0-3 number of the key that was taken
 //! ```
 //!
 //! A message of an unknown type is skipped and counted; so is a known one that does not parse. Inside a session
 //! messages travel in the same form, unframed. Bounds: `config::MESSAGE_LEN_MAX`, `config::HANDSHAKE_LEN_MAX`.
 
 use bytes::Bytes;
+use weft_engine::command::SecretKey;
+use weft_engine::config::LANES_MAX;
 
 use crate::config::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX, ROUTED_BODY_MAX};
 use crate::link::noise::TAG_LEN;
 use crate::peer::PeerId;
 
+const GROUP_KEY: u8 = 16;
+const GROUP_KEY_TAKEN: u8 = 17;
 /// Bytes before a frame's body.
 pub(crate) const FRAME_HEADER_LEN: usize = 4;
 
@@ -259,8 +265,22 @@ pub(crate) enum Message {
         id: u64,
         is_answer: bool,
     },
+    /// The key under which the sender seals what it floods.
+    GroupKey(GroupKeyMessage),
+    /// The sender took our key of this number.
+    GroupKeyTaken(u32),
     /// Of a type that we do not know; skipped.
     Unknown(u8),
+}
+
+/// A key for floods, as its source gives it to one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupKeyMessage {
+    pub(crate) epoch: u32,
+    /// The number of the cipher; the receiver may not know it.
+    pub(crate) suite: u8,
+    pub(crate) lanes: u8,
+    pub(crate) key: SecretKey,
 }
 
 /// A message of a known type whose body is not what it should be.
@@ -294,6 +314,16 @@ impl Message {
             Self::Echo { id, is_answer } => {
                 [[9, u8::from(*is_answer)].as_slice(), &id.to_be_bytes()].concat()
             }
+            Self::GroupKey(message) => [
+                [GROUP_KEY].as_slice(),
+                &message.epoch.to_be_bytes(),
+                &[message.suite, message.lanes],
+                &message.key.0,
+            ]
+            .concat(),
+            Self::GroupKeyTaken(epoch) => {
+                [[GROUP_KEY_TAKEN].as_slice(), &epoch.to_be_bytes()].concat()
+            }
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -301,7 +331,7 @@ impl Message {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let (kind, body) = bytes.split_first().ok_or(MessageError)?;
         let nonce = || body.try_into().map_err(|_| MessageError);
-        Ok(match kind {
+        Ok(match *kind {
             1 => Self::Hello(body.to_vec()),
             2 => Self::Ping(nonce()?),
             3 => Self::Pong(nonce()?),
@@ -330,9 +360,28 @@ impl Message {
                     is_answer: *answer == 1,
                 }
             }
+            GROUP_KEY => Self::GroupKey(decode_group_key(body)?),
+            GROUP_KEY_TAKEN => {
+                let epoch = body.try_into().map_err(|_| MessageError)?;
+                Self::GroupKeyTaken(u32::from_be_bytes(epoch))
+            }
             _ => Self::Unknown(*kind),
         })
     }
+}
+
+fn decode_group_key(body: &[u8]) -> Result<GroupKeyMessage, MessageError> {
+    let (epoch, rest) = body.split_first_chunk().ok_or(MessageError)?;
+    let ([suite, lanes], key) = rest.split_first_chunk().ok_or(MessageError)?;
+    if !(1..=LANES_MAX).contains(&usize::from(*lanes)) {
+        return Err(MessageError);
+    }
+    Ok(GroupKeyMessage {
+        epoch: u32::from_be_bytes(*epoch),
+        suite: *suite,
+        lanes: *lanes,
+        key: SecretKey(key.try_into().map_err(|_| MessageError)?),
+    })
 }
 
 fn decode_routed(body: &[u8]) -> Result<Routed, MessageError> {
@@ -388,6 +437,16 @@ mod tests {
                 b"\x07tototototototoTOfromfromfromFROM\x07\x08p".as_slice(),
             ),
             (Message::Punch(b"e".to_vec()), b"\x08e"),
+            (
+                Message::GroupKey(GroupKeyMessage {
+                    epoch: 7,
+                    suite: 1,
+                    lanes: 2,
+                    key: SecretKey(*b"a key of thirty-two bytes, whole"),
+                }),
+                b"\x10\0\0\0\x07\x01\x02a key of thirty-two bytes, whole",
+            ),
+            (Message::GroupKeyTaken(7), b"\x11\0\0\0\x07"),
             (
                 Message::Echo {
                     id: 2,

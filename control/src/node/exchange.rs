@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_engine::command::{Command, Event, PeerSlot};
+use weft_engine::wire::ethernet::MacAddr;
 
 use crate::api::{ApiError, PingReply};
 use crate::dns::names::Entry;
@@ -148,8 +149,19 @@ pub enum Input {
     LocalAddresses(Vec<IpAddr>),
     /// What this host says in DNS from now on: bodies of NAMES records, by part.
     Names(BTreeMap<u16, Vec<u8>>),
+    /// What is attached to this host, all of it.
+    Attached(Vec<LocalAttachment>),
     /// Say goodbye to everybody.
     Stop,
+}
+
+/// A container, or the host itself, on our bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAttachment {
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What the store is to keep.

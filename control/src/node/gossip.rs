@@ -81,7 +81,8 @@ impl Node {
                 self.touch_mesh(now);
             }
             Some(RecordKind::Names) => self.names_record_changed(key.origin),
-            Some(RecordKind::Attachments | RecordKind::Ring) | None => {}
+            Some(RecordKind::Attachments) => self.attachments_changed(now),
+            Some(RecordKind::Ring) | None => {}
         }
     }
 
@@ -165,6 +166,7 @@ impl Node {
                 Some(since) if is_kept => *since = now,
                 Some(since) if now.duration_since(*since) >= ORIGIN_FORGOTTEN_AFTER => {
                     self.gossip.forget(id, now);
+                    self.look_for_lost_peers(now);
                 }
                 _ => {}
             }
@@ -172,7 +174,7 @@ impl Node {
     }
 
     /// Whether anything may lead to the peer: its link, its session, or the links of others.
-    fn is_reachable(&self, id: PeerId) -> bool {
+    pub(super) fn is_reachable(&self, id: PeerId) -> bool {
         let peer = self.peers.find(id);
         peer.is_some_and(|peer| peer.link.is_some() || peer.is_data_up()) || self.is_routable(id)
     }

@@ -16,7 +16,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use weft_engine::command::Command;
 
-use crate::config::{LINK_SIMULTANEOUS, PENDING_INBOUND_MAX, PENDING_INBOUND_PER_SOURCE_MAX};
+use crate::config::{
+    LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX, PENDING_INBOUND_PER_SOURCE_MAX,
+};
 use crate::link::handshake::Hello;
 use crate::link::message::{ByeReason, Message, Refusal};
 use crate::link::{Link, LinkAction, LinkContext};
@@ -170,6 +172,8 @@ impl Node {
                 self.gossip.receive(id, &message, now);
                 self.do_gossip(now);
             }
+            (Message::GroupKey(message), Some(peer)) => self.group_key_given(peer, &message, now),
+            (Message::GroupKeyTaken(epoch), Some(peer)) => self.group.taken(peer, epoch, now),
             (message, Some(peer)) => self.message_from(peer, message, now),
             (_, None) => self.counters.messages_unknown += 1,
         }
@@ -262,6 +266,7 @@ impl Node {
             let (boot_id, name) = (hello.boot_id, hello.name);
             let old_link = peer.link.take();
             peer.hello = hello;
+            self.drop_group_keys_of(peer_id);
             self.with_session(peer_id, now, |session, context| {
                 session.restarted(boot_id, context)
             });
@@ -292,11 +297,14 @@ impl Node {
             gone_since: Some(now),
             handover_until: None,
             reach: Reach::default(),
+            group_epochs: Vec::new(),
+            timer: None,
         };
         self.peers.insert(peer_id, peer);
+        self.look_for_lost_peers(now + PEER_FORGOTTEN_AFTER);
         let label = peer_id.label();
         self.engine(Command::AddPeer { slot, label });
-        self.routing.touch();
+        self.routing.touch_soon();
         true
     }
 

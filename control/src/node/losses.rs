@@ -2,13 +2,45 @@
 
 use std::time::Instant;
 
-use crate::config::{HANDSHAKE_TIMEOUT, PEER_FORGOTTEN_AFTER};
+use crate::config::{FAILURES_SAID_IN, FAILURES_SAID_MAX, HANDSHAKE_TIMEOUT, PEER_FORGOTTEN_AFTER};
 use crate::link::error::LinkError;
 use crate::link::message::ByeReason;
 use crate::node::exchange::{CloseCause, LinkId};
 use crate::node::notice::Notice;
 use crate::node::{LinkEntry, Node};
 use crate::peer::PeerId;
+
+/// How many inbound connections that failed are in the log already.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    window_at: Option<Instant>,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Refusals {
+    /// Counts one; true if it may be said.
+    fn note(&mut self, now: Instant) -> bool {
+        let is_over = |at: Instant| now.duration_since(at) >= FAILURES_SAID_IN;
+        if self.window_at.is_none_or(is_over) && self.unsaid == 0 {
+            (self.window_at, self.said) = (Some(now), 0);
+        }
+        let may = self.said < FAILURES_SAID_MAX;
+        self.said = self.said.saturating_add(1);
+        self.unsaid += u64::from(!may);
+        may
+    }
+
+    /// How many were not said in the window that is over.
+    fn take_unsaid(&mut self, now: Instant) -> Option<u64> {
+        let at = self.window_at?;
+        if self.unsaid == 0 || now.duration_since(at) < FAILURES_SAID_IN {
+            return None;
+        }
+        (self.window_at, self.said) = (Some(now), 0);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
 
 impl Node {
     pub(super) fn link_closed(&mut self, id: LinkId, cause: CloseCause, now: Instant) {
@@ -46,8 +78,10 @@ impl Node {
         peer.link = None;
         peer.gone_since = Some(now);
         if error == LinkError::ByPeer(ByeReason::Duplicate) {
-            peer.handover_until = Some(now + HANDSHAKE_TIMEOUT);
-            self.wake(Some(now + HANDSHAKE_TIMEOUT));
+            let until = now + HANDSHAKE_TIMEOUT;
+            peer.handover_until = Some(until);
+            self.handovers_at = Some(self.handovers_at.map_or(until, |at| at.min(until)));
+            self.wake(self.handovers_at);
         } else {
             self.link_lost(peer_id, error, now);
         }
@@ -79,11 +113,15 @@ impl Node {
         }
         self.touch_mesh(now);
         self.wake(self.dialer.deadline());
-        self.wake(Some(now + PEER_FORGOTTEN_AFTER));
+        self.look_for_lost_peers(now + PEER_FORGOTTEN_AFTER);
     }
 
     /// Links that a peer closed for another one that never came.
     pub(super) fn end_handovers(&mut self, now: Instant) {
+        if self.handovers_at.is_none_or(|at| now < at) {
+            return self.wake(self.handovers_at);
+        }
+        self.handovers_at = None;
         for peer_id in self.peers.ids() {
             let Some(until) = self
                 .peers
@@ -95,9 +133,10 @@ impl Node {
             if until <= now {
                 self.link_lost(peer_id, LinkError::Ended, now);
             } else {
-                self.wake(Some(until));
+                self.handovers_at = Some(self.handovers_at.map_or(until, |at| at.min(until)));
             }
         }
+        self.wake(self.handovers_at);
     }
 
     fn handshake_failed(&mut self, id: LinkId, entry: &LinkEntry, error: LinkError, now: Instant) {
@@ -112,7 +151,12 @@ impl Node {
         } else if error.counts_against_source() {
             self.admission.failed(entry.remote, error, now);
         }
-        if !error.is_quiet() {
+        // Anybody can make connections that fail: they may not fill the log.
+        let is_said = !error.is_quiet() && (outbound || self.refusals.note(now));
+        if let Some(count) = self.refusals.take_unsaid(now) {
+            self.notice(Notice::LinksFailedUnsaid { count });
+        }
+        if is_said {
             self.notice(Notice::LinkFailed {
                 address: entry.remote,
                 outbound,
@@ -151,5 +195,35 @@ impl Node {
             self.dialer.connected(id, peer, now);
             self.links_changed(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::node::tests::first_instant;
+
+    #[test]
+    fn a_swarm_of_failures_is_a_few_lines_and_a_number() {
+        let (mut refusals, mut now) = (Refusals::default(), first_instant());
+        let (mut said, mut counted) = (0, 0);
+        for _ in 0..1000 {
+            now += Duration::from_millis(200);
+            said += u64::from(refusals.note(now));
+            counted += refusals.take_unsaid(now).unwrap_or(0);
+        }
+        let windows = 200 / FAILURES_SAID_IN.as_secs() + 1;
+        assert!(said <= windows * u64::from(FAILURES_SAID_MAX), "{said}");
+        assert!(said + counted > 1000 - 5 * 60, "{said} {counted}");
+
+        now += 2 * FAILURES_SAID_IN;
+        refusals.note(now);
+        assert!(
+            refusals.take_unsaid(now).is_some(),
+            "the rest comes with the next"
+        );
+        assert!(refusals.note(now));
     }
 }

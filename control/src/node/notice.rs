@@ -38,6 +38,11 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// So many more connections to us did not become links, and were not said one by one.
+    LinksFailedUnsaid {
+        /// How many.
+        count: u64,
+    },
     /// A target is this host.
     SelfConnection {
         /// Its address.

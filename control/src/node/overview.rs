@@ -1,6 +1,7 @@
 //! What is known of the others: peers and their links, the topology, and the way to each with its reason.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use weft_engine::bridge::NextHop;
@@ -19,11 +20,13 @@ use crate::session::keys::suite_name;
 use crate::topology::{DataReport, LinkReport};
 
 impl Node {
-    /// The one peer of this PeerId, name, nickname or underlay address.
+    /// The one peer of this PeerId, name, nickname or underlay address, or on which a container has this address.
     pub(super) fn resolve_peer(&self, text: &str) -> Result<PeerId, ApiError> {
         let by_id = text.parse::<PeerId>().ok();
         let name = text.parse().ok();
-        let ip = text.parse().ok();
+        // As `weft status connections` shows it, a port may follow.
+        let socket = text.parse::<SocketAddr>().ok().map(|socket| socket.ip());
+        let ip = text.parse().ok().or(socket);
         let matches = |id: PeerId, peer: &Peer| {
             let address = peer.path.map(|path| path.address.ip());
             let link = peer.link.and_then(|link| self.links.get(&link));
@@ -35,9 +38,14 @@ impl Node {
         let mut found = self.peers.all().filter(|(id, peer)| matches(*id, peer));
         let refusal = match (found.next(), found.next()) {
             (Some((id, _)), None) => return Ok(id),
-            (None, _) => format!(
-                "{text}: no such peer; accepted are the name, nickname, PeerId or address that `weft status peers` shows"
-            ),
+            (None, _) => {
+                if let Some(found) = ip.and_then(|ip| self.host_of_address(ip)) {
+                    return found;
+                }
+                format!(
+                    "{text}: no such peer; accepted are the name, nickname, PeerId or address that `weft status peers` shows, and the addresses of containers"
+                )
+            }
             (Some((one, _)), Some((other, _))) => {
                 format!("{text}: more than one peer; say which by its PeerId: {one}, {other}")
             }

@@ -1,4 +1,4 @@
-//! The peers we know: slots and candidates.
+//! The peers we know: slots, candidates, and whose session is due when.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +15,9 @@ use crate::node::reach::Reach;
 use crate::peer::PeerId;
 use crate::session::Session;
 
+/// A label is that much of the front of a PeerId.
+const LABEL_LEN: usize = 8;
+
 /// One peer.
 pub(crate) struct Peer {
     pub(crate) slot: PeerSlot,
@@ -30,6 +33,10 @@ pub(crate) struct Peer {
     /// The peer closed the link in use for another, whose last message is still on its way.
     pub(crate) handover_until: Option<Instant>,
     pub(crate) reach: Reach,
+    /// The numbers of the peer's keys for floods that the engine has.
+    pub(super) group_epochs: Vec<u32>,
+    /// When the session has something to do, as the table of peers knows it.
+    pub(super) timer: Option<Instant>,
 }
 
 impl Peer {
@@ -59,6 +66,8 @@ pub(crate) struct Peers {
     /// Returned slots; a slot rests here as long as others are free, so that late events find nobody.
     free: BTreeSet<PeerSlot>,
     next: u16,
+    /// When each session has something to do, in that order.
+    timers: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Peers {
@@ -68,6 +77,7 @@ impl Peers {
             by_slot: BTreeMap::new(),
             free: BTreeSet::new(),
             next: 0,
+            timers: BTreeSet::new(),
         }
     }
 
@@ -93,9 +103,35 @@ impl Peers {
 
     /// Another peer whose label is the same; it cannot be told apart in RELAY headers.
     pub(crate) fn with_label_of(&self, id: PeerId) -> bool {
-        self.by_id
-            .keys()
-            .any(|other| *other != id && other.label() == id.label())
+        let (mut first, mut last) = (id, id);
+        first.0[LABEL_LEN..].fill(0);
+        last.0[LABEL_LEN..].fill(0xff);
+        let mut of_label = self.by_id.range(first..=last);
+        of_label.any(|(other, _)| *other != id)
+    }
+
+    /// Says when the peer's session has something to do.
+    pub(crate) fn set_timer(&mut self, id: PeerId, at: Option<Instant>) {
+        let Some(peer) = self.by_id.get_mut(&id).filter(|peer| peer.timer != at) else {
+            return;
+        };
+        if let Some(before) = std::mem::replace(&mut peer.timer, at) {
+            self.timers.remove(&(before, id));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, id));
+        }
+    }
+
+    /// When the first session has something to do.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Whose sessions have something to do now.
+    pub(crate) fn due(&self, now: Instant) -> Vec<PeerId> {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, id)| *id).collect()
     }
 
     /// A slot for a new peer; `None` if all are taken.
@@ -113,6 +149,7 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) -> Option<Peer> {
+        self.set_timer(id, None);
         let peer = self.by_id.remove(&id)?;
         self.by_slot.remove(&peer.slot);
         self.free.insert(peer.slot);

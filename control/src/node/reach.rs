@@ -197,7 +197,7 @@ impl Node {
         }
         let slot = peer.slot;
         peer.reach.tried.clone_from(&addresses);
-        self.routing.touch();
+        self.routing.touch_soon();
         if again {
             let addresses = [].into();
             self.engine(Command::SetCandidates { slot, addresses });

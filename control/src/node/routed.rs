@@ -102,6 +102,11 @@ impl Node {
         }
     }
 
+    /// Sends a message that only the two may read; false if there is neither a link nor a session that reaches.
+    pub(super) fn send_in_private(&mut self, to: PeerId, message: &Message, now: Instant) -> bool {
+        self.send_on_link(to, message, now) || self.send_in_session(to, message)
+    }
+
     fn send_on_link(&mut self, to: PeerId, message: &Message, now: Instant) -> bool {
         let Some(link) = self.peers.find(to).and_then(|peer| peer.link) else {
             return false;
@@ -241,6 +246,8 @@ impl Node {
             | Message::Gossip(_)
             | Message::Routed(_)
             | Message::Echo { .. }
+            | Message::GroupKey(_)
+            | Message::GroupKeyTaken(_)
             | Message::Unknown(_) => self.counters.messages_unknown += 1,
         }
     }

@@ -7,24 +7,27 @@
 //!                                                     paths ───────────────────┘
 //! ```
 //!
-//! What changes at our own links is computed at once, what others say is gathered for a moment. A FIB that says
-//! what the last one said is not published.
+//! What changes at our own links is computed at once, what others say is gathered for a moment, and for longer
+//! while they go on. A FIB that says what the last one said is not published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_engine::bridge::{Branch as EngineBranch, Fib, GroupFib, NextHop};
 use weft_engine::command::{Command, PeerSlot};
 use weft_engine::config::FLOOD_COPIES_MAX;
 
-use crate::config::{GROUP_ROUTES_AFTER, ROUTES_AFTER, TOPOLOGY_PARTS_MAX};
+use crate::config::{
+    FIB_AFTER, GROUP_ROUTES_AFTER, ROUTES_AFTER, ROUTES_PACE_MAX, ROUTES_QUIET_AFTER,
+    TOPOLOGY_PARTS_MAX,
+};
 use crate::node::Node;
 use crate::node::peers::Peer;
 use crate::peer::PeerId;
 use crate::record::{RecordKey, RecordKind};
 use crate::routes::choice::Choice;
-use crate::routes::trees::Branch;
+use crate::routes::trees::Trees;
 use crate::routes::{Network, Plane, Way, Ways};
 use crate::topology::{DataReport, LinkReport, Reporter, TopologyPart};
 
@@ -38,17 +41,44 @@ pub(super) struct Routing {
     /// The version of the network that the ways are of.
     computed: u64,
     due: Option<Instant>,
+    pace: Pace,
     /// When some peer's choice may change its mind.
     choice_due: Option<Instant>,
-    branches: BTreeMap<PeerId, Branch>,
-    branches_due: Option<Instant>,
+    trees: Trees,
+    trees_due: Option<Instant>,
+    trees_pace: Pace,
     parts_published: u16,
     fib: Fib,
     /// The FIB may not be what it should be.
     fib_is_old: bool,
+    /// The same, and it may stay so for a moment.
+    fib_may_wait: bool,
+    fib_due: Option<Instant>,
     /// How often the way to some peer changed, and how often all was computed.
     pub(super) changes: u64,
     pub(super) computations: u64,
+}
+
+/// How long news are gathered: each time that they go on, twice as long.
+#[derive(Debug, Default)]
+struct Pace {
+    doublings: u32,
+    due: Option<Instant>,
+}
+
+impl Pace {
+    /// When what follows from the news of now is to be computed; `least` after them if there were none lately.
+    fn next(&mut self, least: Duration, now: Instant) -> Instant {
+        let goes_on = |due: Instant| now.saturating_duration_since(due) < ROUTES_QUIET_AFTER;
+        self.doublings = if self.due.is_some_and(goes_on) {
+            (self.doublings + 1).min(ROUTES_PACE_MAX)
+        } else {
+            0
+        };
+        let due = now + least * (1 << self.doublings);
+        self.due = Some(due);
+        due
+    }
 }
 
 impl Routing {
@@ -72,17 +102,39 @@ impl Routing {
         self.fib_is_old = true;
     }
 
+    /// The same, for what comes in swarms and hurries nobody: peers that are new, and where they may be.
+    pub(super) fn touch_soon(&mut self) {
+        self.fib_may_wait = true;
+    }
+
+    /// Whether the FIB is to be made anew now.
+    fn fib_is_due(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.fib_may_wait) {
+            self.fib_due.get_or_insert(now + FIB_AFTER);
+        }
+        let is_due = |at: Instant| at <= now;
+        let due = std::mem::take(&mut self.fib_is_old)
+            || self.fib_due.is_some_and(is_due)
+            || self.choice_due.is_some_and(is_due);
+        if due {
+            self.fib_due = None;
+        }
+        due
+    }
+
     fn compute(&mut self, ours: PeerId, now: Instant) {
         self.due = None;
         if self.computed == self.network.version() {
             return;
         }
         self.computed = self.network.version();
-        self.control = self.network.ways_from(ours, Plane::Control);
-        self.data = self.network.ways_from(ours, Plane::Data);
-        self.computations += 1;
-        self.fib_is_old = true;
-        self.branches_due.get_or_insert(now + GROUP_ROUTES_AFTER);
+        let control = self.network.renew(&mut self.control, ours, Plane::Control);
+        let data = self.network.renew(&mut self.data, ours, Plane::Data);
+        self.computations += u64::from(control || data);
+        self.fib_is_old |= data;
+        if self.trees_due.is_none() {
+            self.trees_due = Some(self.trees_pace.next(GROUP_ROUTES_AFTER, now));
+        }
     }
 }
 
@@ -145,8 +197,10 @@ impl Node {
             Some(Err(_)) => self.counters.messages_malformed += 1,
         }
         if self.routing.network.version() != self.routing.computed {
-            let due = *self.routing.due.get_or_insert(now + ROUTES_AFTER);
-            self.wake(Some(due));
+            if self.routing.due.is_none() {
+                self.routing.due = Some(self.routing.pace.next(ROUTES_AFTER, now));
+            }
+            self.wake(self.routing.due);
         }
     }
 
@@ -164,33 +218,35 @@ impl Node {
         if self.routing.due.is_some_and(|due| due <= now) {
             self.routing.compute(ours, now);
         }
-        self.compute_branches(ours, now);
-        let choice_due = self.routing.choice_due.is_some_and(|due| due <= now);
-        if self.routing.fib_is_old || choice_due {
-            self.routing.fib_is_old = false;
+        self.compute_trees(ours, now);
+        if self.routing.fib_is_due(now) {
             self.namings.ways_changed();
             self.publish_fib(now);
         }
         self.wake(self.routing.reporter.deadline());
         self.wake(self.routing.choice_due);
+        self.wake(self.routing.fib_due);
         self.wake(self.routing.due);
-        self.wake(self.routing.branches_due);
+        self.wake(self.routing.trees_due);
     }
 
     /// Our places in all trees, if there are so many members that floods follow them.
-    fn compute_branches(&mut self, ours: PeerId, now: Instant) {
-        if self.routing.branches_due.is_none_or(|due| now < due) {
+    fn compute_trees(&mut self, ours: PeerId, now: Instant) {
+        if self.routing.trees_due.is_none_or(|due| now < due) {
             return;
         }
-        self.routing.branches_due = None;
+        self.routing.trees_due = None;
         if self.peers.count() <= FLOOD_COPIES_MAX {
-            self.routing.branches.clear();
+            self.routing.trees = Trees::default();
             return;
         }
-        let Routing { network, data, .. } = &self.routing;
-        let branches = network.branches(ours, data);
-        if branches != self.routing.branches {
-            self.routing.branches = branches;
+        let Routing {
+            network,
+            data,
+            trees,
+            ..
+        } = &mut self.routing;
+        if trees.renew(network, ours, data) {
             self.routing.touch();
         }
     }
@@ -253,8 +309,11 @@ impl Node {
             return None;
         }
         let slot = |id: &PeerId| Some(self.peers.find(*id)?.slot);
-        let mut group = GroupFib::default();
-        for (source, branch) in &self.routing.branches {
+        let mut group = GroupFib {
+            datagram_max: self.routing.trees.datagram_max(),
+            ..GroupFib::default()
+        };
+        for (source, branch) in self.routing.trees.branches() {
             let children = branch.children.iter().filter_map(slot).collect();
             if *source == self.identity.peer_id() {
                 group.children = children;

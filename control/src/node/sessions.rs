@@ -47,6 +47,7 @@ impl Node {
         run(&mut peer.session, &mut context);
         let name = peer.hello.name;
         let deadline = peer.session.deadline();
+        self.peers.set_timer(peer_id, deadline);
         self.wake(deadline);
         for action in actions {
             match action {
@@ -67,6 +68,7 @@ impl Node {
                     });
                     self.look_for_path(peer_id, now);
                     self.data_changed(peer_id, now);
+                    self.group.may_be_given(peer_id, now);
                 }
                 SessionAction::Down => {
                     self.notice(Notice::SessionDown { name });
@@ -118,8 +120,8 @@ impl Node {
                     self.notice(Notice::LoopSuspected { name, mac });
                 }
             }
-            // Nobody hands out group keys yet, so none wears out.
-            Event::GroupKeyDue { .. } => {}
+            Event::GroupKeyWanted => self.group.wanted(now),
+            Event::GroupKeyDue { epoch } => self.group.worn(epoch, now),
         }
     }
 
@@ -145,6 +147,7 @@ impl Node {
         self.data_changed(id, now);
         if was_down {
             self.path_changed(slot, now);
+            self.group.may_be_given(id, now);
         }
     }
 
@@ -193,6 +196,8 @@ impl Node {
         };
         match Message::decode(message) {
             Ok(Message::Echo { id, is_answer }) => self.echoed(peer, id, is_answer, now),
+            Ok(Message::GroupKey(message)) => self.group_key_given(peer, &message, now),
+            Ok(Message::GroupKeyTaken(epoch)) => self.group.taken(peer, epoch, now),
             Ok(message) => self.message_from(peer, message, now),
             Err(_) => self.counters.messages_malformed += 1,
         }

@@ -57,6 +57,7 @@ impl Node {
         let advice = mtu::advice(&status);
         status.engine.notes.extend(advice);
         status.engine.notes.extend(self.namesake_notes());
+        status.engine.notes.extend(self.duplicate_notes());
         status
     }
 
@@ -68,7 +69,10 @@ impl Node {
         let (records, record_bytes) = self.gossip.size();
         let routed = &self.router.counters;
         let network = &self.routing.network;
+        let (group_key_members, group_members) = self.group.spread();
         [
+            ("group_members", group_members as u64),
+            ("group_members_with_key", group_key_members as u64),
             ("routed_sent", routed.sent),
             ("routed_forwarded", routed.forwarded),
             ("routed_delivered", routed.delivered),

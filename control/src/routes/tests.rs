@@ -213,6 +213,55 @@ proptest! {
         }
     }
 
+    /// A network that changes bit by bit: what was not computed anew is what would have come out.
+    #[test]
+    fn ways_that_no_change_touches_still_hold(
+        (count, links, no_relay) in any_network(),
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..7_u64, 0..9_u8), 1..40),
+    ) {
+        let (mut links, mut no_relay) = (links, no_relay);
+        let mut view = network(count, &links, &no_relay, &all(count));
+        let roots = [id(0), id(1)];
+        let mut kept: Vec<_> = roots
+            .iter()
+            .flat_map(|root| [(*root, Plane::Data), (*root, Plane::Control)])
+            .map(|(root, plane)| (root, plane, Ways::default()))
+            .collect();
+        for (a, b, ms, what) in changes {
+            let (a, b) = (a.index(count), b.index(count));
+            match what {
+                0 => { no_relay.insert(a); }
+                1 => { no_relay.remove(&a); }
+                2 => { links.retain(|(one, other), _| *one != a && *other != a); }
+                _ if a == b || ms == 0 => { links.remove(&(a.min(b), a.max(b))); }
+                _ => { links.insert((a.min(b), a.max(b)), ms * 1000); }
+            }
+            let now = network(count, &links, &no_relay, &all(count));
+            for n in 0..count {
+                let said = now.links_of(id(n)).collect::<Vec<_>>();
+                if said.is_empty() && n % 2 == 0 {
+                    view.clear_part(id(n), 0);
+                } else {
+                    let no_relay = no_relay.contains(&n);
+                    view.set_part(id(n), 0, &TopologyPart { no_relay, links: said });
+                }
+            }
+            // Some are brought up to date rarely, and have several changes to look at.
+            for (number, (root, plane, ways)) in kept.iter_mut().enumerate() {
+                if number > 1 && ms % 3 != 0 {
+                    continue;
+                }
+                view.renew(ways, *root, *plane);
+                let fresh = view.ways_from(*root, *plane);
+                for to in 0..count {
+                    prop_assert_eq!(view.way(ways, id(to)), view.way(&fresh, id(to)));
+                    prop_assert_eq!(view.hops(ways, id(to)), view.hops(&fresh, id(to)));
+                }
+            }
+        }
+    }
+
     /// From each source, along what each peer computes for itself: everybody who has a way to it gets one copy.
     #[test]
     fn floods_reach_everybody_once((count, links, no_relay) in any_network(), turn in 0..24_usize) {
@@ -225,7 +274,9 @@ proptest! {
                 let ways = view.ways_from(id(n), Plane::Data);
                 let reached: BTreeSet<_> =
                     (0..count).filter(|to| view.way(&ways, id(*to)).is_some()).collect();
-                (view.branches(id(n), &ways), reached)
+                let mut trees = trees::Trees::default();
+                trees.renew(&view, id(n), &ways);
+                (trees.branches().clone(), reached)
             })
             .collect();
         for source in 0..count {
@@ -277,6 +328,7 @@ fn cost_at_a_thousand_peers() {
     println!("ways of one peer {:?}", start.elapsed() / 100);
     let ways = view.ways_from(id(0), Plane::Data);
     let start = std::time::Instant::now();
-    let branches = view.branches(id(0), &ways);
-    println!("branches {:?} for {}", start.elapsed(), branches.len());
+    let mut trees = trees::Trees::default();
+    trees.renew(&view, id(0), &ways);
+    println!("trees {:?} for {}", start.elapsed(), trees.branches().len());
 }

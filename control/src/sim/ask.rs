@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use weft_engine::bridge::NeighbourTable;
+
 use super::datagrams::Payload;
 use super::frames::FrameId;
 use super::{HostId, Sim};
@@ -19,6 +21,11 @@ impl Sim {
                 self.send_datagram(host, slot, Payload::Frame(FrameId::default()));
             }
         }
+    }
+
+    /// The attachments as the host's engine has them.
+    pub(crate) fn neighbours(&self, host: HostId) -> &NeighbourTable {
+        &self.hosts[host].engine.neighbours
     }
 
     pub(crate) fn identity(&self, host: HostId) -> Identity {

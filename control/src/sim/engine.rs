@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_engine::bridge::{Fib, NextHop};
+use weft_engine::bridge::{Fib, NeighbourTable, NextHop};
 use weft_engine::command::{Command, Event, GroupKey, Limits, PeerSlot, SessionKeys};
 use weft_engine::config::{EPOCHS_MAX, MESSAGE_LEN_MAX};
 use weft_engine::path::{PathConfig, PathOutput, PathStatus, Paths};
@@ -50,6 +50,7 @@ pub(super) struct EngineStandIn {
     pub(super) slots: BTreeMap<[u8; 8], PeerSlot>,
     pub(super) epochs: BTreeMap<u32, Epoch>,
     pub(super) fib: Arc<Fib>,
+    pub(super) neighbours: Arc<NeighbourTable>,
     pub(super) limits: Limits,
     /// Of each source, and ours under `None`, newest last.
     pub(super) group_keys: BTreeMap<(Option<PeerSlot>, u32), Arc<GroupKey>>,
@@ -200,7 +201,8 @@ impl Sim {
                 assert!(message.len() <= MESSAGE_LEN_MAX, "a message too long");
                 self.send_datagram(host, slot, Payload::Message(message));
             }
-            Command::SetNeighbours(_) | Command::Bench { .. } => {}
+            Command::SetNeighbours(table) => engine.neighbours = table,
+            Command::Bench { .. } => {}
         }
     }
 

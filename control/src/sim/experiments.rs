@@ -9,27 +9,34 @@
 
 use std::time::Duration;
 
+use super::frames::FrameId;
 use super::host::HostSpec;
 use super::underlay::address_of;
 use super::{HostId, Sim};
-use crate::record::RecordKind;
+use crate::record::{RecordKind, Version};
 
 /// Half a round trip.
 const LATENCY: Duration = Duration::from_millis(25);
 /// Longest wait for all pairs to be reachable after a cold start.
 const COLD_START_MAX: Duration = Duration::from_secs(240);
 /// Between the moment when all is reachable and the idle stage.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_secs(120);
 /// The idle stage.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(120);
 /// Changes that are followed, and how long each is at most.
 const CHANGES: usize = 12;
 const CHANGE_MAX: Duration = Duration::from_secs(30);
 /// Floods that are followed.
 const FLOODS: usize = 20;
+/// Until all sources have handed out what members need to open their floods.
+const FLOODS_SETTLE: Duration = Duration::from_secs(40);
+/// Pairs whose frames are followed through the split and the join.
+const PAIRS: usize = 20;
 /// How long the hosts are parted: links are dead by then.
 const SPLIT: Duration = Duration::from_secs(60);
 const HEAL_MAX: Duration = Duration::from_secs(60);
+/// Between the beginning of the loss and the first change.
+const SETTLE_LOSSY: Duration = Duration::from_secs(15);
 /// Share of segments and datagrams lost on the bad line.
 const BAD_LOSS: f64 = 0.2;
 
@@ -62,6 +69,8 @@ pub struct Figures {
     pub heal_s: Option<f64>,
     /// Floods: copies transmitted for each member, most copies that one member got, members that got none.
     pub flood: (f64, u64, usize),
+    /// Most transmissions of one frame between two hosts while routes changed.
+    pub transient_hops_max: u64,
     /// Events of the simulation.
     pub events: u64,
     /// The trace hash: the same for the same seed and program.
@@ -87,7 +96,7 @@ pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str)) -> Figures {
     mesh.floods(say);
     mesh.heal(say);
     mesh.sim.underlay.weather.loss = BAD_LOSS;
-    mesh.sim.run_for(SETTLE / 2);
+    mesh.sim.run_for(SETTLE_LOSSY);
     mesh.figures.change_lossy_ms = mesh.changes(say);
     mesh.figures.events = mesh.sim.trace.events;
     mesh.figures.trace = mesh.sim.trace.hash;
@@ -202,12 +211,13 @@ impl Mesh {
             self.sim
                 .run_until_seen(CHANGE_MAX, step, |sim| sim.said_of_links(origin) != before)?;
             let said = self.sim.now;
+            let version = self.sim.said_of_links(origin);
             let mut ignorant: Vec<HostId> = (0..hosts).filter(|host| *host != origin).collect();
             let step = Duration::from_millis(5);
             self.sim.run_until_seen(CHANGE_MAX, step, |sim| {
                 let delay = (sim.now - said).as_secs_f64() * 1000.0;
                 ignorant.retain(|host| {
-                    let knows = sim.heard_of_links(*host, origin) != before.as_deref();
+                    let knows = sim.heard_of_links(*host, origin) >= version;
                     if knows {
                         delays.push(delay);
                     }
@@ -234,8 +244,8 @@ impl Mesh {
     fn floods(&mut self, say: &mut dyn FnMut(&str)) {
         let hosts = self.sim.hosts.len();
         let (mut transmissions, mut most, mut missed) = (0, 0, 0);
-        for _ in 0..2 {
-            // The first round makes the sessions that floods to few members need.
+        for round in 0..2 {
+            // The first round makes the sessions that floods to few members need, and asks for the keys of the others.
             (transmissions, most, missed) = (0, 0, 0);
             for flood in 0..FLOODS {
                 let source = flood * hosts / FLOODS;
@@ -245,6 +255,9 @@ impl Mesh {
                 transmissions += fate.transmissions;
                 most = most.max(fate.arrivals.values().copied().max().unwrap_or_default());
                 missed += hosts - 1 - fate.arrivals.len();
+            }
+            if round == 0 {
+                self.sim.run_for(FLOODS_SETTLE);
             }
         }
         let members = (hosts - 1).max(1) * FLOODS;
@@ -257,27 +270,61 @@ impl Mesh {
 
     fn heal(&mut self, say: &mut dyn FnMut(&str)) {
         let half = self.sim.hosts.len() / 2;
-        self.sim.split(|host| u8::from(host >= half));
-        self.sim.run_for(SPLIT);
-        self.sim.join();
         let pace = Duration::from_millis(100);
-        let took = self.sim.run_until_seen(HEAL_MAX, pace, Sim::is_reachable);
-        self.figures.heal_s = took.map(|took| took.as_secs_f64());
-        say(&format!("healed after {:?} s", self.figures.heal_s));
+        let mut frames = Vec::new();
+        // The first of them make the sessions.
+        for _ in 0..30 {
+            self.send_frames(&mut frames);
+            self.sim.run_for(pace);
+        }
+        self.sim.split(|host| u8::from(host >= half));
+        for _ in 0..SPLIT.as_millis() / pace.as_millis() {
+            self.send_frames(&mut frames);
+            self.sim.run_for(pace);
+        }
+        self.sim.join();
+        let start = self.sim.now;
+        while self.figures.heal_s.is_none() && self.sim.now - start < HEAL_MAX {
+            self.send_frames(&mut frames);
+            self.sim.run_for(pace);
+            if self.sim.is_reachable() {
+                self.figures.heal_s = Some((self.sim.now - start).as_secs_f64());
+            }
+        }
+        let hops = frames
+            .iter()
+            .map(|frame| self.sim.fate(*frame).transmissions);
+        self.figures.transient_hops_max = hops.max().unwrap_or(0);
+        say(&format!(
+            "healed after {:?} s; a frame crossed {} links at most",
+            self.figures.heal_s, self.figures.transient_hops_max
+        ));
+    }
+
+    /// One frame between each of a few pairs, on the same side and across.
+    fn send_frames(&mut self, frames: &mut Vec<FrameId>) {
+        let hosts = self.sim.hosts.len();
+        for pair in 0..PAIRS.min(hosts) {
+            let from = pair * hosts / PAIRS.min(hosts);
+            let to = (from + 1 + pair * hosts / 7) % hosts;
+            if from != to {
+                frames.push(self.sim.send_frame(from, to));
+            }
+        }
     }
 }
 
 impl Sim {
-    /// What a host says of its own links.
-    fn said_of_links(&self, host: HostId) -> Option<Vec<u8>> {
-        self.heard_of_links(host, host).map(<[u8]>::to_vec)
+    /// The version of what a host says of its own links.
+    fn said_of_links(&self, host: HostId) -> Option<Version> {
+        self.heard_of_links(host, host)
     }
 
-    /// What `host` knows of the links of another.
-    fn heard_of_links(&self, host: HostId, origin: HostId) -> Option<&[u8]> {
+    /// The version that `host` knows of what another says of its links.
+    fn heard_of_links(&self, host: HostId, origin: HostId) -> Option<Version> {
         let origin = self.hosts[origin].identity.peer_id();
         let gossip = self.node(host)?.gossip();
-        gossip.body(origin, RecordKind::Topology, 0)
+        gossip.version(origin, RecordKind::Topology, 0)
     }
 
     /// Whether each running host knows each other.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use weft_engine::command::PeerSlot;
+use weft_engine::command::{Event, PeerSlot};
 
 use super::datagrams::{GroupCopy, HOP_LIMIT, Payload};
 use super::{HostId, Sim};
@@ -55,6 +55,9 @@ impl Sim {
                 self.send_group_copy(host, *child, copy);
             }
         } else {
+            if fib.group.is_some() {
+                self.event(host, Event::GroupKeyWanted);
+            }
             for slot in &fib.flood {
                 if !self.send_datagram(host, *slot, Payload::Frame(frame)) {
                     self.want_session(host, *slot);
@@ -64,10 +67,18 @@ impl Sim {
         frame
     }
 
-    fn newest_group_key(&self, host: HostId) -> Option<u32> {
+    /// The number of the key that the host seals floods under.
+    pub(crate) fn newest_group_key(&self, host: HostId) -> Option<u32> {
         let keys = self.hosts[host].engine.group_keys.keys();
         let own = keys.filter(|(slot, _)| slot.is_none());
         own.map(|(_, epoch)| *epoch).max()
+    }
+
+    /// Whether the host opens what the other one floods under that key.
+    pub(crate) fn opens_floods(&self, host: HostId, source: HostId, epoch: u32) -> bool {
+        let engine = &self.hosts[host].engine;
+        let slot = engine.slots.get(&self.hosts[source].engine.label).copied();
+        slot.is_some() && engine.group_keys.contains_key(&(slot, epoch))
     }
 
     pub(crate) fn fate(&self, frame: FrameId) -> FrameFate {

@@ -1,5 +1,8 @@
 //! The simulator itself: repeatable, and true to the network that it stands for.
 
+mod mesh;
+mod random;
+
 use std::time::Duration;
 
 use super::*;

@@ -113,7 +113,10 @@ impl Datapath {
             }
             return Ok(());
         }
+        // Who has announced itself here since control looked has moved here.
+        let came = self.shared.fdb.lookup(mac, since) == Some(Port::Local);
         if port == Port::Local
+            && !came
             && let Some(Port::Peer(slot)) = home
         {
             // Another host's container on our side: it came by a LAN, or is an impostor's.
@@ -180,7 +183,7 @@ impl Datapath {
             return self.count_drop(reason);
         }
         self.count(Station::Bridge, 1);
-        if self.flood_tree(bytes) {
+        if self.flood_tree(bytes, now) {
             return;
         }
         let fib = Arc::clone(&self.fib);
@@ -199,6 +202,11 @@ impl Datapath {
         let Some(mac) = self.neighbours.mac_of(question.target) else {
             return false;
         };
+        let known = self.neighbours.mac_of(question.asker_address);
+        if known.is_some_and(|known| known != question.asker) {
+            // It has another MAC since control looked: everybody is to hear that from itself.
+            return false;
+        }
         let home = self.neighbours.home_of(mac).map(|home| home.port);
         let slot = match home {
             // Who asks for itself asks whether there is another.

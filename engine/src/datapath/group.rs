@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::bridge::NextHop;
 use crate::command::{Event, GroupKey, PeerSlot, SessionKeys};
-use crate::config::{DATAGRAM_LEN_MAX, GROUP_EPOCHS_MAX, LANES_MAX};
+use crate::config::{DATAGRAM_LEN_MAX, GROUP_EPOCHS_MAX, GROUP_KEY_WANTED_INTERVAL, LANES_MAX};
 use crate::datapath::receive::{EpochName, Opened, owner_of, text_of};
 use crate::datapath::{Datapath, Place, TrainBuilder, counters, peer_mut};
 use crate::io::offload::{Splitter, VnetHeader};
@@ -35,6 +35,8 @@ pub(super) struct OwnGroup {
     /// The newest key's number: none is used twice, for its counters would begin anew.
     newest: Option<u32>,
     worn_reported: bool,
+    /// When we last said that we have none and need one.
+    wanted_reported: Option<Instant>,
     /// A datagram being sealed or copied.
     scratch: Vec<u8>,
 }
@@ -104,10 +106,11 @@ impl Datapath {
     }
 
     /// Sends a frame of ours along our tree; false if there is none, or no key for it.
-    pub(super) fn flood_tree(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn flood_tree(&mut self, bytes: &[u8], now: Instant) -> bool {
         let fib = Arc::clone(&self.fib);
         let Some(tree) = &fib.group else { return false };
         if self.group.lane.is_none() {
+            self.report_group_wanted(now);
             return false;
         }
         let Some((vnet, frame)) = VnetHeader::parse(bytes) else {
@@ -182,6 +185,16 @@ impl Datapath {
             self.count_drop(DropReason::KeyExhausted);
         }
         self.group.scratch = inner;
+    }
+
+    fn report_group_wanted(&mut self, now: Instant) {
+        let lately = |at: Instant| now.duration_since(at) < GROUP_KEY_WANTED_INTERVAL;
+        if self.group.wanted_reported.is_some_and(lately) {
+            return;
+        }
+        self.group.wanted_reported = Some(now);
+        let counters = counters(&self.shared, self.worker);
+        self.shared.report(Event::GroupKeyWanted, counters);
     }
 
     fn report_group_wear(&mut self) {

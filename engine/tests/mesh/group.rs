@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_engine::bridge::{Branch, GroupFib, NextHop};
-use weft_engine::command::{Command, GroupKey, Limits, SecretKey};
+use weft_engine::command::{Command, Event, GroupKey, Limits, SecretKey};
 use weft_engine::io::memory::MemoryTrain;
 use weft_engine::session::CipherSuite;
 use weft_engine::verdict::{DropReason, Station};
@@ -80,6 +80,41 @@ fn broadcast(len: usize, fill: u8) -> Vec<u8> {
 
 fn is_group(train: &MemoryTrain) -> bool {
     train.bytes[0] >> 4 == 3
+}
+
+#[test]
+fn a_flood_without_a_key_asks_for_one_now_and_then() {
+    let mut mesh = grown(1);
+    let now = mesh.now;
+    let (slot, epoch) = (None, 1);
+    mesh.hosts[0].command(Command::RemoveGroupKey { slot, epoch }, now);
+    mesh.hosts[0].fib.flood = vec![crate::hosts::slot(1)];
+    mesh.publish();
+    let asked = |mesh: &Mesh| {
+        let events = mesh.hosts[0].events.iter();
+        events
+            .filter(|event| **event == Event::GroupKeyWanted)
+            .count()
+    };
+    for (passed, wanted) in [(0, 1), (10, 1), (1100, 2)] {
+        for _ in 0..passed {
+            mesh.step(STEP, |_, _, train| vec![train]);
+        }
+        mesh.hosts[0].send(&broadcast(100, 7));
+        mesh.exchange();
+        assert_eq!(asked(&mesh), wanted, "after {passed} ms more");
+    }
+    assert!(
+        !mesh.hosts[1].delivered().is_empty(),
+        "sealed for each until then"
+    );
+    give_key(&mut mesh, 2, &[0, 1]);
+    for _ in 0..1100 {
+        mesh.step(STEP, |_, _, train| vec![train]);
+    }
+    mesh.hosts[0].send(&broadcast(100, 8));
+    mesh.exchange();
+    assert_eq!(asked(&mesh), 2);
 }
 
 #[test]

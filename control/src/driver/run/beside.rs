@@ -7,7 +7,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest};
 use crate::driver::dns::desk::Change;
-use crate::driver::request::Reply;
+use crate::driver::request::{Attacher, Reply};
+use crate::driver::run::present;
 use crate::driver::store::Store;
 use crate::error::ControlError;
 use crate::node::exchange::{PersistToken, Record};
@@ -30,6 +31,8 @@ pub(super) enum Done {
     ),
     /// The attached containers, as of that generation of names.
     Listed(Vec<Attachment>, u64),
+    /// What is attached to the host now, for the node.
+    Present(Vec<Attachment>),
     Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
 }
 
@@ -38,16 +41,23 @@ pub(super) struct Beside {
     pub(super) writes: mpsc::Sender<(PersistToken, Record)>,
     pub(super) done: mpsc::UnboundedSender<Done>,
     pub(super) writer: JoinHandle<()>,
+    pub(super) lister: JoinHandle<()>,
 }
 
 impl Beside {
-    pub(super) fn start(store: Arc<Store>, done: mpsc::UnboundedSender<Done>) -> Self {
+    pub(super) fn start(
+        store: Arc<Store>,
+        attacher: Arc<dyn Attacher>,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Self {
         let (writes, waiting) = mpsc::channel(WRITES_MAX);
         let writer = tokio::spawn(write_records(store, waiting, done.clone()));
+        let lister = tokio::spawn(present::keep_listing(attacher, done.clone()));
         Self {
             writes,
             done,
             writer,
+            lister,
         }
     }
 }

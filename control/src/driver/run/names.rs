@@ -13,6 +13,7 @@ use crate::driver::netns::NetNs;
 use crate::driver::request::{BoxFuture, Reply};
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
+use crate::driver::run::present::list_once;
 use crate::error::ControlError;
 use crate::node::exchange::Input;
 
@@ -108,10 +109,12 @@ impl<E: EngineHandle> Driver<E> {
         reply: Reply<Result<AttachReply, ApiError>>,
         beside: &Beside,
     ) {
-        let sender = beside.done.clone();
+        let (attacher, sender) = (Arc::clone(&self.attacher), beside.done.clone());
         tokio::spawn(async move {
             match work.await {
                 Ok(attached) => {
+                    // Before the answer: what was attached is known everywhere as soon as may be.
+                    list_once(&*attacher, &sender).await;
                     let _ = sender.send(done(attached, reply));
                 }
                 Err(error) => {
@@ -123,9 +126,10 @@ impl<E: EngineHandle> Driver<E> {
 
     pub(super) fn attached(
         &mut self,
-        attached: AttachReply,
+        mut attached: AttachReply,
         reply: Reply<Result<AttachReply, ApiError>>,
     ) {
+        attached.warnings = self.node.duplicates_among(&attached.addresses);
         let Some(naming) = &mut self.naming else {
             let _ = reply.send(Ok(attached));
             return;

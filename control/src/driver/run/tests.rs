@@ -177,6 +177,7 @@ impl Attacher for NoContainers {
                 addresses,
                 id,
                 names,
+                warnings: Vec::new(),
             })
         })
     }
@@ -187,6 +188,10 @@ impl Attacher for NoContainers {
 
     fn forget(&self, _: BTreeSet<Arc<str>>, _: bool) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn changed(&self) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
     }
 }
 
