@@ -107,10 +107,12 @@ impl Client {
             .header("host", "weft")
             .header("content-type", "application/json")
             .body(Full::new(body))?;
-        sender
-            .send_request(request)
-            .await
-            .with_context(|| format!("ask the daemon for {path}"))
+        // It speaks HTTP by itself, so who hangs up before an answer is the daemon, and there is one reason.
+        sender.send_request(request).await.with_context(|| {
+            format!(
+                "ask the daemon for {path}: it serves as many clients as it can, or is about to end: try again"
+            )
+        })
     }
 }
 

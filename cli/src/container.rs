@@ -25,6 +25,9 @@ pub(crate) fn change(
         ..request
     };
     let reply: AttachReply = client.post(path, &request)?;
+    for warning in &reply.warnings {
+        output::talk(&format!("note: {warning}"));
+    }
     match format {
         Format::Json => output::json(&reply),
         Format::Text => {
@@ -81,9 +84,22 @@ fn is_address(word: &str) -> bool {
             .is_some_and(|(address, _)| numeric(address) && address.contains(['.', ':']))
 }
 
-/// Tells whether a typed name means the shown id, which Docker's long ids are cut to.
+/// Tells whether a typed name means the shown id, which Docker's long ids are cut to; a namespace may have been given
+/// by its name or its path.
 fn names(typed: &str, id: &str) -> bool {
-    typed == id || (id.len() == 12 && typed.starts_with(id))
+    typed == id || (id.len() == 12 && typed.starts_with(id)) || bare(typed) == bare(id)
+}
+
+/// What is left of `netns:NAME`, `netns:/run/netns/NAME` and `pid:N`: the name, another path, the number.
+fn bare(container: &str) -> &str {
+    let name = container
+        .strip_prefix("netns:")
+        .or_else(|| container.strip_prefix("pid:"))
+        .unwrap_or(container);
+    ["/run/netns/", "/var/run/netns/"]
+        .iter()
+        .find_map(|directory| name.strip_prefix(directory))
+        .unwrap_or(name)
 }
 
 fn ps_line(attachment: &Attachment) -> String {
@@ -129,6 +145,22 @@ mod tests {
             split("fd00::1/64 pid:7").unwrap(),
             (vec!["fd00::1/64".to_owned()], "pid:7".to_owned())
         );
+    }
+
+    #[test]
+    fn a_namespace_is_the_same_by_its_name_and_by_its_path() {
+        for id in ["c1", "/run/netns/c1"] {
+            for typed in [
+                "c1",
+                "netns:c1",
+                "netns:/run/netns/c1",
+                "netns:/var/run/netns/c1",
+            ] {
+                assert!(names(typed, id), "{typed} {id}");
+            }
+            assert!(!names("netns:c", id) && !names("netns:/run/other/c1", id));
+        }
+        assert!(names("pid:17", "17") && names("0123456789abcdef", "0123456789ab"));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) fn parse(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> anyhow::Result<Cli> {
     let command = command(environment);
-    let first = read(command.clone(), argv)?;
+    let first = read(&command, argv, environment)?;
     let mut settings = match config_path(first.places.config.as_deref()) {
         Some(path) => read_file(&path, &command)?,
         None => Settings::new(),
@@ -120,12 +120,59 @@ fn each_arg(command: Command, change: &dyn Fn(Arg) -> Arg) -> Command {
 }
 
 /// Parses once; what clap wants to say goes out in the way of this program.
-fn read(command: Command, argv: &[OsString]) -> anyhow::Result<Cli> {
-    match command.try_get_matches_from(argv) {
+fn read(
+    command: &Command,
+    argv: &[OsString],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<Cli> {
+    match command.clone().try_get_matches_from(argv) {
         Ok(matches) => Ok(Cli::from_arg_matches(&matches)?),
         Err(error) if HELP.contains(&error.kind()) => error.exit(),
-        Err(error) => Err(Failure::Usage(one_line(&error)).into()),
+        Err(error) => {
+            let mut line = one_line(&error);
+            if let Some(variable) = variable_of(&error, command, argv, environment) {
+                line = format!("{line} (from environment variable {variable})");
+            }
+            Err(Failure::Usage(line).into())
+        }
     }
+}
+
+/// The `WEFT_…` variable that a refused value came from, if it did.
+fn variable_of(
+    error: &clap::Error,
+    command: &Command,
+    argv: &[OsString],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let flag = flag_of(error)?;
+    let Some(ContextValue::String(refused)) = error.get(ContextKind::InvalidValue) else {
+        return None;
+    };
+    let typed = format!("--{flag}");
+    if argv
+        .iter()
+        .any(|word| word.to_string_lossy().starts_with(&typed))
+    {
+        return None;
+    }
+    let verbs = command.get_subcommands().flat_map(Command::get_arguments);
+    let mut args = command.get_arguments().chain(verbs);
+    let variable = args.find(|arg| key_of(arg) == flag)?.get_env()?.to_str()?;
+    let is_it = environment(variable).is_some_and(|value| value.contains(refused.as_str()));
+    is_it.then(|| variable.to_owned())
+}
+
+/// The flag that an error is about.
+fn flag_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(culprit)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = culprit
+        .trim_start_matches('-')
+        .split([' ', '=', '['])
+        .next();
+    flag.map(str::to_owned)
 }
 
 /// Returns clap's words without the usage block, joined into one line.
@@ -152,16 +199,7 @@ fn one_line(error: &clap::Error) -> String {
 /// Says which layer a value came from that the second parse refused.
 fn name_origin(error: &clap::Error, settings: &Settings) -> String {
     let line = one_line(error);
-    let culprit = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(arg)) => arg.clone(),
-        _ => return line,
-    };
-    let flag = culprit
-        .trim_start_matches('-')
-        .split([' ', '=', '['])
-        .next()
-        .unwrap_or_default();
-    match settings.get(flag) {
+    match flag_of(error).and_then(|flag| settings.get(&flag)) {
         Some(setting) => format!("{line} (from {})", setting.origin),
         None => line,
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
+use weft_control::api::STOPPING;
 
 use crate::args::Places;
 use crate::client::Client;
@@ -50,6 +51,13 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
 
 fn end(places: &Places, path: &str) -> anyhow::Result<()> {
     let watched = Watched::new(&places.pid_file());
-    let _empty: Value = Client::new(places.socket()).post(path, &json!({}))?;
+    let asked: anyhow::Result<Value> = Client::new(places.socket()).post(path, &json!({}));
+    match asked {
+        // Somebody else has asked before us: what is left is to wait.
+        Err(error) if path == "/stop" && error.to_string() == STOPPING => {}
+        asked => {
+            asked?;
+        }
+    }
     watched.wait_end(END_TIMEOUT)
 }
