@@ -37,7 +37,7 @@ pub(crate) struct DnsLaunchArgs {
         default_value = "169.254.53.1"
     )]
     pub(crate) dns_address: Ipv4Addr,
-    /// Whom to ask for all other names, IP[:PORT] [default: those in --resolv-conf]
+    /// Whom to ask for all other names, IP or IP:PORT [default: those in --resolv-conf]
     #[arg(
         long,
         env = "WEFT_DNS_UPSTREAM",
