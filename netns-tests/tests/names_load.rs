@@ -93,7 +93,7 @@ fn dnsperf(from: &Host, server: &str, questions: &Path, flags: &[&str]) -> Seen 
         .lines()
         .filter(|line| line.starts_with("> "))
         .filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok())
-        .map(|seconds| seconds * 1000.0)
+        .map(|seconds| (seconds * 1e6).round() / 1000.0)
         .collect();
     waits.sort_by(f64::total_cmp);
     let at = |percent: usize| {
