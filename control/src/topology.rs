@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_UP_HOLD, LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
+    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_GROWTH_AFTER, LINK_UP_HOLD, LINKS_PER_PART_MAX,
+    TOPOLOGY_PARTS_MAX,
 };
 use crate::fields::{FieldError, FieldWriter, Fields};
 use crate::peer::PeerId;
@@ -139,14 +140,17 @@ pub(crate) struct Reporter {
     said: BTreeMap<PeerId, Said>,
     /// When figures were news last: those of all links go together, or twenty links would be news all the time.
     figures_at: Option<Instant>,
+    /// Since when larger datagrams cross some link than is said.
+    grown_since: Option<Instant>,
 }
 
 impl Reporter {
     /// Takes in how our links are; true if that is to be said. Links not named are gone.
     pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
-        let (mut news, mut figures) = (false, false);
+        let (mut news, mut figures, mut grown) = (false, false, false);
         let figures_at = *self.figures_at.get_or_insert(now);
         let figures_due = now.duration_since(figures_at) >= LINK_FIGURES_EVERY;
+        let growth_due = self.growth_due().is_some_and(|due| due <= now);
         for (peer, said) in &mut self.said {
             let gone = LinkReport {
                 control: false,
@@ -155,7 +159,14 @@ impl Reporter {
             let report = *actual.get(peer).unwrap_or(&gone);
             news |= said.observe(report, now);
             figures |= said.observe_figures(report.data, figures_due);
+            let grows = said.grows(report.data);
+            if grows && growth_due {
+                said.report.data = report.data;
+                news = true;
+            }
+            grown |= grows && !growth_due;
         }
+        self.grown_since = grown.then(|| self.grown_since.unwrap_or(now));
         if figures && figures_due {
             self.figures_at = Some(now);
         }
@@ -178,10 +189,16 @@ impl Reporter {
 
     /// When [`Reporter::observe`] may find something new though nothing happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.said
+        let holds = self
+            .said
             .values()
-            .filter_map(|said| Some(said.up_since? + LINK_UP_HOLD))
-            .min()
+            .filter_map(|said| Some(said.up_since? + LINK_UP_HOLD));
+        holds.chain(self.growth_due()).min()
+    }
+
+    /// When sizes that grew are to be said.
+    fn growth_due(&self) -> Option<Instant> {
+        Some(self.grown_since? + LINK_GROWTH_AFTER)
     }
 
     /// What is said now, part by part; never none.
@@ -249,6 +266,12 @@ impl Said {
             .is_some_and(|at| now.duration_since(at) < LINK_FLAP_MEMORY);
         let since = *self.up_since.get_or_insert(now);
         !flapped || now.duration_since(since) >= LINK_UP_HOLD
+    }
+
+    /// Whether larger datagrams cross than is said.
+    fn grows(&self, actual: Option<DataReport>) -> bool {
+        let both = self.report.data.zip(actual);
+        both.is_some_and(|(said, actual)| actual.datagram_max > said.datagram_max)
     }
 
     fn observe_figures(&mut self, actual: Option<DataReport>, due: bool) -> bool {
@@ -336,6 +359,25 @@ mod tests {
         smaller.data.as_mut().unwrap().datagram_max = 1252;
         assert!(reporter.observe(&one(smaller), now));
         assert_eq!(reporter.parts(false)[0].links, [(PEER, smaller)]);
+    }
+
+    /// A path begins with the size that every path has; what it can carry is found when its link was said already.
+    #[test]
+    fn a_size_that_grew_is_said_soon_though_nothing_more_happens() {
+        let (mut reporter, now) = (Reporter::default(), first_instant());
+        let mut small = up(20);
+        small.data.as_mut().unwrap().datagram_max = 1200;
+        reporter.observe(&one(small), now);
+        assert_eq!(reporter.deadline(), None);
+        assert!(!reporter.observe(&one(up(20)), now));
+        let due = reporter.deadline().expect("the new size is to be said");
+        assert_eq!(due, now + LINK_GROWTH_AFTER);
+        assert!(!reporter.observe(&one(up(20)), now + LINK_GROWTH_AFTER / 2));
+        assert_eq!(reporter.deadline(), Some(due), "not put off");
+        assert!(reporter.observe(&one(up(20)), due));
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, up(20))]);
+        assert_eq!(reporter.deadline(), None);
+        assert!(!reporter.observe(&one(up(20)), due + LINK_GROWTH_AFTER));
     }
 
     /// A link flaps at 1 Hz for a minute: one change down, and up once it has been up for the hold time.
