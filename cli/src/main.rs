@@ -8,6 +8,7 @@
 //!          demo, doctor, token, version, completions need no daemon
 //! ```
 
+mod addresses;
 mod args;
 mod bench;
 mod client;
@@ -97,6 +98,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Verb::DnsLookup(args) => dns::lookup(&client, args.name, format)?,
         Verb::DnsArgs => dns::docker_arguments(&client, format)?,
+        Verb::Expose(args) => {
+            addresses::expose(
+                &client,
+                "/expose",
+                args.addresses,
+                !args.without_masquerade,
+                format,
+            )?;
+        }
+        Verb::Hide(args) => addresses::expose(&client, "/hide", args.addresses, true, format)?,
+        Verb::Prime => addresses::prime(&client)?,
+        Verb::RemovePeer(args) => addresses::remove(&client, &args, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
         Verb::Path(args) => mesh::path(&client, &args.peer, format)?,
         Verb::Ping(args) => mesh::ping(&client, &args.peer, args.count, format)?,
@@ -146,6 +159,10 @@ fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> any
             output::data(&status::connections(&status))
         }
         (Some(StatusPart::Connections), Format::Json) => output::json(&status.connections),
+        (Some(StatusPart::Ipam), Format::Text) => {
+            output::data(&addresses::owners(status.ipam.as_ref(), &status.peer_id))
+        }
+        (Some(StatusPart::Ipam), Format::Json) => output::json(&status.ipam),
     }
 }
 

@@ -17,8 +17,12 @@
 //! | `GET /dns` | – | [`DnsStatus`], or `null` without DNS |
 //! | `POST /dns/add`, `POST /dns/remove` | [`DnsRequest`] | [`DnsReply`] |
 //! | `POST /dns/lookup` | [`DnsLookup`] | [`DnsFound`] |
+//! | `POST /expose`, `POST /hide` | [`ExposeRequest`] | [`AttachReply`] |
+//! | `POST /prime` | `{}` | `{}` once there is a ring |
+//! | `POST /rmpeer` | [`RemoveRequest`] | [`RemoveReply`] |
 //! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
-//! | `POST /stop`, `POST /reset` | – | `{}` before the daemon goes |
+//! | `POST /reset` | [`ResetRequest`] | `{}` once the addresses are another peer's, before the daemon goes |
+//! | `POST /stop` | – | `{}` before the daemon goes |
 //!
 //! A failure is 4xx (the request's fault) or 5xx (ours) with an [`ApiError`].
 
@@ -72,6 +76,17 @@ pub struct AttachRequest {
 
 fn yes() -> bool {
     true
+}
+
+/// Put the host itself on the network, or take it off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposeRequest {
+    /// Address arguments as typed; none means `net:default`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Translate addresses, so that hosts outside need no route back.
+    #[serde(default = "yes")]
+    pub masquerade: bool,
 }
 
 /// The addresses that an attach or detach was about, in the order asked.
@@ -166,6 +181,82 @@ pub struct DnsEntry {
     pub origin_name: String,
 }
 
+/// End the daemon and remove its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetRequest {
+    /// Also if nobody takes over the addresses.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Take over what a dead peer owned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    /// Name, nickname or PeerId.
+    pub peer: String,
+    /// Without a majority, and of a peer within reach.
+    #[serde(default)]
+    pub force: bool,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a removal brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveReply {
+    /// Addresses taken over by this host.
+    pub addresses: u64,
+    /// Voters within reach.
+    pub votes: usize,
+    /// Votes that decide.
+    pub majority: usize,
+}
+
+/// What `weft status ipam` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IpamReport {
+    /// Weave's words: `ready`, `idle`, `awaiting consensus (quorum: q, known: k)`, …
+    pub state: String,
+    /// Where addresses come from.
+    pub range: String,
+    /// What `net:default` means.
+    pub default_subnet: String,
+    /// The first bytes of the ring's number.
+    pub ring: Option<String>,
+    /// Addresses in use on this host.
+    pub active: u64,
+    /// Who owns what, this host first.
+    pub owners: Vec<IpamOwner>,
+    /// Ranges that two peers claim.
+    pub disputed: Vec<String>,
+    /// Addresses in use here that belong to other peers, with their containers.
+    pub misplaced: Vec<(IpAddr, String)>,
+    /// Peers with another ring or range, by PeerId.
+    pub strangers: Vec<String>,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Who votes on removals, by PeerId.
+    pub voters: Vec<String>,
+}
+
+/// One owner of ranges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IpamOwner {
+    /// PeerId.
+    pub peer_id: String,
+    /// Shown name.
+    pub name: String,
+    /// Nickname; empty if it is not known.
+    pub nickname: String,
+    /// Addresses owned.
+    pub addresses: u64,
+    /// Of the range, in percent.
+    pub share: f64,
+    /// False if it is out of reach.
+    pub reachable: bool,
+}
+
 /// One container interface, a line of `weft ps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
@@ -247,6 +338,9 @@ pub struct Status {
     /// The DNS server's part, if it runs; without the entries.
     #[serde(default)]
     pub dns: Option<DnsStatus>,
+    /// Addresses; absent if they are not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<IpamReport>,
     /// The engine's part.
     pub engine: EngineStatus,
 }

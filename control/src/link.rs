@@ -352,6 +352,7 @@ impl Link {
             | Message::Routed(_)
             | Message::Punch(_)
             | Message::Echo { .. }
+            | Message::Ipam(_)
             | Message::Unknown(_) => {
                 actions.push(LinkAction::Message(message));
             }

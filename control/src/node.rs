@@ -13,6 +13,7 @@
 pub mod exchange;
 pub mod notice;
 
+mod addresses;
 mod admission;
 mod gossip;
 mod links;
@@ -46,6 +47,7 @@ use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
 use crate::mesh::Mesh;
+use crate::node::addresses::Addresses;
 use crate::node::admission::Admission;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::names::Namings;
@@ -116,6 +118,8 @@ pub struct Node {
     /// The indices of all live epochs and session handshakes.
     indices: BTreeSet<u32>,
     admission: Admission,
+    /// Who gives addresses, unless that is off.
+    addresses: Option<Addresses>,
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
@@ -155,6 +159,7 @@ impl Node {
             clones: BTreeMap::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
+            addresses: None,
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
@@ -211,10 +216,12 @@ impl Node {
             Input::Ping { request, peer } => self.ping(request, &peer, now),
             Input::Traffic(counts) => self.traffic_counted(&counts, now),
             Input::Names(bodies) => self.say_names(bodies, now),
+            Input::Ipam(input) => self.ipam_input(input, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
+        self.do_addresses(now);
         self.do_punches(now);
         self.do_pings(now);
         self.ask_for_traffic(now);

@@ -12,6 +12,7 @@
 
 mod apply;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -183,6 +184,25 @@ impl Host {
             take(&host, &guest, &pair, &addresses).await
         })
         .await
+    }
+
+    /// The whole ids of all attached containers, with their addresses; none if a namespace cannot be found.
+    pub async fn holders(&self) -> Result<BTreeMap<String, Vec<IpNet>>, AttachError> {
+        let bridge = self.bridge.clone();
+        self.netns
+            .run(move |host| async move {
+                let mut holders = BTreeMap::new();
+                for outer in host.interfaces().await? {
+                    let alias = Alias::from_text(&outer.alias);
+                    if let Some(alias) = alias.filter(|alias| alias.bridge == bridge) {
+                        let found = look_inside(&alias).await?;
+                        let addresses = found.map(|(_, addresses)| addresses).unwrap_or_default();
+                        holders.insert(alias.id, addresses);
+                    }
+                }
+                Ok(holders)
+            })
+            .await
     }
 
     /// All attached containers, by id. One whose namespace cannot be found is listed without addresses.

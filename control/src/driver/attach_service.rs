@@ -4,20 +4,26 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use tokio::sync::{OnceCell, RwLock};
 
-use super::address::explicit_addresses;
+use super::address::{AddressArgument, read_arguments};
+use super::allocator::{AllocateError, Allocator};
 use super::attach::{AttachError, AttachOptions, Host, mac_text};
-use super::bridge;
+use super::bridge::{self, BridgeError};
 use super::container::{Container, ContainerRef};
 use super::dns::guest::Guest;
 use super::docker::Docker;
+use super::expose::Exposure;
 use super::request::{Attacher, BoxFuture};
-use crate::api::{ApiError, AttachReply, AttachRequest, Attachment};
+use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
 
 /// The id of the host itself in `ps`.
 const EXPOSED: &str = "weave:expose";
+/// Between two looks at which containers exist; a dead one's addresses are kept for 30 s all the same.
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// Attaches containers of this host.
 #[derive(Debug, Clone)]
@@ -32,18 +38,59 @@ struct Shared {
     options: AttachOptions,
     /// What containers get for DNS, unless it is off.
     guest: Option<Guest>,
+    allocator: Allocator,
+    default_subnet: Option<Ipv4Net>,
+    exposure: Exposure,
+    /// Changes share it; whoever compares with what exists has it alone.
+    changing: RwLock<()>,
+    /// Nothing is given before the addresses in use are known.
+    surveyed: OnceCell<()>,
 }
 
 impl HostAttacher {
-    /// `options` hold for every container, except that each request says whether it wants the multicast route and DNS.
-    pub fn new(host: Host, docker: Docker, options: AttachOptions, guest: Option<Guest>) -> Self {
+    /// `options` hold for every container, except that each request says whether it wants the multicast route and
+    /// DNS.
+    /// Addresses that are not given come from `allocator`, of `default_subnet` unless a subnet is named.
+    pub fn new(
+        host: Host,
+        docker: Docker,
+        options: AttachOptions,
+        guest: Option<Guest>,
+        allocator: Allocator,
+        default_subnet: Option<Ipv4Net>,
+    ) -> Self {
+        let exposure = Exposure::new(host.netns().clone(), host.bridge());
         Self {
             shared: Arc::new(Shared {
+                exposure,
                 host,
                 docker,
                 options,
                 guest,
+                allocator,
+                default_subnet,
+                changing: RwLock::new(()),
+                surveyed: OnceCell::new(),
             }),
+        }
+    }
+
+    /// Tells the allocator which containers exist, now and again, so that the addresses of dead ones are freed.
+    /// A listing that fails says nothing.
+    /// Rules for exposed subnets are put back if they are gone.
+    pub async fn watch(self) {
+        tokio::join!(self.shared.exposure.watch(), self.watch_containers());
+    }
+
+    async fn watch_containers(&self) {
+        loop {
+            tokio::time::sleep(WATCH_PAUSE).await;
+            if let Err(error) = self.shared.tell_what_exists().await {
+                match error {
+                    ListError::Allocator(AllocateError::Off | AllocateError::Stopping) => return,
+                    error => tracing::debug!(%error, "cannot see which containers exist"),
+                }
+            }
         }
     }
 }
@@ -57,6 +104,16 @@ impl Attacher for HostAttacher {
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move { shared.detach(&request).await })
+    }
+
+    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.expose(&request).await })
+    }
+
+    fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.hide(&request).await })
     }
 
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
@@ -81,24 +138,52 @@ impl Attacher for HostAttacher {
     }
 }
 
+/// Why it is not known what exists.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    #[error(transparent)]
+    Host(#[from] AttachError),
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    #[error(transparent)]
+    Allocator(#[from] AllocateError),
+}
+
 impl Shared {
+    async fn tell_what_exists(&self) -> Result<(), ListError> {
+        let _alone = self.changing.write().await;
+        let mut present = self.host.holders().await?;
+        if let Some((_, addresses)) = bridge::exposed(self.host.netns(), self.host.bridge()).await?
+        {
+            present.insert(EXPOSED.to_owned(), addresses);
+        }
+        Ok(self.allocator.present(present).await?)
+    }
+
     async fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
-        let (container, addresses) = self.read(request).await?;
+        let (container, arguments) = self.read(request).await?;
         let guest = self.guest.as_ref().filter(|_| !request.without_dns);
         let names = match guest {
             Some(guest) => guest.names(&container, &request.names)?,
             None => Vec::new(),
         };
+        self.survey().await?;
+        let _turn = self.changing.read().await;
+        let obtained = self.allocator.obtain(&container.id, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        let addresses = obtained.addresses.clone();
         let options = AttachOptions {
             multicast_route: request.multicast_route,
             dns: guest.map(Guest::server),
             ..self.options
         };
-        let attached = self
-            .host
-            .attach(&container, &addresses, options)
-            .await
-            .map_err(|error| in_one_line(&error))?;
+        let attached = match self.host.attach(&container, &addresses, options).await {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.allocator.give_back(&container.id, &obtained).await;
+                return Err(in_one_line(&error));
+            }
+        };
         if let Some(guest) = guest {
             guest.write_files(&container, &names, &attached.addresses);
         }
@@ -108,12 +193,22 @@ impl Shared {
     }
 
     async fn detach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
-        let (container, addresses) = self.read(request).await?;
+        let (container, arguments) = self.read(request).await?;
+        let _turn = self.changing.read().await;
+        let found = self
+            .allocator
+            .find(&container.id, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        if addresses.is_empty() {
+            return Ok(reply(&container, &addresses, Vec::new()));
+        }
         let left = self
             .host
             .detach(&container, &addresses)
             .await
             .map_err(|error| in_one_line(&error))?;
+        // Off the interface first, free only then.
+        self.allocator.release(&container.id, &addresses).await;
         let remaining = left.map_or(0, |left| left.addresses.len());
         if let Some(guest) = self.guest.as_ref().filter(|_| remaining == 0) {
             guest.remove_files(&container);
@@ -149,18 +244,60 @@ impl Shared {
         found.map_err(|error| in_one_line(&error))
     }
 
-    async fn read(&self, request: &AttachRequest) -> Result<(Container, Vec<IpNet>), ApiError> {
+    async fn expose(&self, request: &ExposeRequest) -> Result<AttachReply, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        self.survey().await?;
+        let _turn = self.changing.read().await;
+        let obtained = self.allocator.obtain(EXPOSED, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        if let Err(error) = self
+            .exposure
+            .add(&obtained.addresses, request.masquerade)
+            .await
+        {
+            let _ = self.exposure.remove(obtained.fresh()).await;
+            self.allocator.give_back(EXPOSED, &obtained).await;
+            return Err(in_one_line(&error));
+        }
+        Ok(exposed(&obtained.addresses))
+    }
+
+    async fn hide(&self, request: &ExposeRequest) -> Result<AttachReply, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let _turn = self.changing.read().await;
+        let found = self
+            .allocator
+            .find(EXPOSED, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        let removed = self.exposure.remove(&addresses).await;
+        removed.map_err(|error| in_one_line(&error))?;
+        self.allocator.release(EXPOSED, &addresses).await;
+        Ok(exposed(&addresses))
+    }
+
+    /// Nothing is given before the addresses in use are known.
+    async fn survey(&self) -> Result<(), ApiError> {
+        if self.default_subnet.is_some() {
+            let survey = self.surveyed.get_or_try_init(|| self.tell_what_exists());
+            survey.await.map_err(|error| in_one_line(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        request: &AttachRequest,
+    ) -> Result<(Container, Vec<AddressArgument>), ApiError> {
         let named: ContainerRef = request
             .container
             .parse()
             .map_err(|error| in_one_line(&error))?;
-        let addresses =
-            explicit_addresses(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
         let container = named
             .resolve(self.host.netns(), &self.docker)
             .await
             .map_err(|error| in_one_line(&error))?;
-        Ok((container, addresses))
+        Ok((container, arguments))
     }
 
     /// The host's own line comes first, with or without addresses.
@@ -186,6 +323,14 @@ fn reply(container: &Container, addresses: &[IpNet], names: Vec<String>) -> Atta
         addresses,
         id: container.shown().to_owned(),
         names,
+    }
+}
+
+fn exposed(addresses: &[IpNet]) -> AttachReply {
+    AttachReply {
+        addresses: addresses.iter().map(IpNet::addr).collect(),
+        id: EXPOSED.to_owned(),
+        names: Vec::new(),
     }
 }
 
@@ -231,6 +376,8 @@ mod tests {
             docker,
             options,
             None,
+            Allocator::new(None),
+            None,
         )
     }
 
@@ -242,11 +389,6 @@ mod tests {
                 "netns:c1",
                 "10.2.1.0/24",
                 "10.2.1.0/24 is the address of the network itself: ",
-            ),
-            (
-                "netns:c1",
-                "net:default",
-                "no address management yet for net:default: ",
             ),
             (
                 "netns:no-such-name",

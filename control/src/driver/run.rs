@@ -9,6 +9,7 @@
 //!
 //! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
 
+mod addresses;
 mod beside;
 mod names;
 mod requests;
@@ -33,6 +34,7 @@ use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
 use crate::driver::request::{Attacher, Reply, Request};
+use crate::driver::run::addresses::Addresses;
 use crate::driver::run::beside::{Beside, Done};
 use crate::driver::run::names::Naming;
 use crate::driver::sockets::{NetEvent, Sockets};
@@ -40,6 +42,7 @@ use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
 use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
+use crate::ipam::IpamInput;
 use crate::node::Node;
 use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
 use crate::peer::{PeerId, PeerName};
@@ -84,6 +87,7 @@ pub struct Driver<E> {
     benching: Option<JoinHandle<()>>,
     /// None without DNS.
     naming: Option<Naming>,
+    addresses: Addresses,
 }
 
 /// What a turn of the loop is about.
@@ -166,13 +170,20 @@ impl<E: EngineHandle> Driver<E> {
             relay: config.relay,
             boot_id: BootId(random.bytes()),
             incarnation: loaded.incarnation,
-            targets: loaded.targets,
+            targets: loaded.targets.clone(),
             rekey: config.rekey,
         };
         let id = loaded.identity.peer_id();
         let name = config.name.unwrap_or_else(|| id.name());
+        let node = match config.addresses {
+            None => Node::new(node_config, loaded.identity, random, now()),
+            Some(given) => {
+                let ipam = given.begin(&loaded, name, &mut random, now());
+                Node::new(node_config, loaded.identity, random, now()).with_ipam(ipam)
+            }
+        };
         Ok(Self {
-            node: Node::new(node_config, loaded.identity, random, now()),
+            node,
             engine,
             attacher: attacher(name),
             sockets,
@@ -191,6 +202,7 @@ impl<E: EngineHandle> Driver<E> {
             events_left: false,
             benching: None,
             naming: None,
+            addresses: Addresses::default(),
         })
     }
 
@@ -327,6 +339,7 @@ impl<E: EngineHandle> Driver<E> {
                     naming.desk.dns().set(origin, entries);
                 }
             }
+            Output::Ipam(output) => self.carry_out_for_addresses(output, beside),
             Output::Notice(notice) => log::write(&notice),
         }
         None
@@ -402,6 +415,12 @@ impl<E: EngineHandle> Driver<E> {
                 self.change_names(change, &request, Some(&described), reply);
             }
             Done::Listed(listed, generation) => self.listed(listed, generation, beside),
+            Done::AddressesWritten(token, durable) => {
+                self.feed(Input::Ipam(IpamInput::Persisted { token, durable }), beside);
+            }
+            Done::AddressesRead(content) => {
+                self.feed(Input::Ipam(IpamInput::Reloaded(content)), beside);
+            }
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -425,13 +444,17 @@ impl<E: EngineHandle> Driver<E> {
         self.finish_naming().await;
         let Beside {
             writes,
+            addresses,
             done,
             writer,
+            address_writer,
         } = beside;
-        drop((writes, done));
-        // The writer ends when nobody can give it anything any more and all is durable.
-        if let Err(error) = writer.await {
-            tracing::error!(%error, "the store's writer was cut off");
+        drop((writes, addresses, done));
+        // The writers end when nobody can give them anything any more and all is durable.
+        for writer in [writer, address_writer] {
+            if let Err(error) = writer.await {
+                tracing::error!(%error, "the store's writer was cut off");
+            }
         }
     }
 

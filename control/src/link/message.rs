@@ -15,6 +15,7 @@
 //!  ROUTED         0-15 to, 16-31 from, 32 links it may still cross, 33.. a message for the one at the end
 //!  PUNCH          fields (endpoints.rs): look for me there, now
 //!  ECHO           0 is this an answer?, 1-8 id; inside sessions only
+//!  IPAM           ipam/message.rs
 //! ```
 //!
 //! A message of an unknown type is skipped and counted; so is a known one that does not parse. Inside a session
@@ -155,6 +156,8 @@ pub(crate) enum ByeReason {
     SecretRemoved,
     LabelCollision,
     Enough,
+    /// The two give addresses by rings that were begun apart, or of other ranges.
+    OtherRing,
     Unknown(u8),
 }
 
@@ -169,6 +172,7 @@ impl ByeReason {
             Self::SecretRemoved => 6,
             Self::LabelCollision => 7,
             Self::Enough => 8,
+            Self::OtherRing => 9,
             Self::Unknown(byte) => byte,
         }
     }
@@ -183,6 +187,7 @@ impl ByeReason {
             6 => Self::SecretRemoved,
             7 => Self::LabelCollision,
             8 => Self::Enough,
+            9 => Self::OtherRing,
             _ => Self::Unknown(byte),
         }
     }
@@ -259,6 +264,8 @@ pub(crate) enum Message {
         id: u64,
         is_answer: bool,
     },
+    /// About addresses; its body is read by `ipam`.
+    Ipam(Vec<u8>),
     /// Of a type that we do not know; skipped.
     Unknown(u8),
 }
@@ -294,6 +301,7 @@ impl Message {
             Self::Echo { id, is_answer } => {
                 [[9, u8::from(*is_answer)].as_slice(), &id.to_be_bytes()].concat()
             }
+            Self::Ipam(body) => [[10].as_slice(), body].concat(),
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -330,6 +338,7 @@ impl Message {
                     is_answer: *answer == 1,
                 }
             }
+            10 => Self::Ipam(body.to_vec()),
             _ => Self::Unknown(*kind),
         })
     }

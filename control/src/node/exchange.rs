@@ -15,6 +15,7 @@ use weft_engine::command::{Command, Event, PeerSlot};
 
 use crate::api::{ApiError, PingReply};
 use crate::dns::names::Entry;
+use crate::ipam::{IpamInput, IpamOutput};
 use crate::link::dialer::TargetAddress;
 use crate::node::notice::Notice;
 use crate::peer::PeerId;
@@ -148,6 +149,8 @@ pub enum Input {
     LocalAddresses(Vec<IpAddr>),
     /// What this host says in DNS from now on: bodies of NAMES records, by part.
     Names(BTreeMap<u16, Vec<u8>>),
+    /// For the machine that gives addresses.
+    Ipam(IpamInput),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -215,6 +218,8 @@ pub enum Output {
         /// All that it says; none if it is gone.
         entries: Arc<[Entry]>,
     },
+    /// What the machine that gives addresses wants of the driver.
+    Ipam(IpamOutput),
     /// Something for the log.
     Notice(Notice),
 }

@@ -81,7 +81,8 @@ impl Node {
                 self.touch_mesh(now);
             }
             Some(RecordKind::Names) => self.names_record_changed(key.origin),
-            Some(RecordKind::Attachments | RecordKind::Ring) | None => {}
+            Some(RecordKind::Ring) => self.ring_record_changed(key, now),
+            Some(RecordKind::Attachments) | None => {}
         }
     }
 
@@ -172,7 +173,7 @@ impl Node {
     }
 
     /// Whether anything may lead to the peer: its link, its session, or the links of others.
-    fn is_reachable(&self, id: PeerId) -> bool {
+    pub(super) fn is_reachable(&self, id: PeerId) -> bool {
         let peer = self.peers.find(id);
         peer.is_some_and(|peer| peer.link.is_some() || peer.is_data_up()) || self.is_routable(id)
     }

@@ -73,7 +73,13 @@ impl<E: EngineHandle> Driver<E> {
             Request::DnsLookup(request, reply) => {
                 let _ = reply.send(self.ask_desk(|desk| desk.lookup(&request)));
             }
+            Request::Expose(request, reply) => answer_later(self.attacher.expose(request), reply),
+            Request::Hide(request, reply) => answer_later(self.attacher.hide(request), reply),
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
+            Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
+            Request::FindOwner(text, reply) => {
+                let _ = reply.send(self.node.find_owner(&text));
+            }
             Request::Bench(request, progress) => self.bench(request, progress, beside),
             Request::Reload(credentials, reply) => {
                 let (network, done) = (self.network, beside.done.clone());

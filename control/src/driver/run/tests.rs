@@ -18,8 +18,8 @@ use weft_engine::session::CipherSuite;
 
 use super::*;
 use crate::api::{
-    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ForgetRequest,
-    Status,
+    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ExposeRequest,
+    ForgetRequest, Status,
 };
 use crate::config::{CipherCost, RekeyConfig};
 use crate::driver::request::BoxFuture;
@@ -181,6 +181,14 @@ impl Attacher for NoContainers {
         })
     }
 
+    fn expose(&self, _: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        Box::pin(async { Ok(AttachReply::default()) })
+    }
+
+    fn hide(&self, _: ExposeRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+        Box::pin(async { Ok(AttachReply::default()) })
+    }
+
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -217,6 +225,7 @@ fn config(dir: &tempfile::TempDir, nickname: &str, password: Option<&str>) -> Dr
         relay: true,
         cipher: None,
         rekey: RekeyConfig::default(),
+        addresses: None,
     }
 }
 

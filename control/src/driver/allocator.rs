@@ -1,0 +1,273 @@
+//! Addresses for an attachment: each argument asked of the machine in the loop, in order, and given back on failure.
+//!
+//! ```text
+//!  net:default, net:CIDR ─► allocate ─┐
+//!  explicit in the range ─► claim ────┼─► addresses in the order of the arguments
+//!  explicit outside ──────► noted ────┘
+//! ```
+//!
+//! Without address management explicit addresses are used as they are, and `net:` is refused.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+use tokio::sync::{mpsc, oneshot};
+
+use super::address::{AddressArgument, AddressError};
+use super::request::Request;
+use crate::ipam::request::{Failure, Reply, Request as AddressRequest};
+
+/// Why there are no addresses.
+#[derive(Debug, thiserror::Error)]
+pub enum AllocateError {
+    /// The machine says no.
+    #[error(transparent)]
+    Refused(#[from] Failure),
+    /// There is no machine.
+    #[error(
+        "allocation is off on this host (--ipalloc-range ''): net: cannot be used, give an address such as 10.2.1.1/24"
+    )]
+    Off,
+    /// Only IPv4 is allocated from subnets.
+    #[error("{0} is no IPv4 subnet: addresses are allocated from IPv4 subnets")]
+    NotFour(IpNet),
+    /// The loop has ended.
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// An argument was refused.
+    #[error(transparent)]
+    Argument(#[from] AddressError),
+}
+
+/// The way to the machine that gives addresses.
+#[derive(Debug, Clone)]
+pub struct Allocator {
+    /// `None`: addresses are not given.
+    requests: Option<mpsc::Sender<Request>>,
+}
+
+/// What one request got.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Obtained {
+    /// In the order of the arguments.
+    pub(crate) addresses: Vec<IpNet>,
+    /// Those that the holder did not have before.
+    fresh: Vec<IpNet>,
+}
+
+impl Obtained {
+    pub(crate) fn fresh(&self) -> &[IpNet] {
+        &self.fresh
+    }
+}
+
+impl Allocator {
+    /// One that asks the driver, or none.
+    #[must_use]
+    pub fn new(requests: Option<mpsc::Sender<Request>>) -> Self {
+        Self { requests }
+    }
+
+    async fn ask(&self, what: AddressRequest) -> Result<Reply, AllocateError> {
+        let requests = self.requests.as_ref().ok_or(AllocateError::Off)?;
+        let (reply, answer) = oneshot::channel();
+        let sent = requests.send(Request::Addresses(what, reply)).await;
+        sent.map_err(|_| AllocateError::Stopping)?;
+        Ok(answer.await.map_err(|_| AllocateError::Stopping)??)
+    }
+
+    async fn addresses(&self, what: AddressRequest) -> Result<Vec<IpNet>, AllocateError> {
+        match self.ask(what).await? {
+            Reply::Addresses(addresses) => Ok(addresses),
+            Reply::Done | Reply::Removed { .. } | Reply::Left { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// Gets an address for each argument.
+    pub(crate) async fn obtain(
+        &self,
+        holder: &str,
+        arguments: &[AddressArgument],
+    ) -> Result<Obtained, AllocateError> {
+        let mut obtained = Obtained::default();
+        let before = match &self.requests {
+            Some(_) => self.lookup(holder, None).await?,
+            None => Vec::new(),
+        };
+        for argument in arguments {
+            match self.obtain_one(holder, argument).await {
+                Ok(addresses) => {
+                    for address in addresses {
+                        if !before.iter().any(|had| had.addr() == address.addr()) {
+                            obtained.fresh.push(address);
+                        }
+                        if !obtained.addresses.contains(&address) {
+                            obtained.addresses.push(address);
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.give_back(holder, &obtained).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(obtained)
+    }
+
+    async fn obtain_one(
+        &self,
+        holder: &str,
+        argument: &AddressArgument,
+    ) -> Result<Vec<IpNet>, AllocateError> {
+        let holder = holder.to_owned();
+        let what = match argument {
+            AddressArgument::Explicit(address) if self.requests.is_none() => {
+                return Ok(vec![*address]);
+            }
+            AddressArgument::Explicit(address) => AddressRequest::Claim {
+                holder,
+                address: *address,
+            },
+            AddressArgument::Subnet(subnet) => AddressRequest::Allocate {
+                holder,
+                subnet: Some(four(*subnet)?),
+            },
+            AddressArgument::DefaultSubnet => AddressRequest::Allocate {
+                holder,
+                subnet: None,
+            },
+        };
+        self.addresses(what).await
+    }
+
+    /// Frees what a failed attachment had got.
+    pub(crate) async fn give_back(&self, holder: &str, obtained: &Obtained) {
+        self.release(holder, &obtained.fresh).await;
+    }
+
+    /// The addresses that the arguments mean, of those that the holder has; an explicit one means itself.
+    pub(crate) async fn find(
+        &self,
+        holder: &str,
+        arguments: &[AddressArgument],
+        default_subnet: Option<Ipv4Net>,
+    ) -> Result<Vec<IpNet>, AllocateError> {
+        let mut found = Vec::new();
+        for argument in arguments {
+            let subnet = match argument {
+                AddressArgument::Explicit(address) => {
+                    found.push(*address);
+                    continue;
+                }
+                AddressArgument::Subnet(subnet) => Some(four(*subnet)?),
+                AddressArgument::DefaultSubnet => default_subnet,
+            };
+            for address in self.lookup(holder, subnet).await? {
+                if !found.contains(&address) {
+                    found.push(address);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn lookup(
+        &self,
+        holder: &str,
+        subnet: Option<Ipv4Net>,
+    ) -> Result<Vec<IpNet>, AllocateError> {
+        let holder = holder.to_owned();
+        self.addresses(AddressRequest::Lookup { holder, subnet })
+            .await
+    }
+
+    /// Frees addresses; one that cannot be freed now is freed when its container is seen to be gone.
+    pub(crate) async fn release(&self, holder: &str, addresses: &[IpNet]) {
+        if self.requests.is_none() {
+            return;
+        }
+        for address in addresses {
+            let what = AddressRequest::Release {
+                holder: holder.to_owned(),
+                address: address.addr(),
+            };
+            if let Err(error) = self.ask(what).await {
+                tracing::warn!(holder, address = %IpAddr::to_string(&address.addr()), %error, "address not freed");
+            }
+        }
+    }
+
+    /// Says which holders exist, with the addresses on their interfaces; all others are dead.
+    pub(crate) async fn present(
+        &self,
+        present: BTreeMap<String, Vec<IpNet>>,
+    ) -> Result<(), AllocateError> {
+        self.ask(AddressRequest::Present { present })
+            .await
+            .map(drop)
+    }
+}
+
+fn four(subnet: IpNet) -> Result<Ipv4Net, AllocateError> {
+    match subnet {
+        IpNet::V4(subnet) => Ok(subnet),
+        IpNet::V6(_) => Err(AllocateError::NotFour(subnet)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_management_explicit_addresses_are_used_and_subnets_refused() {
+        let allocator = Allocator::new(None);
+        let explicit: AddressArgument = "10.2.1.1/24".parse().unwrap();
+
+        let obtained = allocator.obtain("c1", &[explicit]).await.unwrap();
+        assert_eq!(
+            obtained.addresses,
+            ["10.2.1.1/24".parse::<IpNet>().unwrap()]
+        );
+        let error = allocator
+            .obtain("c1", &[explicit, AddressArgument::DefaultSubnet])
+            .await;
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .starts_with("allocation is off on this host")
+        );
+        allocator.give_back("c1", &obtained).await;
+    }
+
+    /// A machine that gives one address and then fails: the first is given back.
+    #[tokio::test]
+    async fn what_was_got_is_given_back_when_a_later_argument_fails() {
+        let (sender, mut requests) = mpsc::channel(4);
+        let allocator = Allocator::new(Some(sender));
+        let arguments = ["net:default", "net:10.9.0.0/24"].map(|text| text.parse().unwrap());
+        let asking = tokio::spawn(async move { allocator.obtain("c1", &arguments).await });
+        let mut said = Vec::new();
+        while let Some(Request::Addresses(what, reply)) = requests.recv().await {
+            let answer = match &what {
+                AddressRequest::Allocate { subnet: None, .. } => {
+                    Ok(Reply::Addresses(vec!["10.32.0.1/12".parse().unwrap()]))
+                }
+                AddressRequest::Allocate { .. } => Err(Failure::Store),
+                _ => Ok(Reply::Done),
+            };
+            said.push(what);
+            let _ = reply.send(answer);
+        }
+
+        assert!(asking.await.unwrap().is_err());
+        let freed = AddressRequest::Release {
+            holder: "c1".to_owned(),
+            address: "10.32.0.1".parse().unwrap(),
+        };
+        assert_eq!(said.last(), Some(&freed));
+    }
+}
