@@ -295,12 +295,11 @@ impl Store {
     /// [`ControlError::OpenStore`] if they cannot be read.
     pub fn names(&self) -> Result<Vec<Vec<u8>>, ControlError> {
         let run = || -> Result<Vec<Vec<u8>>, redb::Error> {
-            let transaction = self.database.begin_read()?;
-            let table = transaction.open_table(NAMES)?;
-            table
-                .iter()?
-                .map(|entry| Ok(entry?.1.value().to_vec()))
-                .collect()
+            self.using(|database| {
+                let table = database.begin_read()?.open_table(NAMES)?;
+                let bodies = table.iter()?;
+                bodies.map(|entry| Ok(entry?.1.value().to_vec())).collect()
+            })
         };
         run().map_err(|source| ControlError::OpenStore {
             path: self.path.clone(),
