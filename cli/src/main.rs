@@ -143,7 +143,7 @@ fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> any
     match part {
         Some(StatusPart::Peers) => return mesh::show_peers(client, format),
         Some(StatusPart::Dns) => return dns::entries(client, format),
-        Some(StatusPart::Targets | StatusPart::Connections) | None => {}
+        Some(StatusPart::Targets | StatusPart::Connections | StatusPart::Ipam) | None => {}
     }
     let status: Status = client.get("/status")?;
     match (part, format) {
