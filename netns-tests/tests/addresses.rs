@@ -116,7 +116,7 @@ fn subnets_isolate_and_one_command_takes_several() {
         for (address, subnet) in listed.iter().zip(["10.2.1.", "10.2.2.", "10.2.3."]) {
             assert!(address.starts_with(subnet), "in order: {printed}");
         }
-        let line = a.ok(&["ps", &container.as_container()]);
+        let line = a.ok(&["ps"]);
         let places: Vec<usize> = listed
             .iter()
             .map(|address| line.find(address).unwrap())
@@ -367,7 +367,7 @@ fn a_service_is_exported_with_an_ordinary_rule() {
 
         let rule = format!(
             "table ip user {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
-             iifname eth1 tcp dport 2211 dnat to {address}:4422; }} }}"
+             iifname eth1 tcp dport 2211 dnat to {address}:4422; }}; }}"
         );
         std::fs::write(lab.folder().join("dnat"), rule).unwrap();
         let file = lab.folder().join("dnat");
