@@ -1,9 +1,9 @@
-//! Which way leads to each peer: the links that both ends report, and the shortest ways over them.
+//! Which way leads to each peer: the links that both ends report, and the ways over them.
 //!
 //! ```text
-//!  TOPOLOGY parts ─► Network ─┬─ Plane::Control: next hop of routed messages
-//!   (topology.rs)             ├─ Plane::Data: next hop of relayed datagrams; trees (routes/trees.rs)
-//!                             └─ direct or relayed (routes/choice.rs) ─► Fib
+//!  TOPOLOGY parts ─► Network ─► search ─┬─ Plane::Control: next hop of routed messages
+//!   (topology.rs)  (routes/search.rs)   ├─ Plane::Data: next hop of relayed datagrams; trees (routes/trees.rs)
+//!                                       └─ direct or relayed (routes/choice.rs) ─► Fib
 //! ```
 //!
 //! Weight = the larger of both ends' round trips, and `config::HOP_COST`. All weights are known to all, so each
@@ -12,14 +12,15 @@
 //! for memory the records that there may be.
 
 pub(crate) mod choice;
+pub(crate) mod search;
 pub(crate) mod trees;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{HOP_COST, HOPS_MAX};
+use crate::config::HOP_COST;
 use crate::peer::PeerId;
+use crate::routes::search::Ways;
 use crate::topology::{LinkReport, TopologyPart};
 
 /// A peer's place in the tables of this network; no other network, and no later one, has the same.
@@ -66,25 +67,6 @@ pub(crate) struct Network {
     version: u64,
 }
 
-/// How far a peer is, and which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Reach {
-    cost_us: u64,
-    hops: u8,
-    /// The first peer on the way, and the last before the destination.
-    first: Place,
-    before: Place,
-    datagram_max: u16,
-}
-
-const UNREACHED: Reach = Reach {
-    cost_us: u64::MAX,
-    hops: u8::MAX,
-    first: NOBODY,
-    before: NOBODY,
-    datagram_max: 0,
-};
-
 /// A way to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Way {
@@ -93,12 +75,6 @@ pub(crate) struct Way {
     pub(crate) hops: u8,
     /// Largest datagram that crosses all of its links; for data.
     pub(crate) datagram_max: u16,
-}
-
-/// The shortest ways from one peer to all others.
-#[derive(Debug, Default)]
-pub(crate) struct Ways {
-    reached: Vec<Reach>,
 }
 
 impl Network {
@@ -192,80 +168,39 @@ impl Network {
         edges.filter(|edge| edge.is_up(plane)).count() / 2
     }
 
-    /// The shortest ways from `root`; a way has at most [`HOPS_MAX`] links.
-    pub(crate) fn ways_from(&self, root: PeerId, plane: Plane) -> Ways {
-        let mut reached = vec![UNREACHED; self.nodes.len()];
-        let Some(root) = self.places.get(&root).copied() else {
-            return Ways { reached };
-        };
-        let mut heap = BinaryHeap::new();
-        if let Some(start) = reached.get_mut(root as usize) {
-            (start.cost_us, start.hops, start.datagram_max) = (0, 0, u16::MAX);
-        }
-        heap.push(Reverse((0, root)));
-        while let Some(Reverse((cost_us, at))) = heap.pop() {
-            let (Some(node), Some(here)) = (
-                self.nodes.get(at as usize),
-                reached.get(at as usize).copied(),
-            ) else {
-                continue;
-            };
-            let is_end = at != root && plane == Plane::Data && node.no_relay;
-            if cost_us > here.cost_us || is_end || here.hops >= HOPS_MAX {
-                continue;
-            }
-            for edge in node.edges.iter().filter(|edge| edge.is_up(plane)) {
-                let candidate = Reach {
-                    cost_us: cost_us + u64::from(edge.cost_us),
-                    hops: here.hops + 1,
-                    first: if at == root { edge.to } else { here.first },
-                    before: at,
-                    datagram_max: here.datagram_max.min(edge.datagram_max),
-                };
-                let Some(there) = reached.get_mut(edge.to as usize) else {
-                    continue;
-                };
-                if self.is_better(&candidate, there) {
-                    if candidate.cost_us < there.cost_us {
-                        heap.push(Reverse((candidate.cost_us, edge.to)));
-                    }
-                    *there = candidate;
-                }
-            }
-        }
-        Ways { reached }
-    }
-
-    /// Ties are broken by what everybody sees alike: fewer links, then the smaller PeerId before the end.
-    fn is_better(&self, candidate: &Reach, known: &Reach) -> bool {
-        let by_figures = (candidate.cost_us, candidate.hops).cmp(&(known.cost_us, known.hops));
-        by_figures
-            .then_with(|| self.id_at(candidate.before).cmp(&self.id_at(known.before)))
-            .is_lt()
-    }
-
-    /// The way to a peer among those found by [`Network::ways_from`] since the last change.
+    /// The cheapest way to a peer among those found by [`Network::ways_from`] since the last change.
     pub(crate) fn way(&self, ways: &Ways, to: PeerId) -> Option<Way> {
-        let reach = ways.reached.get(*self.places.get(&to)? as usize)?;
-        Some(Way {
-            next: self.id_at(reach.first)?,
-            cost: Duration::from_micros(reach.cost_us),
-            hops: reach.hops,
-            datagram_max: reach.datagram_max,
+        self.ways(ways, to).next()
+    }
+
+    /// The cheapest way to a peer, then each that is dearer and has fewer links.
+    pub(crate) fn ways<'a>(
+        &'a self,
+        ways: &'a Ways,
+        to: PeerId,
+    ) -> impl Iterator<Item = Way> + use<'a> {
+        let place = self.places.get(&to).copied().unwrap_or(NOBODY);
+        let reaches = ways.all(place);
+        reaches.filter_map(|reach| {
+            Some(Way {
+                next: self.id_at(reach.first)?,
+                cost: Duration::from_micros(reach.cost_us),
+                hops: reach.hops,
+                datagram_max: reach.datagram_max,
+            })
         })
     }
 
-    /// All peers on the way, the destination at the end.
+    /// All peers on the cheapest way, the destination at the end.
     pub(crate) fn hops(&self, ways: &Ways, to: PeerId) -> Vec<PeerId> {
-        let mut hops = Vec::new();
-        let mut at = self.places.get(&to).copied().unwrap_or(NOBODY);
-        while let Some(reach) = ways.reached.get(at as usize)
-            && reach.before != NOBODY
-            && hops.len() < HOPS_MAX.into()
-        {
-            hops.extend(self.id_at(at));
-            at = reach.before;
-        }
+        let place = self.places.get(&to).copied().unwrap_or(NOBODY);
+        let Some(last) = ways.best(place) else {
+            return Vec::new();
+        };
+        let mut hops: Vec<_> = ways
+            .places(last)
+            .filter_map(|place| self.id_at(place))
+            .collect();
         hops.reverse();
         hops
     }

@@ -11,6 +11,6 @@ mod storm;
 
 pub use echo::Echoes;
 pub use fdb::{Fdb, Port};
-pub use fib::{Branch, Fib, GroupFib, NextHop};
+pub use fib::{Branch, Fib, GroupFib, NextHop, ShortWay};
 pub use neighbours::{Home, Neighbour, NeighbourTable};
 pub use storm::{Storm, Wish};

@@ -138,7 +138,7 @@ impl Node {
             hop_limit: HOPS_MAX - 1,
             body: body.into(),
         };
-        let Some((next, link)) = self.next_link(to) else {
+        let Some((next, link)) = self.next_link(to, HOPS_MAX) else {
             self.router.counters.without_way += 1;
             return false;
         };
@@ -154,7 +154,7 @@ impl Node {
 
     /// Whether a session with the peer may be begun now: relays turn away who begins too many.
     pub(super) fn may_begin_session(&self, to: PeerId, now: Instant) -> bool {
-        match self.next_link(to) {
+        match self.next_link(to, HOPS_MAX) {
             None => true,
             Some((next, _)) if next == to => true,
             Some((next, _)) => self
@@ -167,13 +167,13 @@ impl Node {
 
     /// Whether a routed message has a way to the peer.
     pub(super) fn is_routable(&self, to: PeerId) -> bool {
-        self.next_link(to).is_some()
+        self.next_link(to, HOPS_MAX).is_some()
     }
 
-    /// The neighbour by which messages for a peer leave, and our link with it.
-    fn next_link(&self, to: PeerId) -> Option<(PeerId, LinkId)> {
+    /// The neighbour by which messages for a peer leave that may cross so many links more, and our link with it.
+    fn next_link(&self, to: PeerId, hops_max: u8) -> Option<(PeerId, LinkId)> {
         let link = |id| Some((id, self.peers.find(id)?.link?));
-        link(to).or_else(|| link(self.routing.control_way(to)?.next))
+        link(to).or_else(|| link(self.routing.control_way(to, hops_max)?.next))
     }
 
     /// A routed message came from a neighbour: it is for us, or to be passed on.
@@ -193,7 +193,7 @@ impl Node {
     }
 
     fn pass_on(&mut self, by: PeerId, routed: Routed, now: Instant) {
-        let next = self.next_link(routed.to);
+        let next = self.next_link(routed.to, routed.hop_limit);
         let counters = &mut self.router.counters;
         let Some(hop_limit) = routed.hop_limit.checked_sub(1) else {
             counters.over_hop_limit += 1;

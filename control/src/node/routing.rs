@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use weft_engine::bridge::{Branch as EngineBranch, Fib, GroupFib, NextHop};
+use weft_engine::bridge::{Branch as EngineBranch, Fib, GroupFib, NextHop, ShortWay};
 use weft_engine::command::{Command, PeerSlot};
 use weft_engine::config::FLOOD_COPIES_MAX;
 
@@ -24,8 +24,9 @@ use crate::node::peers::Peer;
 use crate::peer::PeerId;
 use crate::record::{RecordKey, RecordKind};
 use crate::routes::choice::Choice;
+use crate::routes::search::Ways;
 use crate::routes::trees::Branch;
-use crate::routes::{Network, Plane, Way, Ways};
+use crate::routes::{Network, Plane, Way};
 use crate::topology::{DataReport, LinkReport, Reporter, TopologyPart};
 
 /// Everybody's links, and what follows from them.
@@ -52,14 +53,20 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    /// The way of messages to a peer.
-    pub(super) fn control_way(&self, to: PeerId) -> Option<Way> {
-        self.network.way(&self.control, to)
+    /// The way to a peer for messages that may cross so many links more.
+    pub(super) fn control_way(&self, to: PeerId, hops_max: u8) -> Option<Way> {
+        let mut ways = self.network.ways(&self.control, to);
+        ways.find(|way| way.hops <= hops_max)
     }
 
     /// The way of datagrams to a peer over the links that everybody knows.
     pub(super) fn data_way(&self, to: PeerId) -> Option<Way> {
         self.network.way(&self.data, to)
+    }
+
+    /// The ways for datagrams of others that have come too far for that way, each with fewer links.
+    fn shorter_data_ways(&self, to: PeerId) -> impl Iterator<Item = Way> {
+        self.network.ways(&self.data, to).skip(1)
     }
 
     /// The peers on that way, the last one at the end.
@@ -197,6 +204,7 @@ impl Node {
     fn publish_fib(&mut self, now: Instant) {
         let mut fib = Fib::default();
         let mut deadline = None;
+        let mut relayed = Vec::new();
         for id in self.peers.ids() {
             let relay = self.relay_way(id);
             let Some(peer) = self.peers.find_mut(id) else {
@@ -214,6 +222,7 @@ impl Node {
             let hop = match (chosen, relay) {
                 (Some(Choice::Relay), Some((way, via))) => {
                     fib.route_max.insert(peer.slot, way.datagram_max);
+                    relayed.push((id, peer.slot, via, way.hops));
                     Some(NextHop::Via(via))
                 }
                 (Some(_), _) => Some(NextHop::Direct),
@@ -229,6 +238,12 @@ impl Node {
             }
         }
         self.routing.choice_due = deadline;
+        for (id, slot, via, hops) in relayed {
+            let short = self.short_ways(id, via, hops);
+            if !short.is_empty() {
+                fib.short.insert(slot, short);
+            }
+        }
         fib.group = self.group_fib();
         // Beside trees, too: as long as we have no group key, the engine seals for each.
         fib.flood = fib.routes.keys().copied().collect();
@@ -245,6 +260,28 @@ impl Node {
         let way = self.routing.data_way(to).filter(|way| way.hops > 1)?;
         let relay = self.peers.find(way.next)?;
         relay.is_data_up().then_some((way, relay.slot))
+    }
+
+    /// Where what has come far goes instead of `via`, from where it would cross `hops` links more.
+    fn short_ways(&self, to: PeerId, via: PeerSlot, hops: u8) -> Vec<ShortWay> {
+        let (mut below, mut last) = (hops, NextHop::Via(via));
+        let mut short = Vec::new();
+        for way in self.routing.shorter_data_ways(to) {
+            let relay = self.peers.find(way.next);
+            if let Some(relay) = relay.filter(|relay| relay.is_data_up()) {
+                let next = if way.next == to {
+                    NextHop::Direct
+                } else {
+                    NextHop::Via(relay.slot)
+                };
+                if next != last {
+                    short.push(ShortWay { below, next });
+                }
+                last = next;
+            }
+            below = way.hops;
+        }
+        short
     }
 
     fn group_fib(&self) -> Option<GroupFib> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::HOPS_MAX;
 use crate::topology::DataReport;
 
 fn id(n: usize) -> PeerId {
@@ -127,6 +128,78 @@ fn nobody_is_reached_over_more_links_than_the_limit() {
     assert_eq!(network.way(&ways, id(9)), None);
 }
 
+/// A cheap line of ten, and a dear way from its begin to its end.
+#[test]
+fn a_cheap_way_that_is_too_long_hides_no_dearer_one() {
+    let mut links: Links = (0..9).map(|n| ((n, n + 1), 1000)).collect();
+    links.insert((0, 10), 50_000);
+    links.insert((9, 10), 50_000);
+    let network = network(11, &links, &BTreeSet::new(), &all(11));
+    let ways = network.ways_from(id(0), Plane::Data);
+    assert_eq!(network.hops(&ways, id(9)), [id(10), id(9)]);
+    let (visited, arrived) = walk(&[network], 0, 9, 11);
+    assert!(arrived, "{visited:?}");
+}
+
+/// The dear way leads over one that has a cheap way of its own, of just as many links as nobody else has left.
+#[test]
+fn a_relay_takes_the_way_that_what_came_far_can_still_go() {
+    // 0 ─ 1 ─ … ─ 9, cheap; 1 ─ 10 ─ 9, dear. From 0 the cheap way has nine links, from 1 it has eight.
+    let mut links: Links = (0..9).map(|n| ((n, n + 1), 1000)).collect();
+    links.insert((1, 10), 50_000);
+    links.insert((9, 10), 50_000);
+    let network = network(11, &links, &BTreeSet::new(), &all(11));
+    let ways = network.ways_from(id(1), Plane::Data);
+    let lens: Vec<_> = network.ways(&ways, id(9)).map(|way| way.hops).collect();
+    assert_eq!(lens, [8, 2], "for frames of its own, and for those of 0");
+    let (visited, arrived) = walk(&[network], 0, 9, 11);
+    assert!(arrived, "{visited:?}");
+    assert_eq!(visited, [0, 1, 10, 9]);
+}
+
+/// Long lines of cheap links with some dear ones across: many cheapest ways are longer than the limit.
+fn any_deep_network() -> impl Strategy<Value = (usize, Links, BTreeSet<usize>)> {
+    (10..20_usize).prop_flat_map(|count| {
+        let line = prop::collection::vec(1..3_u64, count - 1);
+        let across = prop::collection::vec((0..count, 0..count, 3..40_u64), 0..8);
+        let no_relay = prop::collection::btree_set(0..count, 0..2);
+        (Just(count), line, across, no_relay).prop_map(|(count, line, across, no_relay)| {
+            let line = line.into_iter().enumerate().map(|(n, ms)| (n, n + 1, ms));
+            let all = across.into_iter().filter(|(a, b, _)| a != b).chain(line);
+            let links = all.map(|(a, b, ms)| ((a.min(b), a.max(b)), ms * 1000));
+            (count, links.collect(), no_relay)
+        })
+    })
+}
+
+/// The lowest cost from one peer to each other over at most `hops_max` links, by Bellman and Ford.
+fn costs(
+    count: usize,
+    links: &Links,
+    no_relay: &BTreeSet<usize>,
+    from: usize,
+    hops_max: u8,
+) -> Vec<Option<u64>> {
+    let mut costs = vec![None; count];
+    costs[from] = Some(0);
+    for _ in 0..hops_max {
+        let before = costs.clone();
+        for ((a, b), rtt) in links {
+            for (here, there) in [(*a, *b), (*b, *a)] {
+                let passes = here == from || !no_relay.contains(&here);
+                let Some(cost) = before[here].filter(|_| passes) else {
+                    continue;
+                };
+                let cost: u64 = cost + rtt + u64::try_from(HOP_COST.as_micros()).unwrap();
+                if costs[there].is_none_or(|known| cost < known) {
+                    costs[there] = Some(cost);
+                }
+            }
+        }
+    }
+    costs
+}
+
 /// A network of up to 24 peers, whose round trips are often equal.
 fn any_network() -> impl Strategy<Value = (usize, Links, BTreeSet<usize>)> {
     (3..24_usize).prop_flat_map(|count| {
@@ -141,15 +214,18 @@ fn any_network() -> impl Strategy<Value = (usize, Links, BTreeSet<usize>)> {
     })
 }
 
-/// The peers that a frame visits when each forwards by its own view; ends at the destination, the limit, or
-/// where there is no way.
+/// The peers that a frame visits when each forwards by its own view, by the cheapest way that is no longer than what
+/// is left; ends at the destination, the limit, or where there is no way.
 fn walk(views: &[Network], from: usize, to: usize, count: usize) -> (Vec<usize>, bool) {
     let number = |peer: PeerId| (0..count).find(|n| id(*n) == peer).unwrap();
     let (mut at, mut visited) = (from, vec![from]);
-    for _ in 0..HOPS_MAX {
+    for left in (1..=HOPS_MAX).rev() {
         let view = &views[at % views.len()];
-        let ways = view.ways_from(id(at), Plane::Data);
-        let Some(way) = view.way(&ways, id(to)) else {
+        let found = view.ways_from(id(at), Plane::Data);
+        let ways: Vec<_> = view.ways(&found, id(to)).collect();
+        // As `weft_engine::bridge::Fib::way_within`: if none is short enough, the shortest.
+        let fits = ways.iter().find(|way| way.hops <= left);
+        let Some(way) = fits.or(ways.last()) else {
             return (visited, false);
         };
         at = number(way.next);
@@ -179,12 +255,34 @@ proptest! {
                 let distinct: BTreeSet<_> = visited.iter().collect();
                 prop_assert_eq!(distinct.len(), visited.len(), "a loop: {:?}", visited);
                 let way = views[from].way(&ways, id(to));
-                if way.is_some_and(|way| way.hops < HOPS_MAX / 2) {
-                    prop_assert!(arrived, "{:?}", visited);
-                }
+                prop_assert_eq!(way.is_some(), arrived, "{:?}", visited);
                 for middle in visited.iter().skip(1).filter(|n| **n != to) {
                     prop_assert!(!no_relay.contains(middle), "{} does not relay", middle);
                 }
+            }
+        }
+    }
+
+    /// Against Bellman and Ford, for each number of links that may be left; and frames take just those ways.
+    #[test]
+    fn ways_are_the_cheapest_that_the_limit_allows((count, links, no_relay) in any_deep_network()) {
+        let view = network(count, &links, &no_relay, &all(count));
+        for from in 0..count {
+            let found = view.ways_from(id(from), Plane::Data);
+            for left in 1..=HOPS_MAX {
+                let wanted = costs(count, &links, &no_relay, from, left);
+                for to in (0..count).filter(|to| *to != from) {
+                    let way = view.ways(&found, id(to)).find(|way| way.hops <= left);
+                    let cost = way.map(|way| u64::try_from(way.cost.as_micros()).unwrap());
+                    prop_assert_eq!(cost, wanted[to], "{} to {} in {}", from, to, left);
+                }
+            }
+            let reached = costs(count, &links, &no_relay, from, HOPS_MAX);
+            for to in (0..count).filter(|to| *to != from) {
+                let (visited, arrived) = walk(std::slice::from_ref(&view), from, to, count);
+                prop_assert_eq!(arrived, reached[to].is_some(), "{:?}", visited);
+                let distinct: BTreeSet<_> = visited.iter().collect();
+                prop_assert_eq!(distinct.len(), visited.len(), "a loop: {:?}", visited);
             }
         }
     }

@@ -6,11 +6,13 @@
 //! ```
 //!
 //! Nobody is asked: each computes the ways of its neighbours as they do themselves. Cost: one search for each
-//! neighbour. The trees take their arrows from the links that carry data at both ends.
+//! neighbour. The trees take their arrows from the links that carry data at both ends. A branch that is longer than
+//! the hop limit, which takes a network where the cheapest ways are so long, is copied no further.
 
 use std::collections::BTreeMap;
 
-use super::{NOBODY, Network, Plane, Ways};
+use super::search::Ways;
+use super::{Network, Plane};
 use crate::peer::PeerId;
 
 /// Our place in the tree of one source.
@@ -41,11 +43,8 @@ impl Network {
             };
             let theirs = self.ways_from(neighbour, Plane::Data);
             for (source, branch) in &mut branches {
-                let reach = self
-                    .places
-                    .get(source)
-                    .and_then(|at| theirs.reached.get(*at as usize));
-                if reach.is_some_and(|reach| reach.first == place && reach.first != NOBODY) {
+                let reach = self.places.get(source).and_then(|at| theirs.best(*at));
+                if reach.is_some_and(|reach| reach.first == place) {
                     branch.children.push(neighbour);
                 }
             }

@@ -116,7 +116,7 @@ impl Sim {
         let Some(keys) = engine.active_keys(slot).cloned() else {
             return false;
         };
-        let Some(neighbour) = engine.next_hop(slot) else {
+        let Some(neighbour) = engine.next_hop(slot, HOP_LIMIT) else {
             return false;
         };
         let Some(path) = engine.path(neighbour) else {
@@ -260,7 +260,7 @@ impl Sim {
         let next = engine
             .slots
             .get(&relay.to)
-            .and_then(|slot| engine.next_hop(*slot))
+            .and_then(|slot| engine.next_hop(*slot, relay.hops_left))
             .filter(|next| *next != ingress);
         let way = next.and_then(|next| Some((engine.path(next)?, engine.active_keys(next)?)));
         let Some((path, hop)) = way else {

@@ -62,9 +62,11 @@ impl EngineStandIn {
         self.epochs.get(&index).map(|epoch| &epoch.keys)
     }
 
-    /// The peer to which a datagram for `slot` goes next: itself, or the neighbour that passes it on.
-    pub(super) fn next_hop(&self, slot: PeerSlot) -> Option<PeerSlot> {
-        match *self.fib.routes.get(&slot)? {
+    /// The peer to which a datagram for `slot` goes next that may be sent `left` times more: itself, or the neighbour
+    /// that passes it on.
+    pub(super) fn next_hop(&self, slot: PeerSlot, left: u8) -> Option<PeerSlot> {
+        let way = self.fib.routes.get(&slot).copied();
+        match self.fib.way_within(slot, left, way)? {
             NextHop::Direct => Some(slot),
             NextHop::Via(neighbour) => Some(neighbour),
         }

@@ -59,12 +59,18 @@ impl Sim {
         self.hosts[host].next_hosts = next;
     }
 
-    /// The host that `host` sends to for `to`, if it can.
-    pub(crate) fn next_host(&self, host: HostId, to: HostId) -> Option<HostId> {
-        let next = *self.hosts[host].next_hosts.get(to)?;
-        let next = usize::from(next);
-        let entry = self.hosts.get(next)?;
+    /// The host that `host` sends to for `to`, if it can, what may be sent `left` times more.
+    fn next_host(&self, host: HostId, to: HostId, left: usize) -> Option<HostId> {
         let engine = &self.hosts[host].engine;
+        let next = if engine.fib.short.is_empty() {
+            usize::from(*self.hosts[host].next_hosts.get(to)?)
+        } else {
+            let slot = engine.slots.get(&self.hosts[to].engine.label)?;
+            let neighbour = engine.next_hop(*slot, u8::try_from(left).ok()?)?;
+            let label = engine.peers.get(&neighbour)?.label;
+            *self.labels.get(&label)?
+        };
+        let entry = self.hosts.get(next)?;
         let slot = engine.slots.get(&entry.engine.label)?;
         engine.path(*slot)?;
         let passes = self.underlay.passes(host, next) && self.underlay.passes(next, host);
@@ -75,10 +81,10 @@ impl Sim {
     pub(crate) fn route(&self, from: HostId, to: HostId) -> Option<Vec<HostId>> {
         let mut way = vec![from];
         while *way.last()? != to {
-            if way.len() > usize::from(HOP_LIMIT) {
-                return None;
-            }
-            way.push(self.next_host(*way.last()?, to)?);
+            let left = (usize::from(HOP_LIMIT) + 1)
+                .checked_sub(way.len())
+                .filter(|left| *left > 0)?;
+            way.push(self.next_host(*way.last()?, to, left)?);
         }
         Some(way)
     }
@@ -121,7 +127,7 @@ impl Sim {
             if at == to {
                 return Fate::Arrives(hops);
             }
-            match self.next_host(at, to) {
+            match self.next_host(at, to, usize::from(HOP_LIMIT) - hops) {
                 Some(next) => at = next,
                 None => return Fate::Ends,
             }

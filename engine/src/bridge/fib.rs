@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  routes   peer ─► Direct | Via(neighbour)        also for RELAY datagrams of others, by label
+//!  short    for those of others that have come too far for the way in `routes`
 //!  flood    ≤ 64 members: one sealed copy for each
 //!  group    beyond: our children, and for each other source whom its copies come from and go on to
 //! ```
@@ -28,6 +29,8 @@ pub struct Fib {
     pub generation: u64,
     /// The way to each known peer.
     pub routes: BTreeMap<PeerSlot, NextHop>,
+    /// Ways that cross fewer links than the relay route of a peer: each is dearer and shorter than the one before.
+    pub short: BTreeMap<PeerSlot, Vec<ShortWay>>,
     /// Largest datagram that crosses every link of a relay route, where control knows it; our own link's
     /// limit is minded in any case.
     pub route_max: BTreeMap<PeerSlot, u16>,
@@ -36,6 +39,29 @@ pub struct Fib {
     pub flood: Vec<PeerSlot>,
     /// The trees, when there are more than [`crate::config::FLOOD_COPIES_MAX`] members.
     pub group: Option<GroupFib>,
+}
+
+impl Fib {
+    /// The way that a datagram of others takes which may be sent `left` times more, if `way` is the usual one.
+    pub fn way_within(
+        &self,
+        destination: PeerSlot,
+        left: u8,
+        way: Option<NextHop>,
+    ) -> Option<NextHop> {
+        let short = self.short.get(&destination).map_or(&[][..], Vec::as_slice);
+        let fits = short.iter().rev().find(|short| left < short.below);
+        fits.map(|short| short.next).or(way)
+    }
+}
+
+/// A way for datagrams of others that have few transmissions left; the last one that applies is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortWay {
+    /// It applies to those with fewer transmissions left than this.
+    pub below: u8,
+    /// Where they go.
+    pub next: NextHop,
 }
 
 /// The trees along which GROUP datagrams are copied; every arrow of them is a direct path.
@@ -56,4 +82,34 @@ pub struct Branch {
     pub parent: PeerSlot,
     /// To whom they are passed on.
     pub children: Vec<PeerSlot>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_far_takes_a_way_that_it_can_still_go() {
+        let via = |slot| Some(NextHop::Via(PeerSlot(slot)));
+        let [usual, shorter, shortest] = [1, 2, 3].map(via);
+        let ways = [(8, shorter), (5, shortest)].map(|(below, next)| ShortWay {
+            below,
+            next: next.expect("a relay"),
+        });
+        let fib = Fib {
+            short: BTreeMap::from([(PeerSlot(9), ways.to_vec())]),
+            ..Fib::default()
+        };
+        let taken = |left| fib.way_within(PeerSlot(9), left, usual);
+        assert_eq!(
+            [8, 7, 5, 4, 1].map(taken),
+            [usual, shorter, shorter, shortest, shortest]
+        );
+        assert_eq!(
+            fib.way_within(PeerSlot(8), 1, usual),
+            usual,
+            "others have one way"
+        );
+        assert_eq!(fib.way_within(PeerSlot(8), 1, None), None);
+    }
 }

@@ -58,8 +58,8 @@ struct Relayed {
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     queue: FairQueue<Relayed>,
-    /// The last look-up, which the next datagram of a train repeats: source, destination, step.
-    known: Option<(u64, u64, Step)>,
+    /// The last look-up, which the next datagram of a train repeats: source, destination, hop limit, step.
+    known: Option<(u64, u64, u8, Step)>,
     /// Bytes taken in since the last turn.
     taken: usize,
     /// Bytes of our own containers since the last turn.
@@ -168,9 +168,10 @@ impl Datapath {
         if header.hop_limit <= 1 {
             return Err(DropReason::HopLimit);
         }
-        if let Some((source, destination, step)) = self.relays.known
+        if let Some((source, destination, hop_limit, step)) = self.relays.known
             && source == header.source
             && destination == header.destination
+            && hop_limit == header.hop_limit
             && step.ingress == ingress
         {
             return Ok(step);
@@ -185,7 +186,9 @@ impl Datapath {
         if !self.labels.contains_key(&header.source) {
             return Err(DropReason::UnknownLabel);
         }
-        let next = match self.peer(destination).and_then(|peer| peer.way) {
+        let way = self.peer(destination).and_then(|peer| peer.way);
+        let left = header.hop_limit - 1;
+        let next = match self.fib.way_within(destination, left, way) {
             Some(NextHop::Direct) => destination,
             Some(NextHop::Via(relay)) => relay,
             None => return Err(DropReason::NoRoute),
@@ -194,7 +197,13 @@ impl Datapath {
             return Err(DropReason::SplitHorizon);
         }
         let step = Step { ingress, next };
-        self.relays.known = Some((header.source, header.destination, step));
+        let RelayHeader {
+            source,
+            destination,
+            hop_limit,
+            ..
+        } = *header;
+        self.relays.known = Some((source, destination, hop_limit, step));
         Ok(step)
     }
 
