@@ -212,6 +212,8 @@ pub const LINK_FLAP_MEMORY: Duration = Duration::from_secs(10);
 /// Between two changes of a link's figures in the gossip: a thousand peers with twenty links each, whose round
 /// trips all drift, stay below the budget of idle traffic.
 pub const LINK_FIGURES_EVERY: Duration = Duration::from_secs(10);
+/// ...but a size that grew, as it does once on every new path: until it is known, relays' frames are cut in two.
+pub const LINK_GROWTH_AFTER: Duration = Duration::from_millis(1000);
 
 /// Datagrams and routed messages cross at most this many links; sparse meshes of a thousand peers need four.
 pub const HOPS_MAX: u8 = 8;

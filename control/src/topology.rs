@@ -14,11 +14,13 @@
 //! loss are said when they are off by a quarter, and seldom: jitter must not flood the gossip. Bounds:
 //! `config::LINKS_PER_PART_MAX` links in one part, `config::TOPOLOGY_PARTS_MAX` parts.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_UP_HOLD, LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
+    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_GROWTH_AFTER, LINK_UP_HOLD, LINKS_PER_PART_MAX,
+    TOPOLOGY_PARTS_MAX,
 };
 use crate::fields::{FieldError, FieldWriter, Fields};
 use crate::peer::PeerId;
@@ -132,6 +134,8 @@ struct Said {
     /// Since when it is up, and not yet said to be.
     up_since: Option<Instant>,
     figures_at: Instant,
+    /// When figures that are no longer as said may be said.
+    figures_due: Option<Instant>,
 }
 
 /// Our own links: what we say of them.
@@ -171,7 +175,13 @@ impl Reporter {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.said
             .values()
-            .filter_map(|said| Some(said.up_since? + LINK_UP_HOLD))
+            .flat_map(|said| {
+                [
+                    said.up_since.map(|since| since + LINK_UP_HOLD),
+                    said.figures_due,
+                ]
+            })
+            .flatten()
             .min()
     }
 
@@ -208,6 +218,7 @@ impl Said {
             down_at: None,
             up_since: None,
             figures_at: now,
+            figures_due: None,
         }
     }
 
@@ -229,6 +240,7 @@ impl Said {
         } else if self.may_come_up(now) {
             self.report = actual;
             (self.up_since, self.figures_at) = (None, now);
+            self.figures_due = None;
             return true;
         }
         news | self.observe_figures(actual.data, now)
@@ -244,13 +256,21 @@ impl Said {
     }
 
     fn observe_figures(&mut self, actual: Option<DataReport>, now: Instant) -> bool {
+        self.figures_due = None;
         let (Some(said), Some(actual)) = (self.report.data, actual) else {
             return false;
         };
-        let due = now.duration_since(self.figures_at) >= LINK_FIGURES_EVERY;
-        // A size that does not cross any more loses frames; that cannot wait.
-        let shrunk = actual.datagram_max < said.datagram_max;
-        if !shrunk && (!due || !is_news(said, actual)) {
+        if !is_news(said, actual) {
+            return false;
+        }
+        let wait = match actual.datagram_max.cmp(&said.datagram_max) {
+            // A size that does not cross any more loses frames; that cannot wait.
+            Ordering::Less => Duration::ZERO,
+            Ordering::Greater => LINK_GROWTH_AFTER,
+            Ordering::Equal => LINK_FIGURES_EVERY,
+        };
+        if now < self.figures_at + wait {
+            self.figures_due = Some(self.figures_at + wait);
             return false;
         }
         self.report.data = Some(actual);
@@ -330,6 +350,25 @@ mod tests {
         smaller.data.as_mut().unwrap().datagram_max = 1252;
         assert!(reporter.observe(&one(smaller), now));
         assert_eq!(reporter.parts(false)[0].links, [(PEER, smaller)]);
+    }
+
+    /// A path begins with the size that every path has; what it can carry is found when its link was said already.
+    #[test]
+    fn a_size_that_grew_is_said_soon_though_nothing_more_happens() {
+        let (mut reporter, now) = (Reporter::default(), first_instant());
+        let mut small = up(20);
+        small.data.as_mut().unwrap().datagram_max = 1200;
+        reporter.observe(&one(small), now);
+        assert!(!reporter.observe(&one(up(20)), now + Duration::from_millis(100)));
+        let due = reporter.deadline().expect("the new size is to be said");
+        assert_eq!(due, now + LINK_GROWTH_AFTER);
+        assert!(reporter.observe(&one(up(20)), due));
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, up(20))]);
+        assert_eq!(reporter.deadline(), None);
+        assert!(!reporter.observe(&one(up(40)), due + LINK_GROWTH_AFTER));
+        assert_eq!(reporter.deadline(), Some(due + LINK_FIGURES_EVERY));
+        assert!(!reporter.observe(&one(up(20)), due + LINK_FIGURES_EVERY));
+        assert_eq!(reporter.deadline(), None, "as it was said");
     }
 
     /// A link flaps at 1 Hz for a minute: one change down, and up once it has been up for the hold time.
