@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::bridge::Port;
 use crate::command::{Event, PeerSlot};
-use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX};
+use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX, PACKET_LEN};
 use crate::datapath::group::group_epoch;
 use crate::datapath::relay::Step;
 use crate::datapath::{Datapath, Place, Store, counters, peer_mut};
@@ -382,16 +382,23 @@ impl Datapath {
         frame: &[u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let mut packet = self.pool.take().ok_or(DropReason::PoolEmpty)?;
-        if let Some(to) = packet.bytes_mut().get_mut(..frame.len()) {
+        // A packet for each would empty the pool when every frame comes in two pieces.
+        if self.joined.is_empty() || self.joined_len + frame.len() > PACKET_LEN {
+            let packet = self.pool.take().ok_or(DropReason::PoolEmpty)?;
+            self.joined.push(packet);
+            self.joined_len = 0;
+        }
+        let start = self.joined_len;
+        self.joined_len += frame.len();
+        let last = self.joined.last_mut().map(Packet::bytes_mut);
+        if let Some(to) = last.and_then(|bytes| bytes.get_mut(start..self.joined_len)) {
             to.copy_from_slice(frame);
         }
         let place = Place {
             store: Store::Joined,
-            index: self.joined.len(),
-            start: 0,
+            index: self.joined.len() - 1,
+            start,
         };
-        self.joined.push(packet);
         self.frame(slot, meta, frame, place, now)
     }
 
