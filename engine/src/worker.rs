@@ -84,9 +84,10 @@ impl<I: Io> Worker<I> {
         self.datapath.take_handoffs(now);
         let mut any = false;
         loop {
+            let count_max = self.receive_max.min(self.datapath.receive_max());
             let more = self
                 .io
-                .udp_recv(self.receive_max, self.datapath.pool(), &mut self.received);
+                .udp_recv(count_max, self.datapath.pool(), &mut self.received);
             any |= !self.received.is_empty();
             let long = self
                 .received
@@ -106,6 +107,8 @@ impl<I: Io> Worker<I> {
                     delivered = true;
                 }
             }
+            self.datapath.pass_on_early();
+            self.send(now);
             if !more || delivered {
                 break;
             }

@@ -55,6 +55,11 @@ impl<T> FairQueue<T> {
         self.entries.len()
     }
 
+    /// Peers whose items wait.
+    pub(super) fn peers_count(&self) -> usize {
+        self.turns.len()
+    }
+
     /// Adds an item of `peer`; what had to give way comes back, which may be the item itself.
     pub(super) fn push(&mut self, peer: PeerSlot, len: usize, item: T) -> Option<T> {
         self.turn_of(peer).waiting += len;

@@ -29,6 +29,10 @@ use crate::verdict::{DropReason, Station};
 use crate::wire::relay::{RELAY_FRONT_LEN, RelayHeader, Wrapping};
 use crate::wire::{Header, TAG_LEN};
 
+/// Turns for which more is received than passed on, after several peers wanted to pass at once: what is beyond a
+/// peer's share is dropped here, where it is known whose it is. Some milliseconds under load.
+const CONTENDED_TURNS: u8 = 100;
+
 /// The way of a datagram through this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
@@ -60,8 +64,11 @@ pub(super) struct Relays {
     queue: FairQueue<Relayed>,
     /// The last look-up, which the next datagram of a train repeats: source, destination, hop limit, step.
     known: Option<(u64, u64, u8, Step)>,
-    /// Bytes taken in since the last turn.
+    /// Bytes taken in, and passed on, since the last turn.
     taken: usize,
+    passed: usize,
+    /// For so many turns more several peers are taken to contend for this relay.
+    contended: u8,
     /// Bytes of our own containers since the last turn.
     own: usize,
 }
@@ -70,7 +77,17 @@ impl Relays {
     /// True when enough waits to be passed on that more had better wait in the socket, but for what a
     /// greedy sender loses.
     pub(super) fn is_turn_full(&self) -> bool {
-        self.taken >= 2 * RELAY_TURN_LEN || self.queue.len() >= RELAY_TRAINS_MAX
+        self.taken >= 2 * RELAY_TURN_LEN
+            || self.queue.len() >= RELAY_TRAINS_MAX
+            || (self.contended == 0 && self.passed + TRAIN_LEN_MAX > RELAY_TURN_LEN)
+    }
+
+    /// Trains that there is room for. One peer alone loses nothing here: what it sends too fast waits in the socket.
+    fn room(&self) -> usize {
+        if self.contended > 0 || self.queue.is_empty() {
+            return usize::MAX;
+        }
+        RELAY_TRAINS_MAX.saturating_sub(self.queue.len()).max(1)
     }
 
     pub(super) fn forget_routes(&mut self) {
@@ -92,7 +109,8 @@ impl Relays {
 impl Datapath {
     /// True once our own containers have had their share of this turn and relayed trains wait for theirs.
     pub fn is_own_turn_over(&self) -> bool {
-        self.relays.own >= RELAY_TURN_LEN && self.relays.has_backlog()
+        let others_wait = self.relays.has_backlog() || self.relays.passed >= RELAY_TURN_LEN;
+        self.relays.own >= RELAY_TURN_LEN && others_wait
     }
 
     /// A datagram that is not DATA: checks who vouches for it, then opens it or says whither it goes.
@@ -305,15 +323,35 @@ impl Datapath {
         true
     }
 
-    /// One turn: passes on what waits, each peer in turn, as far as the turn's bytes go.
+    /// Trains that may be received at once.
+    pub fn receive_max(&self) -> usize {
+        self.relays.room()
+    }
+
+    /// Between two receive calls: passes on what came while it is in the cache. The newest train may still grow.
+    pub fn pass_on_early(&mut self) {
+        if self.relays.queue.peers_count() > 1 {
+            self.relays.contended = CONTENDED_TURNS;
+        }
+        self.pass_on_some(1);
+    }
+
+    /// The end of a turn: passes on what waits, each peer in turn.
     pub(super) fn pass_on(&mut self) {
+        self.pass_on_some(0);
         self.relays.taken = 0;
+        self.relays.passed = 0;
         self.relays.own = 0;
-        let mut left = RELAY_TURN_LEN;
-        while left > 0
+        self.relays.contended = self.relays.contended.saturating_sub(1);
+    }
+
+    /// As far as the turn's bytes go, or until no more than `rest` wait.
+    fn pass_on_some(&mut self, rest: usize) {
+        while self.relays.passed < RELAY_TURN_LEN
+            && self.relays.queue.len() > rest
             && let Some(Relayed { packet, run }) = self.relays.queue.pop()
         {
-            left = left.saturating_sub(run.len);
+            self.relays.passed += run.len;
             let count = run.len.div_ceil(run.segment.max(1)) as u64;
             match self.seal_run(packet, &run) {
                 Ok(()) => {

@@ -114,10 +114,12 @@ impl Host {
             datapath.take_handoffs(now);
             let mut received = Vec::new();
             loop {
-                let more = io.udp_recv(8, datapath.pool(), &mut received);
+                let count_max = datapath.receive_max().min(8);
+                let more = io.udp_recv(count_max, datapath.pool(), &mut received);
                 received
                     .drain(..)
                     .for_each(|train| datapath.receive(train, now));
+                datapath.pass_on_early();
                 if !more || datapath.should_deliver() {
                     break;
                 }

@@ -535,6 +535,30 @@ fn a_greedy_sender_loses_its_own_and_a_modest_one_nothing() {
     mesh.hosts.iter_mut().for_each(|host| host.check_pools());
 }
 
+/// Host 0 sends far more in a moment than a turn passes on, and nobody else wants to pass: that is no reason to drop.
+#[test]
+fn a_sender_alone_loses_nothing_at_a_relay_that_is_slower() {
+    let mut mesh = Mesh::line(3, 1);
+    introduce(&mut mesh);
+    let (steps, each) = (20, 24);
+    for _ in 0..steps {
+        for _ in 0..each {
+            mesh.hosts[0].workers[0]
+                .1
+                .frames_in
+                .push_back(super_frame(40_000));
+        }
+        mesh.step(STEP, |_, _, train| vec![train]);
+    }
+    for _ in 0..30 {
+        mesh.exchange();
+    }
+    let delivered: usize = mesh.hosts[2].delivered().iter().map(Vec::len).sum();
+    assert!(delivered >= steps * each * 40_000, "{delivered} bytes");
+    assert_eq!(mesh.hosts[1].dropped(DropReason::RelayFull), 0);
+    mesh.hosts.iter_mut().for_each(|host| host.check_pools());
+}
+
 /// Host 1 relays what host 0 sends without end, and has a frame of its own.
 #[test]
 fn a_busy_relay_serves_its_own_containers_too() {
