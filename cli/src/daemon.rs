@@ -77,7 +77,7 @@ pub(crate) async fn run(
     };
     bridge::ensure(&host, &devices).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
-    let (driver, server) = with_dns(driver, settings, &host)?;
+    let (driver, server) = with_dns(driver, settings)?;
     let keeper = Keeper::start(host.clone(), devices.clone());
     let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
@@ -100,13 +100,12 @@ pub(crate) async fn run(
 fn with_dns(
     driver: Driver<Engine>,
     settings: &Settings,
-    host: &NetNs,
 ) -> anyhow::Result<(Driver<Engine>, Option<DnsServer>)> {
     let Some(dns) = &settings.dns else {
         return Ok((driver, None));
     };
     let server = DnsServer::start(dns.config(&settings.bridge)?)?;
-    let driver = driver.with_dns(server.handle(), host.clone())?;
+    let driver = driver.with_dns(server.handle())?;
     Ok((driver, Some(server)))
 }
 

@@ -21,7 +21,7 @@ pub mod resolv_conf;
 mod tcp;
 mod udp;
 mod upstreams;
-pub(crate) mod watch;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io;

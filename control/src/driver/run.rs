@@ -96,8 +96,6 @@ enum Turn {
     Engine,
     Request(Request),
     Done(Done),
-    /// A container may have gone.
-    Gone,
     /// Nobody can ask for anything any more.
     Abandoned,
 }
@@ -220,7 +218,9 @@ impl<E: EngineHandle> Driver<E> {
             listen_to(engine.event_fd()).map_err(|source| ControlError::EngineEvents { source })?;
         let (done, mut finished) = mpsc::unbounded_channel();
         let attacher = Arc::clone(&self.attacher);
-        let beside = Beside::start(Arc::clone(&self.store), attacher, done);
+        let generation = self.naming.as_ref().map(|naming| naming.desk.generation());
+        let generation = generation.unwrap_or_default();
+        let beside = Beside::start(Arc::clone(&self.store), attacher, generation, done);
         let mut addresses = tokio::time::interval(ADDRESSES_PERIOD);
         loop {
             self.publish_names(&beside);
@@ -233,7 +233,6 @@ impl<E: EngineHandle> Driver<E> {
                 Turn::Engine => self.take_events(&beside),
                 Turn::Net(event) => self.net_event(event, &beside),
                 Turn::Done(done) => self.work_done(done, &beside),
-                Turn::Gone => self.list_containers(&beside),
                 Turn::Request(Request::Stop(reply)) => {
                     self.leave(beside).await;
                     let _ = reply.send(());
@@ -269,7 +268,6 @@ impl<E: EngineHandle> Driver<E> {
             _ = addresses.tick() => Turn::Addresses,
             Some(event) = self.net.recv() => Turn::Net(event),
             Some(done) = finished.recv() => Turn::Done(done),
-            () = Self::container_gone(&mut self.naming) => Turn::Gone,
             () = std::future::ready(()), if self.events_left => Turn::Engine,
             ready = events.readable() => {
                 // Cleared before the events are taken: one that comes meanwhile is a new edge.
@@ -403,8 +401,7 @@ impl<E: EngineHandle> Driver<E> {
             Done::Described(change, request, described, reply) => {
                 self.change_names(change, &request, Some(&described), reply);
             }
-            Done::Listed(listed, generation) => self.listed(listed, generation, beside),
-            Done::Present(list) => self.present(list, beside),
+            Done::Present(list, generation) => self.present(list, generation, beside),
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -431,9 +428,10 @@ impl<E: EngineHandle> Driver<E> {
             done,
             writer,
             lister,
+            listing,
         } = beside;
-        lister.abort();
-        drop((writes, done));
+        listing.abort();
+        drop((writes, done, lister));
         // The writer ends when nobody can give it anything any more and all is durable.
         if let Err(error) = writer.await {
             tracing::error!(%error, "the store's writer was cut off");

@@ -206,13 +206,15 @@ impl Node {
         self.attachments.made_at = Some(now);
         let ours = self.identity.peer_id();
         let neighbour = |(origin, mac, said): (PeerId, MacAddr, Said)| {
-            let peer = (origin != ours).then(|| self.peers.find(origin));
+            let slot = if origin == ours {
+                None
+            } else {
+                // A peer that we make no place for has none in the table, either.
+                Some(self.peers.find(origin)?.slot)
+            };
             Some(Neighbour {
                 mac,
-                // A peer that we make no place for has none in the table, either.
-                slot: peer
-                    .map(|peer| Some(peer?.slot))
-                    .map_or(Some(None), |slot| slot.map(Some))?,
+                slot,
                 moves: said.moves,
                 addresses: said.addresses,
             })
@@ -235,12 +237,18 @@ impl Node {
         own.chain(others)
     }
 
+    /// The containers that have this address, with their hosts.
+    fn who_has(&self, address: IpAddr) -> Vec<(PeerId, MacAddr)> {
+        self.all_attachments()
+            .filter(|(_, _, said)| said.addresses.contains(&address))
+            .map(|(host, mac, _)| (host, mac))
+            .collect()
+    }
+
     /// The hosts whose containers have this address.
     pub(super) fn hosts_of(&self, address: IpAddr) -> Vec<PeerId> {
-        let attached = self.all_attachments();
-        let mut hosts: Vec<_> = attached
-            .filter(|(_, _, said)| said.addresses.contains(&address))
-            .map(|(host, ..)| host)
+        let mut hosts: Vec<_> = (self.who_has(address).into_iter())
+            .map(|(host, _)| host)
             .collect();
         hosts.dedup();
         hosts
@@ -279,18 +287,12 @@ impl Node {
     /// Says which of these addresses another container has, too.
     #[must_use]
     pub fn duplicates_among(&self, addresses: &[IpAddr]) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for address in addresses.iter().take(DUPLICATES_SHOWN) {
-            let attached = self.all_attachments();
-            let who: Vec<_> = attached
-                .filter(|(_, _, said)| said.addresses.contains(address))
-                .map(|(host, mac, _)| (host, mac))
-                .collect();
-            if who.len() > 1 {
-                warnings.push(self.shared_address(*address, &who));
-            }
-        }
-        warnings
+        let shared = addresses.iter().take(DUPLICATES_SHOWN);
+        let shared = shared.map(|address| (*address, self.who_has(*address)));
+        shared
+            .filter(|(_, who)| who.len() > 1)
+            .map(|(address, who)| self.shared_address(address, &who))
+            .collect()
     }
 
     /// The host of a container that has this address; an error in words if there is none, or more than one.

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -45,7 +46,7 @@ pub(crate) struct Desk {
     dns: DnsHandle,
     own: PeerId,
     /// Rises with each name given: a list of containers that was begun before may not know its container.
-    generation: u64,
+    generation: Arc<AtomicU64>,
     /// Other hosts have not been told yet.
     is_fresh: bool,
     writes: mpsc::UnboundedSender<Write>,
@@ -61,7 +62,7 @@ impl Desk {
         let desk = Self {
             registry,
             own,
-            generation: 0,
+            generation: Arc::default(),
             is_fresh: true,
             writes,
             writer: tokio::spawn(write(store, waiting, dns.clone())),
@@ -85,8 +86,8 @@ impl Desk {
     }
 
     /// See [`Self::keep`].
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn generation(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.generation)
     }
 
     /// The bodies of this host's NAMES records, by part, if other hosts are to be told.
@@ -112,7 +113,7 @@ impl Desk {
         if let Err(error) = &added {
             tracing::warn!(container = attached.id, %error, "container has no name");
         }
-        self.generation += 1;
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.changed(added.unwrap_or(false), Box::new(|_| then()));
     }
 
@@ -137,7 +138,7 @@ impl Desk {
         living: &BTreeSet<String>,
         generation: u64,
     ) -> Option<BTreeSet<Arc<str>>> {
-        if generation != self.generation {
+        if generation != self.generation.load(Ordering::Relaxed) {
             return None;
         }
         let gone = self.registry.keep(living);
@@ -216,7 +217,7 @@ impl Desk {
                 format!("{owner} has no address in the network: give one, or attach it first");
             return Err(fault(line));
         }
-        self.generation += 1;
+        self.generation.fetch_add(1, Ordering::Relaxed);
         let added = self.registry.add(owner, &names, addresses);
         added.map_err(|error| fault(error.to_string()))
     }

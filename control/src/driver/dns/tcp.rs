@@ -13,20 +13,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use hickory_server::net::NetError;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::proto::rr::Record;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponse;
+use hickory_server::server::{Request, RequestHandler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::handler::Handler;
-use super::udp::{encode, format_error};
+use super::udp::format_error;
+use super::wire::WireAnswer;
 use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX, DNS_TCP_TIMEOUT};
 
 /// Pause after a failed accept: the process is out of files, and another try at once would fail too.
@@ -106,11 +103,11 @@ async fn converse(
         let question = timeout(DNS_TCP_TIMEOUT, read(&mut stream)).await??;
         let answer = match Request::from_bytes(question.clone(), source, Protocol::Tcp) {
             Ok(request) => {
-                let out = TcpReply::default();
+                let reply = WireAnswer::new(u16::MAX);
                 handler
-                    .handle_request::<_, TokioTime>(&request, out.clone())
+                    .handle_request::<_, TokioTime>(&request, reply.clone())
                     .await;
-                out.take()
+                reply.take()
             }
             Err(_) => {
                 handler.shared.counters.malformed.count();
@@ -133,33 +130,4 @@ async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut question = vec![0; usize::from(len)];
     stream.read_exact(&mut question).await?;
     Ok(question)
-}
-
-/// Where an answer waits to be written.
-#[derive(Clone, Default)]
-struct TcpReply(Arc<Mutex<Option<Vec<u8>>>>);
-
-impl TcpReply {
-    fn take(&self) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-#[async_trait]
-impl ResponseHandler for TcpReply {
-    async fn send_response<'a>(
-        &mut self,
-        response: MessageResponse<
-            '_,
-            'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-        >,
-    ) -> Result<ResponseInfo, NetError> {
-        let (info, bytes) = encode(response, u16::MAX)?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
-        Ok(info)
-    }
 }

@@ -3,18 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use async_trait::async_trait;
-use hickory_server::net::NetError;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_server::proto::rr::rdata::{A, CNAME, SOA};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponse;
+use hickory_server::server::{Request, RequestHandler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use super::wire::WireAnswer;
 use super::*;
 use crate::dns::names::Sources;
 use crate::dns::names::tests::entry;
@@ -62,43 +60,14 @@ fn question(name: &str, kind: RecordType) -> Message {
     message
 }
 
-/// Keeps what is sent, as a datagram of at most so many bytes would.
-#[derive(Clone)]
-struct Kept {
-    len_max: u16,
-    bytes: Arc<Mutex<Option<Vec<u8>>>>,
-}
-
-#[async_trait]
-impl ResponseHandler for Kept {
-    async fn send_response<'a>(
-        &mut self,
-        response: MessageResponse<
-            '_,
-            'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-        >,
-    ) -> Result<ResponseInfo, NetError> {
-        let (info, bytes) = udp::encode(response, self.len_max)?;
-        *self.bytes.lock().unwrap() = Some(bytes);
-        Ok(info)
-    }
-}
-
 async fn try_ask(handler: &Handler, message: &Message, len_max: u16) -> Option<Message> {
     let client = "10.32.0.9:4444".parse().unwrap();
     let request = Request::from_bytes(message.to_vec().unwrap(), client, Protocol::Udp).unwrap();
-    let kept = Kept {
-        len_max,
-        bytes: Arc::default(),
-    };
+    let reply = WireAnswer::new(len_max);
     handler
-        .handle_request::<_, TokioTime>(&request, kept.clone())
+        .handle_request::<_, TokioTime>(&request, reply.clone())
         .await;
-    let bytes = kept.bytes.lock().unwrap().take()?;
+    let bytes = reply.take()?;
     assert!(bytes.len() <= usize::from(len_max));
     Some(Message::from_vec(&bytes).unwrap())
 }

@@ -8,22 +8,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures_util::poll;
-use hickory_server::net::NetError;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::proto::rr::Record;
-use hickory_server::proto::serialize::binary::BinEncoder;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponse;
+use hickory_server::server::{Request, RequestHandler};
 use tokio::net::UdpSocket;
 
 use super::handler::Handler;
+use super::wire::{LEN_DEFAULT, WireAnswer};
 use crate::config::DNS_UDP_LEN_MAX;
 
-/// Largest answer to who does not say otherwise (RFC 1035 §4.2.1).
-const LEN_DEFAULT: u16 = 512;
 /// Largest question; ours have some 60 bytes, and cookies make it a hundred.
 const QUESTION_LEN_MAX: usize = 2048;
 /// Questions taken before other tasks have their turn.
@@ -68,17 +62,19 @@ async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: &[u8], sou
         }
         return;
     };
-    let out = UdpReply {
-        socket: Arc::clone(socket),
-        to: source,
-        len_max: match &request.edns {
-            Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
-            None => LEN_DEFAULT,
-        },
-    };
-    let handler = Arc::clone(handler);
+    let reply = WireAnswer::new(match &request.edns {
+        Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
+        None => LEN_DEFAULT,
+    });
+    let (socket, handler) = (Arc::clone(socket), Arc::clone(handler));
     let mut answering = Box::pin(async move {
-        handler.handle_request::<_, TokioTime>(&request, out).await;
+        handler
+            .handle_request::<_, TokioTime>(&request, reply.clone())
+            .await;
+        if let Some(answer) = reply.take() {
+            // A full socket buffer is a lost datagram, as on any wire.
+            let _ = socket.try_send_to(&answer, source);
+        }
     });
     if poll!(answering.as_mut()).is_pending() {
         tokio::spawn(answering);
@@ -109,53 +105,6 @@ pub(super) fn format_error(bytes: &[u8]) -> Option<[u8; HEADER_LEN]> {
         0,
         0,
     ])
-}
-
-/// Encodes an answer into at most so many bytes.
-pub(super) fn encode<'a>(
-    response: MessageResponse<
-        '_,
-        'a,
-        impl Iterator<Item = &'a Record> + Send + 'a,
-        impl Iterator<Item = &'a Record> + Send + 'a,
-        impl Iterator<Item = &'a Record> + Send + 'a,
-        impl Iterator<Item = &'a Record> + Send + 'a,
-    >,
-    len_max: u16,
-) -> Result<(ResponseInfo, Vec<u8>), NetError> {
-    let mut bytes = Vec::with_capacity(usize::from(LEN_DEFAULT));
-    let mut encoder = BinEncoder::new(&mut bytes);
-    encoder.set_max_size(len_max);
-    let info = response.destructive_emit(&mut encoder)?;
-    Ok((info, bytes))
-}
-
-/// Where an answer goes.
-#[derive(Clone)]
-struct UdpReply {
-    socket: Arc<UdpSocket>,
-    to: SocketAddr,
-    len_max: u16,
-}
-
-#[async_trait]
-impl ResponseHandler for UdpReply {
-    async fn send_response<'a>(
-        &mut self,
-        response: MessageResponse<
-            '_,
-            'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-        >,
-    ) -> Result<ResponseInfo, NetError> {
-        let (info, bytes) = encode(response, self.len_max)?;
-        // A full socket buffer is a lost datagram, as on any wire.
-        self.socket.try_send_to(&bytes, self.to)?;
-        Ok(info)
-    }
 }
 
 #[cfg(test)]

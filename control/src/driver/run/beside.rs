@@ -1,6 +1,7 @@
 //! What runs beside the loop because it blocks: writes to the store; and how finished work comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -8,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest};
 use crate::driver::dns::desk::Change;
 use crate::driver::request::{Attacher, Reply};
-use crate::driver::run::present;
+use crate::driver::run::present::Lister;
 use crate::driver::store::Store;
 use crate::error::ControlError;
 use crate::node::exchange::{PersistToken, Record};
@@ -29,10 +30,8 @@ pub(super) enum Done {
         AttachReply,
         Reply<Result<DnsReply, ApiError>>,
     ),
-    /// The attached containers, as of that generation of names.
-    Listed(Vec<Attachment>, u64),
-    /// What is attached to the host now, for the node.
-    Present(Vec<Attachment>),
+    /// What is attached to the host, listed since that generation of names.
+    Present(Vec<Attachment>, u64),
     Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
 }
 
@@ -41,23 +40,27 @@ pub(super) struct Beside {
     pub(super) writes: mpsc::Sender<(PersistToken, Record)>,
     pub(super) done: mpsc::UnboundedSender<Done>,
     pub(super) writer: JoinHandle<()>,
-    pub(super) lister: JoinHandle<()>,
+    pub(super) lister: Lister,
+    pub(super) listing: JoinHandle<()>,
 }
 
 impl Beside {
     pub(super) fn start(
         store: Arc<Store>,
         attacher: Arc<dyn Attacher>,
+        generation: Arc<AtomicU64>,
         done: mpsc::UnboundedSender<Done>,
     ) -> Self {
         let (writes, waiting) = mpsc::channel(WRITES_MAX);
         let writer = tokio::spawn(write_records(store, waiting, done.clone()));
-        let lister = tokio::spawn(present::keep_listing(attacher, done.clone()));
+        let lister = Lister::new(attacher, generation, done.clone());
+        let listing = tokio::spawn(lister.clone().keep());
         Self {
             writes,
             done,
             writer,
             lister,
+            listing,
         }
     }
 }

@@ -1,28 +1,20 @@
 //! The loop's part in DNS: attaching gives names, detaching takes them, and a container that is gone loses its own.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest, DnsStatus};
+use crate::driver::dns::DnsHandle;
 use crate::driver::dns::desk::{Change, Desk};
-use crate::driver::dns::{DnsHandle, watch};
 use crate::driver::engine::EngineHandle;
-use crate::driver::netns::NetNs;
 use crate::driver::request::{BoxFuture, Reply};
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
-use crate::driver::run::present::list_once;
 use crate::error::ControlError;
 use crate::node::exchange::Input;
 
 /// What the loop has for DNS.
 pub(super) struct Naming {
     pub(super) desk: Desk,
-    /// Some interface of the host has gone.
-    pub(super) gone: mpsc::Receiver<()>,
-    watching: tokio::task::JoinHandle<()>,
 }
 
 /// The answer to every verb of DNS when there is none.
@@ -33,59 +25,29 @@ fn is_off() -> ApiError {
 }
 
 impl<E: EngineHandle> Driver<E> {
-    /// Gives this host's names to a server, and keeps them; `host` is where containers have their interfaces.
+    /// Gives this host's names to a server, and keeps them.
     ///
     /// # Errors
     /// [`ControlError`] if the names of the last run cannot be read.
-    pub fn with_dns(mut self, dns: DnsHandle, host: NetNs) -> Result<Self, ControlError> {
+    pub fn with_dns(mut self, dns: DnsHandle) -> Result<Self, ControlError> {
         let saved = self.store.names()?;
-        let (notices, gone) = mpsc::channel(1);
         self.naming = Some(Naming {
             desk: Desk::start(Arc::clone(&self.store), &saved, dns, self.id),
-            gone,
-            watching: watch::start(host, notices),
         });
         Ok(self)
     }
 
-    /// Waits until a container may have gone.
-    pub(super) async fn container_gone(naming: &mut Option<Naming>) {
-        let told = match naming {
-            Some(naming) => naming.gone.recv().await,
-            None => None,
-        };
-        if told.is_none() {
-            std::future::pending().await
-        }
-    }
-
-    /// Has a list of the living made.
-    pub(super) fn list_containers(&self, beside: &Beside) {
-        let Some(naming) = &self.naming else {
-            return;
-        };
-        let generation = naming.desk.generation();
-        let (listing, done) = (self.attacher.list(), beside.done.clone());
-        tokio::spawn(async move {
-            match listing.await {
-                Ok(listed) => {
-                    let _ = done.send(Done::Listed(listed, generation));
-                }
-                Err(error) => tracing::warn!(error = error.error, "containers not listed"),
-            }
-        });
-    }
-
-    pub(super) fn listed(&mut self, listed: Vec<Attachment>, generation: u64, beside: &Beside) {
-        let living = listed
-            .into_iter()
-            .map(|line| line.id)
-            .collect::<BTreeSet<_>>();
+    /// Takes the names of containers that are no longer attached.
+    pub(super) fn keep_names(&mut self, list: &[Attachment], generation: u64, beside: &Beside) {
         let Some(naming) = &mut self.naming else {
             return;
         };
+        let living = list.iter().map(|line| line.id.clone()).collect();
         match naming.desk.keep(&living, generation) {
-            None => self.list_containers(beside),
+            None => {
+                let lister = beside.lister.clone();
+                tokio::spawn(async move { lister.once().await });
+            }
             Some(gone) if gone.is_empty() => {}
             Some(gone) => {
                 tokio::spawn(self.attacher.forget(gone, false));
@@ -109,12 +71,12 @@ impl<E: EngineHandle> Driver<E> {
         reply: Reply<Result<AttachReply, ApiError>>,
         beside: &Beside,
     ) {
-        let (attacher, sender) = (Arc::clone(&self.attacher), beside.done.clone());
+        let (lister, sender) = (beside.lister.clone(), beside.done.clone());
         tokio::spawn(async move {
             match work.await {
                 Ok(attached) => {
                     // Before the answer: what was attached is known everywhere as soon as may be.
-                    list_once(&*attacher, &sender).await;
+                    lister.once().await;
                     let _ = sender.send(done(attached, reply));
                 }
                 Err(error) => {
@@ -232,7 +194,6 @@ impl<E: EngineHandle> Driver<E> {
     /// Waits until all names are on disk.
     pub(super) async fn finish_naming(&mut self) {
         if let Some(naming) = self.naming.take() {
-            naming.watching.abort();
             naming.desk.finish().await;
         }
     }

@@ -1,12 +1,13 @@
-//! The loop's part in attachments: the node is told what is attached whenever that may have changed.
+//! The loop's part in attachments: node and names are told what is attached whenever that may have changed.
 //!
 //! ```text
-//!  attach, detach ──────────────┐
-//!  interface or address changed ┼─► list ─► Done::Present ─► node
+//!  attach, detach ──────────────┐                         ┌─► names
+//!  interface or address changed ┼─► list ─► Done::Present ┴─► node
 //!  now and then ────────────────┘
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -20,29 +21,55 @@ use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
 use crate::node::exchange::{Input, LocalAttachment};
 
-/// Looks at the host whenever something may have changed, and now and then.
-pub(super) async fn keep_listing(attacher: Arc<dyn Attacher>, done: mpsc::UnboundedSender<Done>) {
-    loop {
-        list_once(&*attacher, &done).await;
-        sleep(ATTACHMENTS_PAUSE).await;
-        // Either is a reason to look.
-        let _ = timeout(ATTACHMENTS_LISTED_EVERY, attacher.changed()).await;
-    }
+/// Makes lists of what is attached.
+#[derive(Clone)]
+pub(super) struct Lister {
+    attacher: Arc<dyn Attacher>,
+    generation: Arc<AtomicU64>,
+    done: mpsc::UnboundedSender<Done>,
 }
 
-/// Lists what is attached, for the node.
-pub(super) async fn list_once(attacher: &dyn Attacher, done: &mpsc::UnboundedSender<Done>) {
-    match attacher.list().await {
-        Ok(list) => {
-            let _ = done.send(Done::Present(list));
+impl Lister {
+    /// Each list carries what `generation` was when it was begun.
+    pub(super) fn new(
+        attacher: Arc<dyn Attacher>,
+        generation: Arc<AtomicU64>,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Self {
+        Self {
+            attacher,
+            generation,
+            done,
         }
-        Err(error) => tracing::debug!(error = error.error, "attachments cannot be listed"),
+    }
+
+    /// Looks at the host whenever something may have changed, and now and then.
+    pub(super) async fn keep(self) {
+        loop {
+            self.once().await;
+            sleep(ATTACHMENTS_PAUSE).await;
+            // Either is a reason to look.
+            let _ = timeout(ATTACHMENTS_LISTED_EVERY, self.attacher.changed()).await;
+        }
+    }
+
+    /// Makes one list.
+    pub(super) async fn once(&self) {
+        // Before the list, which may not know a container that is named meanwhile.
+        let generation = self.generation.load(Ordering::Relaxed);
+        match self.attacher.list().await {
+            Ok(list) => {
+                let _ = self.done.send(Done::Present(list, generation));
+            }
+            Err(error) => tracing::warn!(error = error.error, "attachments cannot be listed"),
+        }
     }
 }
 
 impl<E: EngineHandle> Driver<E> {
-    /// Tells the node what is attached to the host.
-    pub(super) fn present(&mut self, list: Vec<Attachment>, beside: &Beside) {
+    /// Tells names and node what is attached to the host.
+    pub(super) fn present(&mut self, list: Vec<Attachment>, generation: u64, beside: &Beside) {
+        self.keep_names(&list, generation, beside);
         let local = |attachment: Attachment| {
             Some(LocalAttachment {
                 mac: attachment.mac.parse().ok()?,
