@@ -141,12 +141,17 @@ impl Store {
     pub fn open(data_dir: &Path) -> Result<Self, ControlError> {
         create_data_dir(data_dir)?;
         let path = data_dir.join(STORE_FILE);
+        let is_new = !path.exists();
         let database = match Database::create(&path) {
             Ok(database) => database,
             Err(DatabaseError::DatabaseAlreadyOpen) => {
                 return Err(ControlError::StoreInUse { path });
             }
             Err(error) => {
+                if is_new {
+                    // Half a file, on a full disk say, would keep every later start from working.
+                    let _ = fs::remove_file(&path);
+                }
                 return Err(ControlError::OpenStore {
                     path,
                     source: Box::new(error.into()),
