@@ -104,7 +104,7 @@ pub(crate) enum Verb {
         after_help = "Example:\n  weft stop && weft launch --resume    # a new version; containers stay attached"
     )]
     Stop,
-    /// End the daemon and remove what it made: bridge, TAP, identity, store.
+    /// Give the addresses to a peer, end the daemon, and remove what it made: bridge, TAP, identity, store.
     Reset(ResetArgs),
     /// Add peers to the targets and dial them at once.
     Connect(ConnectArgs),
@@ -114,6 +114,18 @@ pub(crate) enum Verb {
     Attach(AttachArgs),
     /// Take addresses of a container away; with the last one goes its interface.
     Detach(DetachArgs),
+    /// Give the host itself addresses in the network; prints them.
+    Expose(ExposeArgs),
+    /// Take addresses of the host away; prints them.
+    Hide(HideArgs),
+    /// Wait until the hosts share the range of addresses.
+    #[command(
+        after_help = "Example:\n  weft launch host2 host3 && weft prime      # then launch more hosts"
+    )]
+    Prime,
+    /// Take over the addresses of peers that are dead for good.
+    #[command(name = "rmpeer")]
+    RemovePeer(RemovePeerArgs),
     /// Show the state of the daemon, its links and its engine.
     Status(StatusArgs),
     /// Show the way that frames take to a peer, every hop of it, and why.
@@ -160,7 +172,7 @@ pub(crate) enum Verb {
     after_help = "The identity goes, too: the next launch is a new peer.\n\nExamples:\n  weft reset\n  weft reset --force    # the daemon was killed and left its bridge"
 )]
 pub(crate) struct ResetArgs {
-    /// Remove what a daemon that is not running left behind.
+    /// Also if no peer takes over the addresses; and remove what a daemon that is not running left behind.
     #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) force: bool,
 }
@@ -194,10 +206,10 @@ pub(crate) struct ForgetArgs {
 
 const CONTAINERS: &str = "\
 A container is: the NAME or ID of a running Docker container; netns:NAME or netns:/path/to/ns;
-pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24.";
+pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24; net:CIDR, any of that subnet; net:default, which none at all means, too.";
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach 10.2.1.1/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue\n  weft attach --name shop 10.2.1.3/24 netns:green    # ping shop"))]
+#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach web\n  weft attach 10.2.1.1/24 net:10.2.2.0/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue\n  weft attach --name shop 10.2.1.3/24 netns:green    # ping shop"))]
 pub(crate) struct AttachArgs {
     /// Do not route 224.0.0.0/4 to the interface.
     #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", value_parser = clap::builder::BoolishValueParser::new())]
@@ -228,6 +240,52 @@ pub(crate) struct DetachArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    disable_help_flag = true,
+    after_help = "The host then reaches every container of the subnet, wherever it runs; hosts without weft do over a route\nvia this one.\n\nExamples:\n  weft expose\n  weft expose net:default net:10.2.2.0/24\n  weft expose --without-masquerade 10.2.1.101/24\n  weft expose -h db                            # containers find the host as db.weave.local"
+)]
+pub(crate) struct ExposeArgs {
+    /// Do not translate addresses: hosts outside need a route back.
+    #[arg(long, env = "WEFT_WITHOUT_MASQUERADE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) without_masquerade: bool,
+    /// A name for the host's addresses in DNS: whole, or one label of our domain; may be repeated.
+    #[arg(short = 'h', value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// [ip:]CIDR, net:CIDR or net:default
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<String>,
+    /// Print help
+    #[arg(long, hide = true, action = clap::ArgAction::Help)]
+    pub(crate) help: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Mirrors expose; the names of these addresses go with them.\n\nExample:\n  weft hide net:10.2.2.0/24"
+)]
+pub(crate) struct HideArgs {
+    /// [ip:]CIDR, net:CIDR or net:default
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) addresses: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Most of the hosts that vote must be within reach; with --force none has to, and two hosts that force at\nonce, or a removed host that lives, can give one address twice until they meet.\n\nExamples:\n  weft rmpeer --dry-run host3\n  weft rmpeer host3 host4"
+)]
+pub(crate) struct RemovePeerArgs {
+    /// Do without a majority, and remove a peer that is within reach.
+    #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) force: bool,
+    /// Only print what would be taken over.
+    #[arg(long, env = "WEFT_DRY_RUN", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) dry_run: bool,
+    /// Names, nicknames or ids.
+    #[arg(value_name = "PEER", required = true)]
+    pub(crate) peers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "A link's line: direction, address, state, then encryption, cipher, way, round trip, MTU, peer.\nA Note is something that is not at its best, with what to do about it.\n\nExamples:\n  weft status\n  weft status connections\n  weft status connections -o json | jq '.[] | select(.state != \"established\")'"
 )]
 pub(crate) struct StatusArgs {
@@ -242,6 +300,8 @@ pub(crate) enum StatusPart {
     Targets,
     /// The links and attempts, one a line.
     Connections,
+    /// Who owns which share of the addresses, one peer a line.
+    Ipam,
     /// All peers of the network, each with its links.
     Peers,
     /// The names of all hosts, one a line: name, address, container, host.

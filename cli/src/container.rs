@@ -2,29 +2,52 @@
 
 use weft_control::api::{AttachReply, AttachRequest, Attachment};
 
+use crate::args::AttachArgs;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
-/// Attaches or detaches (`path` says which) and prints the addresses in the order asked.
+/// Attaches and prints the addresses in the order asked.
 ///
 /// # Errors
 ///
 /// [`Failure::Usage`] when the words name no container, else the daemon's line.
-pub(crate) fn change(
-    client: &Client,
-    path: &str,
-    words: &[String],
-    request: AttachRequest,
-    format: Format,
-) -> anyhow::Result<()> {
+pub(crate) fn attach(client: &Client, args: AttachArgs, format: Format) -> anyhow::Result<()> {
+    let (addresses, container) = split_words(&args.words)?;
+    let request = AttachRequest {
+        container,
+        addresses,
+        multicast_route: !args.no_multicast_route,
+        names: args.dns_name,
+        without_dns: args.without_dns,
+    };
+    change(client, "/attach", &request, format)
+}
+
+/// Detaches and prints the addresses in the order asked.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] when the words name no container, else the daemon's line.
+pub(crate) fn detach(client: &Client, words: &[String], format: Format) -> anyhow::Result<()> {
     let (addresses, container) = split_words(words)?;
     let request = AttachRequest {
         container,
         addresses,
-        ..request
+        multicast_route: true,
+        names: Vec::new(),
+        without_dns: false,
     };
-    let reply: AttachReply = client.post(path, &request)?;
+    change(client, "/detach", &request, format)
+}
+
+fn change(
+    client: &Client,
+    path: &str,
+    request: &AttachRequest,
+    format: Format,
+) -> anyhow::Result<()> {
+    let reply: AttachReply = client.post(path, request)?;
     for warning in &reply.warnings {
         output::talk(&format!("note: {warning}"));
     }

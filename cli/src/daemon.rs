@@ -1,6 +1,7 @@
 //! Puts a daemon together: engine, bridge, control.
 
 mod engine;
+mod overlap;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 use weft_control::api::ApiError;
 use weft_control::config::{REQUESTS_MAX, RekeyConfig};
+use weft_control::driver::allocator::Allocator;
 use weft_control::driver::api::ApiServer;
 use weft_control::driver::attach::{AttachOptions, Host};
 use weft_control::driver::attach_service::HostAttacher;
@@ -17,7 +19,7 @@ use weft_control::driver::dns::DnsServer;
 use weft_control::driver::docker::Docker;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
-use weft_control::driver::request::{Reply, Request};
+use weft_control::driver::request::{Attacher, Reply, Request};
 use weft_control::driver::run::{Driver, Ended};
 use weft_control::driver::start::DriverConfig;
 use weft_control::driver::underlay;
@@ -65,7 +67,12 @@ pub(crate) async fn run(
         max_size: Some(gso_size_max(settings.mtu)),
         max_segs: None,
     };
-    let attacher = attacher(settings, &host, gso)?;
+    let addresses = settings.addresses()?;
+    if let Some(addresses) = &addresses {
+        overlap::check(addresses.range, settings.range_is_given(), &settings.bridge)?;
+    }
+    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+    let attacher = attacher(settings, &host, gso, requests.clone())?;
     let driver = Driver::new(driver_config(settings)?, Arc::clone(&engine), attacher).await?;
     let devices = BridgeConfig {
         name: settings.bridge.clone(),
@@ -79,7 +86,6 @@ pub(crate) async fn run(
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;
     let keeper = Keeper::start(host.clone(), devices.clone());
-    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(api.serve(requests.clone(), async {
         let _ = api_stopped.await;
@@ -175,6 +181,7 @@ fn driver_config(settings: &Settings) -> anyhow::Result<DriverConfig> {
         rekey: settings
             .rekey_interval_ms
             .map_or_else(RekeyConfig::default, engine::accelerated),
+        addresses: settings.addresses()?,
     })
 }
 
@@ -183,8 +190,8 @@ fn attacher(
     settings: &Settings,
     host: &NetNs,
     gso: GsoLimits,
-) -> anyhow::Result<impl FnOnce(PeerName) -> Arc<dyn weft_control::driver::request::Attacher> + use<>>
-{
+    requests: mpsc::Sender<Request>,
+) -> anyhow::Result<impl FnOnce(PeerName) -> Arc<dyn Attacher> + use<>> {
     let docker = Docker::new(settings.docker_host.as_deref())?;
     let options = AttachOptions {
         mtu: settings.mtu.into(),
@@ -195,8 +202,14 @@ fn attacher(
     };
     let guest = settings.dns.as_ref().map(DnsSettings::guest).transpose()?;
     let (host, bridge) = (host.clone(), settings.bridge.clone());
+    let addresses = settings.addresses()?;
     Ok(move |name: PeerName| {
-        let attacher = HostAttacher::new(Host::new(host, &bridge, name.0), docker, options, guest);
-        Arc::new(attacher) as Arc<dyn weft_control::driver::request::Attacher>
+        let host = Host::new(host, &bridge, name.0);
+        let default_subnet = addresses.map(|addresses| addresses.default_subnet);
+        let allocator = Allocator::new(default_subnet.map(|_| requests));
+        let attacher = HostAttacher::new(host, docker, options, guest, allocator, default_subnet);
+        // Ends with the loop that it asks.
+        tokio::spawn(attacher.clone().watch());
+        Arc::new(attacher) as Arc<dyn Attacher>
     })
 }

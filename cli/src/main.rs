@@ -8,6 +8,7 @@
 //!          demo, doctor, token, version, completions need no daemon
 //! ```
 
+mod addresses;
 mod args;
 mod bench;
 mod client;
@@ -35,9 +36,9 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use serde_json::{Value, json};
-use weft_control::api::{AttachRequest, BenchRequest, ConnectRequest, ForgetRequest, Status};
+use weft_control::api::{BenchRequest, ConnectRequest, ForgetRequest, Status};
 
-use crate::args::{Cli, StatusPart, Verb};
+use crate::args::{Cli, ConnectArgs, StatusPart, Verb};
 use crate::client::Client;
 use crate::output::Format;
 
@@ -61,52 +62,29 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Launch(args) => return launch::run(&places, &args),
         Verb::Stop => stop::stop(&places)?,
         Verb::Reset(args) => stop::reset(&places, args.force)?,
-        Verb::Connect(args) => {
-            let request = ConnectRequest {
-                peers: args.peers,
-                replace: args.replace,
-            };
-            let _empty: Value = client.post("/connect", &request)?;
-        }
+        Verb::Connect(args) => connect(&client, args)?,
         Verb::Forget(args) => {
             let _empty: Value = client.post("/forget", &ForgetRequest { peers: args.peers })?;
         }
-        Verb::Attach(args) => {
-            let request = AttachRequest {
-                container: String::new(),
-                addresses: Vec::new(),
-                multicast_route: !args.no_multicast_route,
-                names: args.dns_name,
-                without_dns: args.without_dns,
-            };
-            container::change(&client, "/attach", &args.words, request, format)?;
-        }
-        Verb::Detach(args) => {
-            let request = AttachRequest {
-                container: String::new(),
-                addresses: Vec::new(),
-                multicast_route: true,
-                names: Vec::new(),
-                without_dns: false,
-            };
-            container::change(&client, "/detach", &args.words, request, format)?;
-        }
+        Verb::Attach(args) => container::attach(&client, args, format)?,
+        Verb::Detach(args) => container::detach(&client, &args.words, format)?,
         Verb::DnsAdd(args) => dns::change(&client, "/dns/add", &args.words, args.name, format)?,
         Verb::DnsRemove(args) => {
             dns::change(&client, "/dns/remove", &args.words, args.name, format)?;
         }
         Verb::DnsLookup(args) => dns::lookup(&client, args.name, format)?,
         Verb::DnsArgs => dns::docker_arguments(&client, format)?,
+        Verb::Expose(args) => addresses::expose(&client, args, format)?,
+        Verb::Hide(args) => addresses::hide(&client, args.addresses, format)?,
+        Verb::Prime => addresses::prime(&client)?,
+        Verb::RemovePeer(args) => addresses::remove(&client, &args, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
         Verb::Path(args) => mesh::path(&client, &args.peer, format)?,
         Verb::Ping(args) => mesh::ping(&client, &args.peer, args.count, format)?,
         Verb::Topology => mesh::topology(&client, format)?,
         Verb::Report(args) => report::run(&client, args.format.as_deref())?,
         Verb::Ps(args) => container::list(&client, &args.containers, format)?,
-        Verb::Version => match format {
-            Format::Text => output::line(concat!("weft ", env!("CARGO_PKG_VERSION")))?,
-            Format::Json => output::json(&json!({ "version": env!("CARGO_PKG_VERSION") }))?,
-        },
+        Verb::Version => version(format)?,
         Verb::Token => match format {
             Format::Text => output::line(&token::generate())?,
             Format::Json => output::json(&json!({ "token": *token::generate() }))?,
@@ -130,7 +108,7 @@ fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> any
     match part {
         Some(StatusPart::Peers) => return mesh::show_peers(client, format),
         Some(StatusPart::Dns) => return dns::entries(client, format),
-        Some(StatusPart::Targets | StatusPart::Connections) | None => {}
+        Some(StatusPart::Targets | StatusPart::Connections | StatusPart::Ipam) | None => {}
     }
     let status: Status = client.get("/status")?;
     match (part, format) {
@@ -146,6 +124,26 @@ fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> any
             output::data(&status::connections(&status))
         }
         (Some(StatusPart::Connections), Format::Json) => output::json(&status.connections),
+        (Some(StatusPart::Ipam), Format::Text) => {
+            output::data(&addresses::owners(status.ipam.as_ref(), &status.peer_id))
+        }
+        (Some(StatusPart::Ipam), Format::Json) => output::json(&status.ipam),
+    }
+}
+
+fn connect(client: &Client, args: ConnectArgs) -> anyhow::Result<()> {
+    let request = ConnectRequest {
+        peers: args.peers,
+        replace: args.replace,
+    };
+    let _empty: Value = client.post("/connect", &request)?;
+    Ok(())
+}
+
+fn version(format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Text => output::line(concat!("weft ", env!("CARGO_PKG_VERSION"))),
+        Format::Json => output::json(&json!({ "version": env!("CARGO_PKG_VERSION") })),
     }
 }
 

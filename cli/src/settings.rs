@@ -1,5 +1,6 @@
 //! What a daemon is started with: the arguments of `launch`, judged and complete.
 
+mod addresses;
 pub(crate) mod dns;
 
 use std::fmt;
@@ -78,6 +79,11 @@ pub(crate) struct Settings {
     /// `None` without DNS.
     pub(crate) dns: Option<DnsSettings>,
     pub(crate) rekey_interval_ms: Option<u64>,
+    /// As typed; `None` means the default range.
+    pub(crate) ipalloc_range: Option<String>,
+    pub(crate) ipalloc_default_subnet: Option<String>,
+    pub(crate) ipalloc_range6: Option<String>,
+    pub(crate) ipalloc_init: Option<String>,
 }
 
 impl Settings {
@@ -131,6 +137,10 @@ impl Settings {
             docker_host: args.docker_host.clone(),
             dns: (!args.dns.no_dns).then(|| DnsSettings::new(&args.dns)),
             rekey_interval_ms: args.peer.rekey_interval_ms,
+            ipalloc_range: args.addresses.ipalloc_range.clone(),
+            ipalloc_default_subnet: args.addresses.ipalloc_default_subnet.clone(),
+            ipalloc_range6: args.addresses.ipalloc_range6.clone(),
+            ipalloc_init: args.addresses.ipalloc_init.clone(),
         };
         settings.judge()?;
         Ok(settings)
@@ -145,6 +155,7 @@ impl Settings {
         self.peer_name()?;
         self.checked_nickname()?;
         self.credentials()?;
+        self.addresses()?;
         Docker::new(self.docker_host.as_deref()).context("--docker-host")?;
         if let Some(dns) = &self.dns {
             dns.judge()?;

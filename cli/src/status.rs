@@ -22,6 +22,13 @@ pub(crate) fn overview(status: &Status) -> String {
     text.push('\n');
     router(&mut text, status);
     text.push('\n');
+    if let Some(ipam) = &status.ipam {
+        row(&mut text, "Service", "ipam");
+        row(&mut text, "Status", &ipam.state);
+        row(&mut text, "Range", &ipam.range);
+        row(&mut text, "DefaultSubnet", &ipam.default_subnet);
+        text.push('\n');
+    }
     if let Some(dns) = &status.dns {
         names(&mut text, dns);
         text.push('\n');

@@ -21,7 +21,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// The daemon's line, or that it does not end.
 pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
-    match end(places, "/stop") {
+    match end(places, "/stop", &json!({})) {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
             output::talk("weft: weft is not running");
             Ok(())
@@ -36,7 +36,7 @@ pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
 ///
 /// The daemon's line; or that none runs although one was here, so that nobody can hand over what it owns.
 pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
-    match end(places, "/reset") {
+    match end(places, "/reset", &json!({ "force": force })) {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
             if !force && places.data_dir.exists() && places.data_dir.read_dir()?.next().is_some() {
                 bail!(error.context(
@@ -49,9 +49,9 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
     }
 }
 
-fn end(places: &Places, path: &str) -> anyhow::Result<()> {
+fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
     let watched = Watched::new(&places.pid_file());
-    let asked: anyhow::Result<Value> = Client::new(places.socket()).post(path, &json!({}));
+    let asked: anyhow::Result<Value> = Client::new(places.socket()).post(path, body);
     match asked {
         // Somebody else has asked before us: what is left is to wait.
         Err(error) if path == "/stop" && error.to_string() == STOPPING => {}

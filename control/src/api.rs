@@ -17,16 +17,26 @@
 //! | `GET /dns` | – | [`DnsStatus`], or `null` without DNS |
 //! | `POST /dns/add`, `POST /dns/remove` | [`DnsRequest`] | [`DnsReply`] |
 //! | `POST /dns/lookup` | [`DnsLookup`] | [`DnsFound`] |
+//! | `POST /expose`, `POST /hide` | [`ExposeRequest`] | [`AttachReply`] |
+//! | `POST /prime` | `{}` | `{}` once there is a ring |
+//! | `POST /rmpeer` | [`RemoveRequest`] | [`RemoveReply`] |
 //! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
-//! | `POST /stop`, `POST /reset` | – | `{}` before the daemon goes |
+//! | `POST /reset` | [`ResetRequest`] | `{}` once the addresses are another peer's, before the daemon goes |
+//! | `POST /stop` | – | `{}` before the daemon goes |
 //!
 //! A failure is 4xx (the request's fault) or 5xx (ours) with an [`ApiError`].
+
+mod addresses;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use addresses::{
+    ExposeRequest, IpamOwner, IpamReport, RemoveReply, RemoveRequest, ResetRequest,
+};
 
 /// The line with which requests fail while the daemon ends.
 pub const STOPPING: &str = "the daemon is stopping";
@@ -253,6 +263,9 @@ pub struct Status {
     /// The DNS server's part, if it runs; without the entries.
     #[serde(default)]
     pub dns: Option<DnsStatus>,
+    /// Addresses; absent if they are not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<IpamReport>,
     /// The engine's part.
     pub engine: EngineStatus,
 }

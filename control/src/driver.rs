@@ -3,6 +3,7 @@
 //! [`run`](mod@run) is the loop. Containers reach the network through [`attach`](mod@attach), the host's own devices through [`bridge`].
 
 pub mod address;
+pub mod allocator;
 mod announce;
 pub mod api;
 pub mod attach;
@@ -13,6 +14,8 @@ pub mod container;
 pub mod dns;
 pub mod docker;
 pub mod engine;
+pub mod expose;
+pub mod firewall;
 mod identity;
 mod log;
 pub mod netlink;
@@ -24,4 +27,5 @@ pub(crate) mod sockets;
 pub mod start;
 pub mod store;
 mod sysctl;
+mod turns;
 pub mod underlay;

@@ -352,9 +352,8 @@ impl Link {
             | Message::Echo { .. }
             | Message::GroupKey(_)
             | Message::GroupKeyTaken(_)
-            | Message::Unknown(_) => {
-                actions.push(LinkAction::Message(message));
-            }
+            | Message::Ipam(_)
+            | Message::Unknown(_) => actions.push(LinkAction::Message(message)),
         }
         Ok(())
     }

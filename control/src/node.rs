@@ -13,6 +13,7 @@
 pub mod exchange;
 pub mod notice;
 
+mod addresses;
 mod admission;
 mod attachments;
 mod gossip;
@@ -49,6 +50,7 @@ use crate::link::dialer::{Dialer, TargetError};
 use crate::link::handshake::Hello;
 use crate::link::message::ByeReason;
 use crate::mesh::Mesh;
+use crate::node::addresses::Addresses;
 use crate::node::admission::Admission;
 use crate::node::attachments::Attachments;
 #[cfg(any(test, feature = "sim"))]
@@ -130,6 +132,8 @@ pub struct Node {
     indices: BTreeSet<u32>,
     admission: Admission,
     refusals: Refusals,
+    /// Who gives addresses, unless that is off.
+    addresses: Option<Addresses>,
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
@@ -174,6 +178,7 @@ impl Node {
             indices: BTreeSet::new(),
             admission: Admission::default(),
             refusals: Refusals::default(),
+            addresses: None,
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
@@ -231,10 +236,12 @@ impl Node {
             Input::Traffic(counts) => self.traffic_counted(&counts, now),
             Input::Names(bodies) => self.say_names(bodies, now),
             Input::Attached(list) => self.attached(list, now),
+            Input::Ipam(input) => self.ipam_input(input, now),
             Input::Stop => self.say_goodbye(now),
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
+        self.do_addresses(now);
         self.do_punches(now);
         self.do_pings(now);
         self.do_group(now);

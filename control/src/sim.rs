@@ -482,6 +482,8 @@ impl Sim {
                 self.hosts[host].names.insert(origin, entries);
             }
             Output::Notice(notice) => self.hosts[host].notices.push(notice),
+            // Addresses have a simulator of their own (ipam/sim.rs).
+            Output::Ipam(_) => {}
         }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct LaunchArgs {
     #[command(flatten)]
     pub(crate) peer: PeerArgs,
     #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) dns: DnsLaunchArgs,
@@ -124,6 +126,29 @@ pub(crate) struct PeerArgs {
     /// Milliseconds between rekeys, for tests.
     #[arg(long, env = "WEFT_REKEY_INTERVAL_MS", hide = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rekey_interval_ms: Option<u64>,
+}
+
+/// How addresses are given.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Addresses")]
+pub(crate) struct AddressArgs {
+    /// Range that addresses come from, the same on every host; empty: none are given [default: 10.32.0.0/12]
+    #[arg(
+        long,
+        env = "WEFT_IPALLOC_RANGE",
+        value_name = "CIDR",
+        alias = "iprange"
+    )]
+    pub(crate) ipalloc_range: Option<String>,
+    /// Subnet that `net:default` means [default: the range]
+    #[arg(long, env = "WEFT_IPALLOC_DEFAULT_SUBNET", value_name = "CIDR")]
+    pub(crate) ipalloc_default_subnet: Option<String>,
+    /// IPv6 prefix for a second address beside each of the default subnet; a hash decides it [default: none]
+    #[arg(long, env = "WEFT_IPALLOC_RANGE6", value_name = "CIDR")]
+    pub(crate) ipalloc_range6: Option<String>,
+    /// How the hosts come to share the range: consensus, consensus=N, seed=NAME,NAME… or observer [default: consensus]
+    #[arg(long, env = "WEFT_IPALLOC_INIT", value_name = "HOW")]
+    pub(crate) ipalloc_init: Option<String>,
 }
 
 /// How frames are moved.

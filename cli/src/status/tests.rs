@@ -17,6 +17,7 @@ fn status() -> Status {
         membership: "password".into(),
         discovery: true,
         mtu: 1376,
+        ipam: None,
         uptime_s: 3_725,
         targets: vec![
             Target {

@@ -42,9 +42,6 @@ pub enum AddressError {
     /// Too many arguments.
     #[error("{0} addresses are too many: at most {ARGUMENTS_MAX} in one request")]
     TooMany(usize),
-    /// Addresses cannot be chosen for the user.
-    #[error("no address management yet for {0}: give an address such as 10.2.1.1/24")]
-    NoAddressManagement(&'static str),
 }
 
 /// One address argument.
@@ -74,29 +71,27 @@ impl std::str::FromStr for AddressArgument {
     }
 }
 
-/// Reads the addresses of one request, in order. None at all means `net:default`.
-pub fn explicit_addresses(arguments: &[String]) -> Result<Vec<IpNet>, AddressError> {
+/// Reads the arguments of one request, in order. None at all means `net:default`.
+pub fn read_arguments(arguments: &[String]) -> Result<Vec<AddressArgument>, AddressError> {
     if arguments.is_empty() {
-        return Err(AddressError::NoAddressManagement("net:default"));
+        return Ok(vec![AddressArgument::DefaultSubnet]);
     }
     if arguments.len() > ARGUMENTS_MAX {
         return Err(AddressError::TooMany(arguments.len()));
     }
-    let mut addresses: Vec<IpNet> = Vec::with_capacity(arguments.len());
+    let mut read: Vec<AddressArgument> = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        let address = match argument.parse()? {
-            AddressArgument::Explicit(address) => address,
-            AddressArgument::Subnet(_) => return Err(AddressError::NoAddressManagement("net:")),
-            AddressArgument::DefaultSubnet => {
-                return Err(AddressError::NoAddressManagement("net:default"));
-            }
-        };
-        if addresses.iter().any(|other| other.addr() == address.addr()) {
+        let argument = argument.parse()?;
+        if let AddressArgument::Explicit(address) = argument
+            && read.iter().any(|other| {
+                matches!(other, AddressArgument::Explicit(other) if other.addr() == address.addr())
+            })
+        {
             return Err(AddressError::Twice(address.addr()));
         }
-        addresses.push(address);
+        read.push(argument);
     }
-    Ok(addresses)
+    Ok(read)
 }
 
 fn read_cidr(text: &str) -> Result<IpNet, AddressError> {
@@ -243,12 +238,14 @@ net:10.2.3.2/32 => net:10.2.3.2/32 is too small: a subnet needs at least 4 addre
     #[test]
     fn a_request_keeps_its_order_and_refuses_repetition() {
         let list = |arguments: &[&str]| {
-            explicit_addresses(&arguments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())
+            read_arguments(&arguments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())
         };
 
         assert_eq!(
             list(&["ip:10.2.2.1/24", "10.2.1.1/24"]),
-            Ok(vec![net("10.2.2.1/24"), net("10.2.1.1/24")])
+            Ok(["10.2.2.1/24", "10.2.1.1/24"]
+                .map(|text| AddressArgument::Explicit(net(text)))
+                .to_vec())
         );
         assert_eq!(
             list(&["10.2.1.1/24", "10.2.1.1/16"]),
@@ -261,17 +258,10 @@ net:10.2.3.2/32 => net:10.2.3.2/32 is too small: a subnet needs at least 4 addre
     }
 
     #[test]
-    fn without_address_management_an_address_must_be_given() {
-        for arguments in [
-            vec![],
-            vec!["net:default".to_owned()],
-            vec!["net:10.2.1.0/24".to_owned()],
-        ] {
-            let text = explicit_addresses(&arguments).unwrap_err().to_string();
-            assert!(
-                text.ends_with(": give an address such as 10.2.1.1/24"),
-                "{text}"
-            );
-        }
+    fn no_argument_at_all_means_the_default_subnet() {
+        assert_eq!(
+            read_arguments(&[]),
+            Ok(vec![AddressArgument::DefaultSubnet])
+        );
     }
 }

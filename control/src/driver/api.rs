@@ -8,6 +8,7 @@
 //! Whoever may write to the socket may do everything: file permissions (0660) are the only guard. What the paths mean
 //! is said in [`crate::api`].
 
+mod addresses;
 mod socket;
 
 use std::convert::Infallible;
@@ -30,6 +31,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::addresses::{prime, remove, reset};
 use self::socket::OwnedSocket;
 pub use self::socket::SocketError;
 use super::request::{Reply, Request};
@@ -154,6 +156,16 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
             "/detach",
             post(|State(to): Requests, call| ask_with(to, call, Request::Detach)),
         )
+        .route(
+            "/expose",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Expose)),
+        )
+        .route(
+            "/hide",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Hide)),
+        )
+        .route("/prime", post(prime))
+        .route("/rmpeer", post(remove))
         .route("/bench", post(bench))
         .route("/stop", post(stop))
         .route("/reset", post(reset))
@@ -228,13 +240,6 @@ async fn ps(State(to): Requests) -> Response {
 
 async fn stop(State(to): Requests) -> Response {
     answer(ask(&to, Request::Stop).await.map(|()| Empty {}))
-}
-
-async fn reset(State(to): Requests) -> Response {
-    match ask(&to, Request::Reset).await {
-        Ok(Err(error)) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.error).into_response(),
-        done => answer(done.map(|_| Empty {})),
-    }
 }
 
 /// A call whose success has nothing to say.

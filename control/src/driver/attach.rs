@@ -13,6 +13,7 @@
 mod apply;
 pub(super) mod watch;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -186,6 +187,30 @@ impl Host {
         .await
     }
 
+    /// The whole ids of all attached containers, with their addresses; `None` if a namespace cannot be found.
+    pub async fn holders(&self) -> Result<BTreeMap<String, Option<Vec<IpNet>>>, AttachError> {
+        let bridge = self.bridge.clone();
+        self.netns
+            .run(move |host| async move {
+                let mut holders = BTreeMap::new();
+                for outer in host.interfaces().await? {
+                    let alias = Alias::from_text(&outer.alias);
+                    if let Some(alias) = alias.filter(|alias| alias.bridge == bridge) {
+                        let addresses = match NetNs::find(alias.inode, &alias.path) {
+                            Some(netns) => {
+                                let found = look_into(netns).await?;
+                                Some(found.map(|(_, addresses)| addresses).unwrap_or_default())
+                            }
+                            None => None,
+                        };
+                        holders.insert(alias.id, addresses);
+                    }
+                }
+                Ok(holders)
+            })
+            .await
+    }
+
     /// All attached containers, by id. One whose namespace cannot be found is listed without addresses.
     pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
         let (bridge, peer_name) = (self.bridge.clone(), self.peer_name);
@@ -221,9 +246,14 @@ pub fn mac_text(mac: [u8; 6]) -> String {
 }
 
 async fn look_inside(alias: &Alias) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
-    let Some(netns) = NetNs::find(alias.inode, &alias.path) else {
-        return Ok(None);
-    };
+    match NetNs::find(alias.inode, &alias.path) {
+        Some(netns) => look_into(netns).await,
+        None => Ok(None),
+    }
+}
+
+/// The MAC of the interface in a container, and its addresses.
+async fn look_into(netns: NetNs) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
     let guest = Netlink::open(netns)?;
     let Some(inner) = guest.interface(CONTAINER_INTERFACE).await? else {
         return Ok(None);

@@ -4,21 +4,28 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use tokio::sync::{Mutex, OnceCell};
 
-use super::address::explicit_addresses;
+use super::address::{AddressArgument, read_arguments};
+use super::allocator::{AllocateError, Allocator};
 use super::attach::watch::AttachmentWatch;
-use super::attach::{AttachError, AttachOptions, Host, mac_text};
-use super::bridge;
+use super::attach::{AttachError, AttachOptions, Attached, Host, mac_text};
+use super::bridge::{self, BridgeError};
 use super::container::{Container, ContainerRef};
+use super::dns::desk;
 use super::dns::guest::Guest;
 use super::docker::Docker;
-use super::request::{Attacher, BoxFuture};
-use crate::api::{ApiError, AttachReply, AttachRequest, Attachment};
+use super::expose::Exposure;
+use super::request::{Attacher, BoxFuture, Changed, Effect};
+use super::turns::Turns;
+use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
+use crate::dns::registry::EXPOSE as EXPOSED;
 
-/// The id of the host itself in `ps`.
-const EXPOSED: &str = "weave:expose";
+/// Between two looks at which containers exist; a dead one's addresses are kept for 30 s all the same.
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// Attaches containers of this host.
 #[derive(Debug, Clone)]
@@ -35,32 +42,87 @@ struct Shared {
     guest: Option<Guest>,
     /// Begins when somebody first asks for changes.
     watch: OnceLock<AttachmentWatch>,
+    allocator: Allocator,
+    default_subnet: Option<Ipv4Net>,
+    exposure: Exposure,
+    turns: Turns,
+    /// One look at what exists at a time.
+    looking: Mutex<()>,
+    /// Nothing is given before the addresses in use are known.
+    surveyed: OnceCell<()>,
 }
 
 impl HostAttacher {
-    /// `options` hold for every container, except that each request says whether it wants the multicast route and DNS.
-    pub fn new(host: Host, docker: Docker, options: AttachOptions, guest: Option<Guest>) -> Self {
+    /// `options` hold for every container, except that each request says whether it wants the multicast route and
+    /// DNS.
+    /// Addresses that are not given come from `allocator`, of `default_subnet` unless a subnet is named.
+    pub fn new(
+        host: Host,
+        docker: Docker,
+        options: AttachOptions,
+        guest: Option<Guest>,
+        allocator: Allocator,
+        default_subnet: Option<Ipv4Net>,
+    ) -> Self {
+        let exposure = Exposure::new(host.netns().clone(), host.bridge());
         Self {
             shared: Arc::new(Shared {
+                exposure,
                 host,
                 docker,
                 options,
                 guest,
                 watch: OnceLock::new(),
+                allocator,
+                default_subnet,
+                turns: Turns::default(),
+                looking: Mutex::new(()),
+                surveyed: OnceCell::new(),
             }),
+        }
+    }
+
+    /// Tells the allocator which containers exist, now and again, so that the addresses of dead ones are freed.
+    /// A listing that fails says nothing.
+    /// Rules for exposed subnets are put back if they are gone.
+    pub async fn watch(self) {
+        tokio::join!(self.shared.exposure.watch(), self.watch_containers());
+    }
+
+    async fn watch_containers(&self) {
+        loop {
+            tokio::time::sleep(WATCH_PAUSE).await;
+            if let Err(error) = self.shared.tell_what_exists().await {
+                match error {
+                    ListError::Allocator(AllocateError::Off | AllocateError::Stopping) => return,
+                    ListError::Host(_) | ListError::Bridge(_) | ListError::Allocator(_) => {
+                        tracing::debug!(%error, "cannot see which containers exist");
+                    }
+                }
+            }
         }
     }
 }
 
 impl Attacher for HostAttacher {
-    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move { shared.attach(&request).await })
     }
 
-    fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+    fn detach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move { shared.detach(&request).await })
+    }
+
+    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.expose(&request).await })
+    }
+
+    fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.hide(&request).await })
     }
 
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
@@ -95,40 +157,83 @@ impl Attacher for HostAttacher {
     }
 }
 
+/// Why it is not known what exists.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    #[error(transparent)]
+    Host(#[from] AttachError),
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    #[error(transparent)]
+    Allocator(#[from] AllocateError),
+}
+
 impl Shared {
-    async fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
-        let (container, addresses) = self.read(request).await?;
+    async fn tell_what_exists(&self) -> Result<(), ListError> {
+        let _alone = self.looking.lock().await;
+        let look = self.turns.look();
+        let mut holders = self.host.holders().await?;
+        if let Some(own) = self.own_line().await? {
+            holders.insert(own.id, Some(own.addresses));
+        }
+        Ok(self.allocator.present(holders, look).await?)
+    }
+
+    async fn attach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
+        let (container, arguments) = self.read(request).await?;
         let guest = self.guest.as_ref().filter(|_| !request.without_dns);
         let names = match guest {
             Some(guest) => guest.names(&container, &request.names)?,
             None => Vec::new(),
         };
+        self.survey().await?;
+        let turn = self.turns.take(&container.id).await;
+        let obtained = self.allocator.obtain(&turn, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        let addresses = obtained.addresses.clone();
         let options = AttachOptions {
             multicast_route: request.multicast_route,
             dns: guest.map(Guest::server),
             ..self.options
         };
-        let attached = self
-            .host
-            .attach(&container, &addresses, options)
-            .await
-            .map_err(|error| in_one_line(&error))?;
+        let attached = match self.host.attach(&container, &addresses, options).await {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.allocator.give_back(&container.id, &obtained).await;
+                return Err(in_one_line(&error));
+            }
+        };
         if let Some(guest) = guest {
             guest.write_files(&container, &names, &attached.addresses);
         }
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
-        Ok(reply(&container, &addresses, names))
+        Ok(Changed {
+            effect: is_on(&container, attached),
+            reply: reply(&container, &addresses, names),
+        })
     }
 
-    async fn detach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
-        let (container, addresses) = self.read(request).await?;
+    async fn detach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
+        let (container, arguments) = self.read(request).await?;
+        let _turn = self.turns.take_off(&container.id).await;
+        let found = self
+            .allocator
+            .find(&container.id, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        let reply = reply(&container, &addresses, Vec::new());
+        if addresses.is_empty() {
+            let effect = Effect::Nothing;
+            return Ok(Changed { reply, effect });
+        }
         let left = self
             .host
             .detach(&container, &addresses)
             .await
             .map_err(|error| in_one_line(&error))?;
-        let remaining = left.map_or(0, |left| left.addresses.len());
+        // Off the interface first, free only then.
+        self.allocator.release(&container.id, &addresses).await;
+        let remaining = left.as_ref().map_or(0, |left| left.addresses.len());
         if let Some(guest) = self.guest.as_ref().filter(|_| remaining == 0) {
             guest.remove_files(&container);
         }
@@ -138,7 +243,8 @@ impl Shared {
             remaining,
             "detached"
         );
-        Ok(reply(&container, &addresses, Vec::new()))
+        let effect = left.map_or(Effect::Off, |left| is_on(&container, left));
+        Ok(Changed { reply, effect })
     }
 
     async fn describe(&self, container: String) -> Result<AttachReply, ApiError> {
@@ -163,35 +269,103 @@ impl Shared {
         found.map_err(|error| in_one_line(&error))
     }
 
-    async fn read(&self, request: &AttachRequest) -> Result<(Container, Vec<IpNet>), ApiError> {
+    async fn expose(&self, request: &ExposeRequest) -> Result<Changed, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let names = match &self.guest {
+            Some(guest) => guest.whole(&request.names)?,
+            None if request.names.is_empty() => Vec::new(),
+            None => return Err(desk::is_off()),
+        };
+        self.survey().await?;
+        let turn = self.turns.take(EXPOSED).await;
+        let obtained = self.allocator.obtain(&turn, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        if let Err(error) = self
+            .exposure
+            .add(&obtained.addresses, request.masquerade)
+            .await
+        {
+            let _ = self.exposure.remove(obtained.fresh()).await;
+            self.allocator.give_back(EXPOSED, &obtained).await;
+            return Err(in_one_line(&error));
+        }
+        self.exposed(&obtained.addresses, names).await
+    }
+
+    async fn hide(&self, request: &ExposeRequest) -> Result<Changed, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let _turn = self.turns.take_off(EXPOSED).await;
+        let found = self
+            .allocator
+            .find(EXPOSED, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        let removed = self.exposure.remove(&addresses).await;
+        removed.map_err(|error| in_one_line(&error))?;
+        self.allocator.release(EXPOSED, &addresses).await;
+        self.exposed(&addresses, Vec::new()).await
+    }
+
+    async fn exposed(&self, addresses: &[IpNet], names: Vec<String>) -> Result<Changed, ApiError> {
+        let own = self.own_line().await.map_err(|error| in_one_line(&error))?;
+        Ok(Changed {
+            reply: AttachReply {
+                addresses: addresses.iter().map(IpNet::addr).collect(),
+                id: EXPOSED.to_owned(),
+                names,
+                ..AttachReply::default()
+            },
+            effect: own.map_or(Effect::Nothing, Effect::On),
+        })
+    }
+
+    /// Nothing is given before the addresses in use are known.
+    async fn survey(&self) -> Result<(), ApiError> {
+        if self.default_subnet.is_some() {
+            let survey = self.surveyed.get_or_try_init(|| self.tell_what_exists());
+            survey.await.map_err(|error| in_one_line(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        request: &AttachRequest,
+    ) -> Result<(Container, Vec<AddressArgument>), ApiError> {
         let named: ContainerRef = request
             .container
             .parse()
             .map_err(|error| in_one_line(&error))?;
-        let addresses =
-            explicit_addresses(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
         let container = named
             .resolve(self.host.netns(), &self.docker)
             .await
             .map_err(|error| in_one_line(&error))?;
-        Ok((container, addresses))
+        Ok((container, arguments))
     }
 
     /// The host's own line comes first, with or without addresses.
     async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
-        let mut listed = Vec::new();
-        if let Some((mac, addresses)) =
-            bridge::exposed(self.host.netns(), self.host.bridge()).await?
-        {
-            listed.push(Attachment {
-                id: EXPOSED.to_owned(),
-                mac: mac_text(mac),
-                addresses,
-            });
-        }
+        let mut listed = Vec::from_iter(self.own_line().await?);
         listed.extend(self.host.list().await?);
         Ok(listed)
     }
+
+    async fn own_line(&self) -> Result<Option<Attachment>, BridgeError> {
+        let found = bridge::exposed(self.host.netns(), self.host.bridge()).await?;
+        Ok(found.map(|(mac, addresses)| Attachment {
+            id: EXPOSED.to_owned(),
+            mac: mac_text(mac),
+            addresses,
+        }))
+    }
+}
+
+fn is_on(container: &Container, attached: Attached) -> Effect {
+    Effect::On(Attachment {
+        id: container.shown().to_owned(),
+        mac: mac_text(attached.mac),
+        addresses: attached.addresses,
+    })
 }
 
 fn reply(container: &Container, addresses: &[IpNet], names: Vec<String>) -> AttachReply {
@@ -246,6 +420,8 @@ mod tests {
             docker,
             options,
             None,
+            Allocator::new(None),
+            None,
         )
     }
 
@@ -257,11 +433,6 @@ mod tests {
                 "netns:c1",
                 "10.2.1.0/24",
                 "10.2.1.0/24 is the address of the network itself: ",
-            ),
-            (
-                "netns:c1",
-                "net:default",
-                "no address management yet for net:default: ",
             ),
             (
                 "netns:no-such-name",

@@ -41,6 +41,9 @@ pub enum BridgeError {
     /// Another device has the name.
     #[error("interface {0} exists and is no bridge: give another name with --bridge")]
     NotABridge(String),
+    /// There is none to put addresses on.
+    #[error("no bridge {0}")]
+    Missing(String),
     /// The engine has not made its device, or somebody deleted it.
     #[error("no device {0} to join to the bridge")]
     NoTap(String),
@@ -154,6 +157,46 @@ pub async fn exposed(
         };
         let addresses = netlink.addresses_of(bridge.index).await?;
         Ok(Some((bridge.mac.unwrap_or_default(), addresses)))
+    })
+    .await
+}
+
+/// Puts addresses on the bridge, those that are missing; returns its MAC.
+pub(super) async fn add_addresses(
+    host: &NetNs,
+    name: &str,
+    addresses: &[IpNet],
+) -> Result<[u8; 6], BridgeError> {
+    let (name, addresses) = (name.to_owned(), addresses.to_vec());
+    host.run(|netlink| async move {
+        let found = netlink.interface(&name).await?.filter(is_bridge);
+        let bridge = found.ok_or(BridgeError::Missing(name))?;
+        let present = netlink.addresses_of(bridge.index).await?;
+        for address in addresses
+            .into_iter()
+            .filter(|address| !present.contains(address))
+        {
+            netlink.add_address(bridge.index, address).await?;
+        }
+        Ok(bridge.mac.unwrap_or_default())
+    })
+    .await
+}
+
+/// Takes addresses off the bridge.
+pub(super) async fn remove_addresses(
+    host: &NetNs,
+    name: &str,
+    addresses: &[IpNet],
+) -> Result<(), BridgeError> {
+    let (name, addresses) = (name.to_owned(), addresses.to_vec());
+    host.run(|netlink| async move {
+        if let Some(bridge) = netlink.interface(&name).await?.filter(is_bridge) {
+            for address in addresses {
+                netlink.remove_address(bridge.index, address).await?;
+            }
+        }
+        Ok(())
     })
     .await
 }

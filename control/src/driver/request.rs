@@ -17,9 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ForgetRequest, PeerReport, PeerRequest,
-    PingReply, Report, RouteReport, Status, TopologyReport,
+    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ExposeRequest, ForgetRequest, PeerReport,
+    PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
 };
+use crate::ipam;
+use crate::peer::PeerId;
 use crate::secret::Credential;
 
 /// Where an answer goes.
@@ -48,6 +50,10 @@ pub enum Request {
     Attach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
     /// `POST /detach`.
     Detach(AttachRequest, Reply<Result<AttachReply, ApiError>>),
+    /// `POST /expose`.
+    Expose(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
+    /// `POST /hide`.
+    Hide(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
     /// `GET /ps`.
     Ps(Reply<Result<Vec<Attachment>, ApiError>>),
     /// `GET /dns`.
@@ -60,6 +66,13 @@ pub enum Request {
     DnsLookup(DnsLookup, Reply<Result<DnsFound, ApiError>>),
     /// `POST /bench`: steps until the one with `done`, or one error.
     Bench(BenchRequest, mpsc::Sender<Result<BenchProgress, ApiError>>),
+    /// Of the machine that gives addresses.
+    Addresses(
+        ipam::request::Request,
+        Reply<Result<ipam::request::Reply, ipam::request::Failure>>,
+    ),
+    /// The peers that a name can mean to `rmpeer`.
+    FindOwner(String, Reply<Vec<PeerId>>),
     /// The secrets that are valid from now on (SIGHUP); none means open membership.
     Reload(Vec<Credential>, Reply<Result<(), ApiError>>),
     /// `POST /stop`: say goodbye to the peers and end the loop; state stays.
@@ -71,12 +84,37 @@ pub enum Request {
 /// A future that a trait object can return.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
+/// What came of a change to what is attached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// For the user.
+    pub reply: AttachReply,
+    /// What is there now.
+    pub effect: Effect,
+}
+
+/// What is there after a change; about the container that the reply names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// The same as before.
+    #[default]
+    Nothing,
+    /// This.
+    On(Attachment),
+    /// It is off the network.
+    Off,
+}
+
 /// Puts containers on the network; the driver runs its futures beside the loop, never in it.
 pub trait Attacher: Send + Sync {
     /// Attaches a container as asked and says which addresses it has.
-    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
+    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>>;
     /// Detaches a container, or takes the named addresses from it.
-    fn detach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>>;
+    fn detach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>>;
+    /// Puts the host itself on the network.
+    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>>;
+    /// Takes it off again.
+    fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>>;
     /// Lists what is attached.
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
     /// Finds a container, attached or not: its shown id, its own names, and the addresses that it has.

@@ -9,6 +9,7 @@
 //!
 //! Whatever may block runs beside the loop: stretching passwords, the store, DNS, attaching containers.
 
+mod addresses;
 mod beside;
 mod names;
 mod present;
@@ -34,6 +35,7 @@ use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
 use crate::driver::request::{Attacher, Reply, Request};
+use crate::driver::run::addresses::Addresses;
 use crate::driver::run::beside::{Beside, Done};
 use crate::driver::run::names::Naming;
 use crate::driver::sockets::{NetEvent, Sockets};
@@ -41,11 +43,14 @@ use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
 use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
+use crate::ipam::IpamInput;
 use crate::node::Node;
-use crate::node::exchange::{CloseCause, DialFailure, DialId, Input, Output, RequestId};
+use crate::node::exchange::{
+    CloseCause, DialFailure, DialId, Input, LocalAttachment, Output, RequestId,
+};
 use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
-use crate::secret::{NetworkId, Secrets};
+use crate::secret::{NetworkId, SecretError, Secrets};
 
 /// Engine events taken before the sockets have their turn again.
 const EVENTS_PER_TURN_MAX: usize = 256;
@@ -85,6 +90,9 @@ pub struct Driver<E> {
     benching: Option<JoinHandle<()>>,
     /// None without DNS.
     naming: Option<Naming>,
+    addresses: Addresses,
+    /// What is attached to this host, by shown id.
+    attached: BTreeMap<String, LocalAttachment>,
 }
 
 /// What a turn of the loop is about.
@@ -117,6 +125,15 @@ fn listen_to(events: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(events, Interest::READABLE)
 }
 
+async fn stretched(
+    stretching: JoinHandle<Result<Secrets, SecretError>>,
+) -> Result<Secrets, ControlError> {
+    let task = "the stretching of passwords";
+    let secrets = stretching.await;
+    let secrets = secrets.map_err(|source| ControlError::Task { task, source })?;
+    secrets.map_err(|source| ControlError::Secrets { source })
+}
+
 impl<E: EngineHandle> Driver<E> {
     /// Takes up identity and store, stretches the passwords, and listens; `attacher` is made once the peer's name
     /// is known. The incarnation is on disk when this returns, and nothing has been sent.
@@ -142,13 +159,7 @@ impl<E: EngineHandle> Driver<E> {
             data_dir: config.data_dir.clone(),
             source,
         })??;
-        let secrets = stretching
-            .await
-            .map_err(|source| ControlError::Task {
-                task: "the stretching of passwords",
-                source,
-            })?
-            .map_err(|source| ControlError::Secrets { source })?;
+        let secrets = stretched(stretching).await?;
         let (sockets, net, address) = Sockets::listen(config.host, config.port).await?;
         let mut random = Randomness::system();
         let node_config = NodeConfig {
@@ -165,13 +176,20 @@ impl<E: EngineHandle> Driver<E> {
             relay: config.relay,
             boot_id: BootId(random.bytes()),
             incarnation: loaded.incarnation,
-            targets: loaded.targets,
+            targets: loaded.targets.clone(),
             rekey: config.rekey,
         };
         let id = loaded.identity.peer_id();
         let name = config.name.unwrap_or_else(|| id.name());
+        let ipam = config
+            .addresses
+            .map(|given| given.begin(&loaded, name, &mut random, now()));
+        let mut node = Node::new(node_config, loaded.identity, random, now());
+        if let Some(ipam) = ipam {
+            node = node.with_ipam(ipam);
+        }
         Ok(Self {
-            node: Node::new(node_config, loaded.identity, random, now()),
+            node,
             engine,
             attacher: attacher(name),
             sockets,
@@ -190,6 +208,8 @@ impl<E: EngineHandle> Driver<E> {
             events_left: false,
             benching: None,
             naming: None,
+            addresses: Addresses::default(),
+            attached: BTreeMap::new(),
         })
     }
 
@@ -327,6 +347,7 @@ impl<E: EngineHandle> Driver<E> {
                     naming.desk.dns().set(origin, entries);
                 }
             }
+            Output::Ipam(output) => self.carry_out_for_addresses(output, beside),
             Output::Notice(notice) => log::write(&notice),
         }
         None
@@ -396,12 +417,18 @@ impl<E: EngineHandle> Driver<E> {
             Done::Persisted(token, durable) => {
                 self.feed(Input::Persisted { token, durable }, beside)
             }
-            Done::Attached(attached, reply) => self.attached(attached, reply),
-            Done::Detached(detached, reply) => self.detached(detached, reply),
+            Done::Attached(changed, reply) => self.attached(changed, reply, beside),
+            Done::Detached(changed, reply) => self.detached(changed, reply, beside),
             Done::Described(change, request, described, reply) => {
                 self.change_names(change, &request, Some(&described), reply);
             }
             Done::Present(list, generation) => self.present(list, generation, beside),
+            Done::AddressesWritten(token, durable) => {
+                self.feed(Input::Ipam(IpamInput::Persisted { token, durable }), beside);
+            }
+            Done::AddressesRead(content) => {
+                self.feed(Input::Ipam(IpamInput::Reloaded(content)), beside);
+            }
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);
@@ -425,16 +452,20 @@ impl<E: EngineHandle> Driver<E> {
         self.finish_naming().await;
         let Beside {
             writes,
+            addresses,
             done,
             writer,
             lister,
             listing,
+            address_writer,
         } = beside;
         listing.abort();
-        drop((writes, done, lister));
-        // The writer ends when nobody can give it anything any more and all is durable.
-        if let Err(error) = writer.await {
-            tracing::error!(%error, "the store's writer was cut off");
+        drop((writes, addresses, done, lister));
+        // The writers end when nobody can give them anything any more and all is durable.
+        for writer in [writer, address_writer] {
+            if let Err(error) = writer.await {
+                tracing::error!(%error, "the store's writer was cut off");
+            }
         }
     }
 

@@ -2,14 +2,18 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use weft_engine::session::CipherSuite;
 
 use crate::config::{CipherCost, RekeyConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::store::{self, Store};
 use crate::error::ControlError;
+use crate::ipam::{Ipam, IpamConfig, IpamInit, StoreContent};
 use crate::peer::{Identity, Nickname, PeerName};
+use crate::random::Randomness;
 use crate::secret::Credential;
 
 /// What a daemon is started with.
@@ -45,6 +49,46 @@ pub struct DriverConfig {
     pub cipher: Option<CipherSuite>,
     /// When epochs are replaced.
     pub rekey: RekeyConfig,
+    /// How addresses are given; `None`: they are not.
+    pub addresses: Option<AddressConfig>,
+}
+
+/// How addresses are given.
+#[derive(Debug, Clone)]
+pub struct AddressConfig {
+    /// Where they come from.
+    pub range: Ipv4Net,
+    /// What `net:default` means.
+    pub default_subnet: Ipv4Net,
+    /// Prefix of IPv6 addresses that go with those of the default subnet.
+    pub range6: Option<Ipv6Net>,
+    /// How the first ring comes about.
+    pub init: IpamInit,
+}
+
+impl AddressConfig {
+    /// The machine, where the last run left it. Content that is damaged is left alone until peers have told us of the ring.
+    pub(crate) fn begin(
+        self,
+        loaded: &Loaded,
+        name: PeerName,
+        random: &mut Randomness,
+        now: Instant,
+    ) -> Ipam {
+        let mut config = IpamConfig::new(loaded.identity.peer_id(), name, self.range, self.init);
+        config.default_subnet = self.default_subnet;
+        config.range6 = self.range6;
+        config.incarnation = loaded.incarnation;
+        match Ipam::new(config.clone(), loaded.ipam.clone(), random.fork(), now) {
+            Ok(ipam) => ipam,
+            Err(error) => {
+                tracing::error!(%error, "begin without them: addresses are given once a peer has told of the ring");
+                config.store_lost = true;
+                let nothing = Ipam::new(config, StoreContent::new(), random.fork(), now);
+                nothing.expect("nothing cannot be damaged")
+            }
+        }
+    }
 }
 
 /// What the data directory holds.
@@ -53,6 +97,7 @@ pub(crate) struct Loaded {
     pub(crate) store: Store,
     pub(crate) incarnation: u64,
     pub(crate) targets: Vec<String>,
+    pub(crate) ipam: StoreContent,
 }
 
 /// Takes up the state and counts this start; blocks.
@@ -69,11 +114,13 @@ pub(crate) fn load(
         store.set_targets(&targets)?;
     }
     let incarnation = store.next_incarnation()?;
+    let ipam = store.ipam()?;
     Ok(Loaded {
         identity,
         store,
         incarnation,
         targets,
+        ipam,
     })
 }
 

@@ -5,15 +5,19 @@
 //!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n
 //!                            targets: position → target as typed
 //!                            names:   position → body of a NAMES record
+//!                            ipam:    keys and values of ipam/durable.rs
 //! ```
 //!
 //! Everything here blocks; the driver calls it at start and from a blocking task. A key file is written beside its
 //! place, flushed, and moved into it, so that a crash leaves the old one or the new one.
 
+mod addresses;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use zeroize::Zeroizing;
@@ -35,7 +39,8 @@ const NAMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("names");
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    database: Database,
+    /// Closed for a moment while it is opened again.
+    database: RwLock<Option<Database>>,
 }
 
 /// Takes up the identity of this data directory, or makes one at the first start.
@@ -158,6 +163,7 @@ impl Store {
                 });
             }
         };
+        let database = RwLock::new(Some(database));
         let store = Self { path, database };
         store.check_schema()?;
         Ok(store)
@@ -195,15 +201,48 @@ impl Store {
         change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, ControlError> {
         let run = || -> Result<T, redb::Error> {
-            let transaction = self.database.begin_write()?;
-            let value = change(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
+            self.using(|database| {
+                let transaction = database.begin_write()?;
+                let value = change(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            })
         };
         run().map_err(|source| ControlError::WriteStore {
             path: self.path.clone(),
             source: Box::new(source),
         })
+    }
+
+    fn using<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        work(database.as_ref().ok_or(redb::Error::PreviousIo)?)
+    }
+
+    /// Makes a store that has failed usable again: redb refuses everything after an error of its file.
+    ///
+    /// # Errors
+    /// [`ControlError`] while it still fails.
+    pub fn recover(&self) -> Result<(), ControlError> {
+        if self.write(|_| Ok(())).is_ok() {
+            return Ok(());
+        }
+        let mut place = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // The old one lets go of the file first.
+        drop(place.take());
+        let opened = Database::create(&self.path).map_err(|error| ControlError::OpenStore {
+            path: self.path.clone(),
+            source: Box::new(error.into()),
+        })?;
+        *place = Some(opened);
+        drop(place);
+        self.write(|_| Ok(()))
     }
 
     /// Counts this start; the number is on disk before this returns.
@@ -241,12 +280,13 @@ impl Store {
     /// [`ControlError::OpenStore`] if they cannot be read.
     pub fn targets(&self) -> Result<Vec<String>, ControlError> {
         let run = || -> Result<Vec<String>, redb::Error> {
-            let transaction = self.database.begin_read()?;
-            let table = transaction.open_table(TARGETS)?;
-            table
-                .iter()?
-                .map(|entry| Ok(entry?.1.value().to_owned()))
-                .collect()
+            self.using(|database| {
+                let table = database.begin_read()?.open_table(TARGETS)?;
+                let targets = table.iter()?;
+                targets
+                    .map(|entry| Ok(entry?.1.value().to_owned()))
+                    .collect()
+            })
         };
         run().map_err(|source| ControlError::OpenStore {
             path: self.path.clone(),
@@ -260,12 +300,11 @@ impl Store {
     /// [`ControlError::OpenStore`] if they cannot be read.
     pub fn names(&self) -> Result<Vec<Vec<u8>>, ControlError> {
         let run = || -> Result<Vec<Vec<u8>>, redb::Error> {
-            let transaction = self.database.begin_read()?;
-            let table = transaction.open_table(NAMES)?;
-            table
-                .iter()?
-                .map(|entry| Ok(entry?.1.value().to_vec()))
-                .collect()
+            self.using(|database| {
+                let table = database.begin_read()?.open_table(NAMES)?;
+                let bodies = table.iter()?;
+                bodies.map(|entry| Ok(entry?.1.value().to_vec())).collect()
+            })
         };
         run().map_err(|source| ControlError::OpenStore {
             path: self.path.clone(),

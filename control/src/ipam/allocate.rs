@@ -8,7 +8,7 @@
 //!
 //! Releasing and looking up never wait. Bound: `PENDING_MAX` requests wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
@@ -143,8 +143,12 @@ impl Ipam {
                 self.holdings.remove(holder);
                 Attempt::Done(Reply::Done)
             }
-            Request::Present { present } => {
-                self.present(present, now);
+            Request::Withdraw { holder } => {
+                self.end_waits(holder, &Failure::Withdrawn(holder.clone()));
+                Attempt::Done(Reply::Done)
+            }
+            Request::Present { present, unsure } => {
+                self.present(present, unsure, now);
                 Attempt::Done(Reply::Done)
             }
             Request::Prime => match &self.ring {
@@ -288,11 +292,22 @@ impl Ipam {
 
     /// Holds what is in use against what really exists. What stands on an interface is noted whatever the store says
     /// of it, unless the one that has it by the store has it there, too; what other peers own is fetched back.
-    fn present(&mut self, present: &BTreeMap<String, Vec<IpNet>>, now: Instant) {
+    fn present(
+        &mut self,
+        present: &BTreeMap<String, Vec<IpNet>>,
+        unsure: &BTreeSet<String>,
+        now: Instant,
+    ) {
         for (holder, addresses) in present {
-            self.holdings.lives(holder);
+            if unsure.contains(holder) {
+                continue;
+            }
+            self.holdings.seen(holder, addresses, now);
             for address in addresses {
                 let known = self.holdings.holder_of(address.addr());
+                if known.is_some_and(|known| unsure.contains(known)) {
+                    continue;
+                }
                 let on_its_interface = known
                     .and_then(|known| present.get(known))
                     .is_some_and(|all| all.iter().any(|other| other.addr() == address.addr()));
@@ -305,7 +320,8 @@ impl Ipam {
             .holdings
             .all()
             .map(|(holder, _)| holder.to_owned())
-            .filter(|holder| !present.contains_key(holder) && holder != ANONYMOUS)
+            .filter(|holder| !present.contains_key(holder) && !unsure.contains(holder))
+            .filter(|holder| holder != ANONYMOUS)
             .collect();
         for holder in gone {
             self.holdings.died(&holder, now);
@@ -358,6 +374,11 @@ impl Ipam {
         } else {
             self.holdings.died(holder, now);
         }
+        self.end_waits(holder, &Failure::Died(holder.to_owned()));
+    }
+
+    /// Answers all that waits for addresses of this holder.
+    fn end_waits(&mut self, holder: &str, failure: &Failure) {
         let waiting: Vec<IpamRequestId> =
             self.pending
                 .iter()
@@ -367,6 +388,7 @@ impl Ipam {
                     Request::Lookup { .. }
                     | Request::Release { .. }
                     | Request::ReleaseAll { .. }
+                    | Request::Withdraw { .. }
                     | Request::Present { .. }
                     | Request::Prime
                     | Request::Remove { .. }
@@ -376,7 +398,7 @@ impl Ipam {
                 .collect();
         for request in waiting {
             self.give_up(request);
-            self.answer(request, Err(Failure::Died(holder.to_owned())));
+            self.answer(request, Err(failure.clone()));
         }
     }
 
@@ -386,6 +408,10 @@ impl Ipam {
         };
         for holder in self.holdings.dead_since(then) {
             self.holdings.remove(&holder);
+            self.notice(IpamNotice::Freed { holder });
+        }
+        for (holder, address) in self.holdings.unused_since(then) {
+            self.holdings.remove_address(address);
             self.notice(IpamNotice::Freed { holder });
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Holding {
     pub(crate) addresses: Vec<IpNet>,
     /// Set when its container died; its addresses are free some time after.
     pub(crate) died_at: Option<Instant>,
+    /// Addresses that are not on its interface, and since when; as of dead containers.
+    unused: BTreeMap<IpAddr, Instant>,
 }
 
 /// All owners.
@@ -108,6 +110,7 @@ impl Holdings {
         };
         if let Some(holding) = self.holders.get_mut(&holder) {
             holding.addresses.retain(|held| held.addr() != address);
+            holding.unused.remove(&address);
             if holding.addresses.is_empty() {
                 self.holders.remove(&holder);
             }
@@ -133,11 +136,41 @@ impl Holdings {
         }
     }
 
-    /// The owner's container lives.
+    /// The owner's container lives, and asks for addresses: what it has it may be about to use.
     pub(crate) fn lives(&mut self, holder: &str) {
         if let Some(holding) = self.holders.get_mut(holder) {
             holding.died_at = None;
+            holding.unused.clear();
         }
+    }
+
+    /// The owner's interface was looked at and has these addresses.
+    pub(crate) fn seen(&mut self, holder: &str, addresses: &[IpNet], now: Instant) {
+        if let Some(holding) = self.holders.get_mut(holder) {
+            holding.died_at = None;
+            let held = holding.addresses.iter().map(IpNet::addr);
+            let unused = held.filter(|held| !addresses.iter().any(|seen| seen.addr() == *held));
+            holding.unused = unused
+                .map(|address| {
+                    (
+                        address,
+                        holding.unused.get(&address).copied().unwrap_or(now),
+                    )
+                })
+                .collect();
+        }
+    }
+
+    /// Addresses that were not on their owners' interfaces since before `then`.
+    pub(crate) fn unused_since(&self, then: Instant) -> Vec<(String, IpAddr)> {
+        let unused = self.holders.iter().flat_map(|(holder, holding)| {
+            let unused = holding.unused.iter().map(|(ip, since)| (*ip, *since));
+            unused.map(move |(ip, since)| (holder, ip, since))
+        });
+        unused
+            .filter(|(_, _, since)| *since <= then)
+            .map(|(holder, ip, _)| (holder.clone(), ip))
+            .collect()
     }
 
     /// The dead owners and when they died; the store does not know of it.
@@ -156,11 +189,16 @@ impl Holdings {
             .collect()
     }
 
-    /// When the one that died first did.
+    /// When the one that died first did, or the first address fell out of use.
     pub(crate) fn first_death(&self) -> Option<Instant> {
         self.holders
             .values()
-            .filter_map(|holding| holding.died_at)
+            .flat_map(|holding| {
+                holding
+                    .died_at
+                    .into_iter()
+                    .chain(holding.unused.values().copied())
+            })
             .min()
     }
 

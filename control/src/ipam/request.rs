@@ -1,6 +1,6 @@
 //! What can be asked of IPAM, and what it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -49,11 +49,18 @@ pub enum Request {
         /// The owner.
         holder: String,
     },
-    /// All owners that exist, with the addresses on their interfaces: these are noted, and all other owners are dead.
-    /// What other peers own of them is fetched in the background.
+    /// Ends the wait of all requests for addresses of a holder: it leaves.
+    Withdraw {
+        /// The owner.
+        holder: String,
+    },
+    /// All owners that exist, with the addresses on their interfaces: these are noted, and all other owners, and what
+    /// is not on its owner's interface, are dead. What other peers own of them is fetched in the background.
     Present {
         /// By owner.
         present: BTreeMap<String, Vec<IpNet>>,
+        /// Owners of whom nothing is known: they are left as they are.
+        unsure: BTreeSet<String>,
     },
     /// Waits until there is a ring, and brings it about.
     Prime,
@@ -187,6 +194,9 @@ pub enum Failure {
     /// The container died while it waited.
     #[error("container {0} died")]
     Died(String),
+    /// Its container was detached while it waited.
+    #[error("{0} was taken off the network before it had its address")]
+    Withdrawn(String),
     /// This peer runs twice, so that it may not give addresses.
     #[error(
         "another host runs with this host's identity: addresses are not given until one of them is reset"

@@ -357,7 +357,14 @@ fn addresses_in_use_at_the_start_are_never_handed_out() {
     let addresses = vec![net_of("10.32.0.1/12"), net_of("10.32.0.2/12")];
     let holder = ANONYMOUS.to_owned();
     let present = BTreeMap::from([(holder, addresses)]);
-    net.answer(0, Request::Present { present }).unwrap();
+    net.answer(
+        0,
+        Request::Present {
+            present,
+            unsure: BTreeSet::new(),
+        },
+    )
+    .unwrap();
 
     assert_eq!(net.allocate(0, "a", ""), "10.32.0.3/12");
     assert!(

@@ -75,6 +75,9 @@ fn bye_words(reason: ByeReason) -> &'static str {
             "another peer has the same label; run `weft reset` on one of them"
         }
         ByeReason::Enough => "peer has links enough; others lead to it",
+        ByeReason::OtherRing => {
+            "addresses there come from another ring; run `weft reset` on one of the networks"
+        }
         ByeReason::SecretRemoved => "the password of this link is no longer valid",
         ByeReason::Unknown(_) => "closed by peer",
     }
@@ -89,7 +92,10 @@ impl LinkError {
             Self::ByPeer(reason) | Self::ByUs(reason) => {
                 matches!(
                     reason,
-                    ByeReason::ClonedIdentity | ByeReason::PeersMax | ByeReason::LabelCollision
+                    ByeReason::ClonedIdentity
+                        | ByeReason::PeersMax
+                        | ByeReason::LabelCollision
+                        | ByeReason::OtherRing
                 )
             }
             Self::Frame

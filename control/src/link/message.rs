@@ -15,6 +15,7 @@
 //!  ROUTED         0-15 to, 16-31 from, 32 links it may still cross, 33.. a message for the one at the end
 //!  PUNCH          fields (endpoints.rs): look for me there, now
 //!  ECHO           0 is this an answer?, 1-8 id; inside sessions only
+//!  IPAM           ipam/message.rs
 //!  GROUP_KEY      0-3 number, 4 cipher, 5 lanes, 6-37 key; never routed, as those on the way could read it
 //!  GROUP_TAKEN    0-3 number of the key that was taken
 //! ```
@@ -30,6 +31,7 @@ use crate::config::{HANDSHAKE_LEN_MAX, MESSAGE_LEN_MAX, ROUTED_BODY_MAX};
 use crate::link::noise::TAG_LEN;
 use crate::peer::PeerId;
 
+const IPAM: u8 = 10;
 const GROUP_KEY: u8 = 16;
 const GROUP_KEY_TAKEN: u8 = 17;
 /// Bytes before a frame's body.
@@ -161,6 +163,8 @@ pub(crate) enum ByeReason {
     SecretRemoved,
     LabelCollision,
     Enough,
+    /// The two give addresses by rings that were begun apart, or of other ranges.
+    OtherRing,
     Unknown(u8),
 }
 
@@ -175,6 +179,7 @@ impl ByeReason {
             Self::SecretRemoved => 6,
             Self::LabelCollision => 7,
             Self::Enough => 8,
+            Self::OtherRing => 9,
             Self::Unknown(byte) => byte,
         }
     }
@@ -189,6 +194,7 @@ impl ByeReason {
             6 => Self::SecretRemoved,
             7 => Self::LabelCollision,
             8 => Self::Enough,
+            9 => Self::OtherRing,
             _ => Self::Unknown(byte),
         }
     }
@@ -269,6 +275,8 @@ pub(crate) enum Message {
     GroupKey(GroupKeyMessage),
     /// The sender took our key of this number.
     GroupKeyTaken(u32),
+    /// About addresses; its body is read by `ipam`.
+    Ipam(Vec<u8>),
     /// Of a type that we do not know; skipped.
     Unknown(u8),
 }
@@ -324,6 +332,7 @@ impl Message {
             Self::GroupKeyTaken(epoch) => {
                 [[GROUP_KEY_TAKEN].as_slice(), &epoch.to_be_bytes()].concat()
             }
+            Self::Ipam(body) => [[IPAM].as_slice(), body].concat(),
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -360,6 +369,7 @@ impl Message {
                     is_answer: *answer == 1,
                 }
             }
+            IPAM => Self::Ipam(body.to_vec()),
             GROUP_KEY => Self::GroupKey(decode_group_key(body)?),
             GROUP_KEY_TAKEN => {
                 let epoch = body.try_into().map_err(|_| MessageError)?;

@@ -16,6 +16,7 @@ use weft_engine::wire::ethernet::MacAddr;
 
 use crate::api::{ApiError, PingReply};
 use crate::dns::names::Entry;
+use crate::ipam::{IpamInput, IpamOutput};
 use crate::link::dialer::TargetAddress;
 use crate::node::notice::Notice;
 use crate::peer::PeerId;
@@ -151,6 +152,8 @@ pub enum Input {
     Names(BTreeMap<u16, Vec<u8>>),
     /// What is attached to this host, all of it.
     Attached(Vec<LocalAttachment>),
+    /// For the machine that gives addresses.
+    Ipam(IpamInput),
     /// Say goodbye to everybody.
     Stop,
 }
@@ -227,6 +230,8 @@ pub enum Output {
         /// All that it says; none if it is gone.
         entries: Arc<[Entry]>,
     },
+    /// What the machine that gives addresses wants of the driver.
+    Ipam(IpamOutput),
     /// Something for the log.
     Notice(Notice),
 }

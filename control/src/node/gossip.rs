@@ -82,7 +82,8 @@ impl Node {
             }
             Some(RecordKind::Names) => self.names_record_changed(key.origin),
             Some(RecordKind::Attachments) => self.attachments_changed(now),
-            Some(RecordKind::Ring) | None => {}
+            Some(RecordKind::Ring) => self.ring_record_changed(key, now),
+            None => {}
         }
     }
 

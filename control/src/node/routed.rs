@@ -239,6 +239,7 @@ impl Node {
                 });
             }
             Message::Punch(body) => self.punched(peer, &body, now),
+            Message::Ipam(body) => self.ipam_message(peer, body, now),
             Message::Hello(_)
             | Message::Ping(_)
             | Message::Pong(_)

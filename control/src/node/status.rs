@@ -52,6 +52,7 @@ impl Node {
                 .collect(),
             connections: self.connections(now),
             dns: None,
+            ipam: self.show_ipam(),
             engine,
         };
         let advice = mtu::advice(&status);

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::{AttachReply, Attachment};
+use crate::ipam::request::{Reply as AddressReply, Request as AddressRequest};
 
 struct Served {
     folder: tempfile::TempDir,
@@ -116,6 +117,13 @@ async fn drive(mut requests: mpsc::Receiver<Request>) {
                     }))
                     .await;
             }
+            // What `reset` asks first: there is nothing to hand over.
+            Request::Addresses(AddressRequest::Leave, reply) => {
+                let _ = reply.send(Ok(AddressReply::Left {
+                    heir: None,
+                    count: 0,
+                }));
+            }
             Request::Stop(reply) => {
                 let _ = reply.send(());
             }
@@ -156,7 +164,7 @@ async fn a_call_becomes_a_request_and_its_answer_json() {
             r#"[{"id":"weft","mac":"m","addresses":[]}]"#,
         ),
         ("POST", "/stop", "", 200, "{}"),
-        ("POST", "/reset", "", 500, r#"{"error":"store is busy"}"#),
+        ("POST", "/reset", "{}", 500, r#"{"error":"store is busy"}"#),
         // The driver dropped these.
         (
             "GET",

@@ -40,6 +40,13 @@ pub(crate) enum Change {
     Remove,
 }
 
+/// The answer to every verb of DNS when there is none.
+pub(crate) fn is_off() -> ApiError {
+    ApiError {
+        error: "DNS is off on this host: it was launched with --no-dns".to_owned(),
+    }
+}
+
 /// The names of this host.
 pub(crate) struct Desk {
     registry: Registry,
@@ -123,11 +130,13 @@ impl Desk {
         detached: &AttachReply,
         then: impl FnOnce() + Send + 'static,
     ) {
-        let changed = self.registry.remove(&Filter {
-            container: Some(detached.id.clone()),
-            addresses: detached.addresses.clone(),
-            name: None,
-        });
+        // To the filter no address means any.
+        let changed = !detached.addresses.is_empty()
+            && self.registry.remove(&Filter {
+                container: Some(detached.id.clone()),
+                addresses: detached.addresses.clone(),
+                name: None,
+            });
         self.changed(changed, Box::new(|_| then()));
     }
 

@@ -58,13 +58,21 @@ impl Guest {
             let own = own.and_then(|name| self.domain.qualify(name).ok());
             return Ok(own.iter().map(ToString::to_string).collect());
         }
+        self.whole(asked)
+    }
+
+    /// These names, whole.
+    ///
+    /// # Errors
+    /// One line for a name that is none, or of another domain.
+    pub fn whole(&self, names: &[String]) -> Result<Vec<String>, ApiError> {
         let whole = |name: &String| match self.domain.qualify(name) {
             Ok(name) => Ok(name.to_string()),
             Err(error) => Err(ApiError {
                 error: error.to_string(),
             }),
         };
-        asked.iter().map(whole).collect()
+        names.iter().map(whole).collect()
     }
 
     /// Writes the files. Not fatal: the network works without.

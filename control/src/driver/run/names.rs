@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest, DnsStatus};
 use crate::driver::dns::DnsHandle;
-use crate::driver::dns::desk::{Change, Desk};
+use crate::driver::dns::desk::{Change, Desk, is_off};
 use crate::driver::engine::EngineHandle;
-use crate::driver::request::{BoxFuture, Reply};
+use crate::driver::request::{BoxFuture, Changed, Reply};
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
 use crate::error::ControlError;
@@ -15,13 +15,6 @@ use crate::node::exchange::Input;
 /// What the loop has for DNS.
 pub(super) struct Naming {
     pub(super) desk: Desk,
-}
-
-/// The answer to every verb of DNS when there is none.
-fn is_off() -> ApiError {
-    ApiError {
-        error: "DNS is off on this host: it was launched with --no-dns".to_owned(),
-    }
 }
 
 impl<E: EngineHandle> Driver<E> {
@@ -44,10 +37,7 @@ impl<E: EngineHandle> Driver<E> {
         };
         let living = list.iter().map(|line| line.id.clone()).collect();
         match naming.desk.keep(&living, generation) {
-            None => {
-                let lister = beside.lister.clone();
-                tokio::spawn(async move { lister.once().await });
-            }
+            None => beside.lister.again(),
             Some(gone) if gone.is_empty() => {}
             Some(gone) => {
                 tokio::spawn(self.attacher.forget(gone, false));
@@ -63,21 +53,19 @@ impl<E: EngineHandle> Driver<E> {
         }
     }
 
-    /// Attaches or detaches beside the loop, and goes on with the names.
+    /// Has what is attached changed beside the loop; then the node is told, and the names follow.
     pub(super) fn attach(
         &self,
-        work: BoxFuture<Result<AttachReply, ApiError>>,
-        done: impl FnOnce(AttachReply, Reply<Result<AttachReply, ApiError>>) -> Done + Send + 'static,
+        work: BoxFuture<Result<Changed, ApiError>>,
+        done: impl FnOnce(Changed, Reply<Result<AttachReply, ApiError>>) -> Done + Send + 'static,
         reply: Reply<Result<AttachReply, ApiError>>,
         beside: &Beside,
     ) {
-        let (lister, sender) = (beside.lister.clone(), beside.done.clone());
+        let sender = beside.done.clone();
         tokio::spawn(async move {
             match work.await {
-                Ok(attached) => {
-                    // Before the answer: what was attached is known everywhere as soon as may be.
-                    lister.once().await;
-                    let _ = sender.send(done(attached, reply));
+                Ok(changed) => {
+                    let _ = sender.send(done(changed, reply));
                 }
                 Err(error) => {
                     let _ = reply.send(Err(error));
@@ -88,9 +76,12 @@ impl<E: EngineHandle> Driver<E> {
 
     pub(super) fn attached(
         &mut self,
-        mut attached: AttachReply,
+        changed: Changed,
         reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
     ) {
+        self.one_changed(&changed, beside);
+        let mut attached = changed.reply;
         attached.warnings = self.node.duplicates_among(&attached.addresses);
         let Some(naming) = &mut self.naming else {
             let _ = reply.send(Ok(attached));
@@ -104,9 +95,12 @@ impl<E: EngineHandle> Driver<E> {
 
     pub(super) fn detached(
         &mut self,
-        detached: AttachReply,
+        changed: Changed,
         reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
     ) {
+        self.one_changed(&changed, beside);
+        let detached = changed.reply;
         let Some(naming) = &mut self.naming else {
             let _ = reply.send(Ok(detached));
             return;

@@ -14,7 +14,7 @@ use crate::driver::request::{BoxFuture, Reply, Request};
 use crate::driver::run::beside::{Beside, Done};
 use crate::driver::run::{Driver, now};
 use crate::node::exchange::{Input, RequestId};
-use crate::secret::Secrets;
+use crate::secret::{Credential, Secrets};
 
 /// Seconds that one phase of `weft bench` may take.
 const BENCH_SECONDS_MAX: u32 = 3600;
@@ -73,20 +73,37 @@ impl<E: EngineHandle> Driver<E> {
             Request::DnsLookup(request, reply) => {
                 let _ = reply.send(self.ask_desk(|desk| desk.lookup(&request)));
             }
-            Request::Ps(reply) => answer_later(self.attacher.list(), reply),
-            Request::Bench(request, progress) => self.bench(request, progress, beside),
-            Request::Reload(credentials, reply) => {
-                let (network, done) = (self.network, beside.done.clone());
-                spawn_blocking(move || {
-                    let _ = done.send(Done::Stretched(
-                        Secrets::stretch(&credentials, &network),
-                        reply,
-                    ));
-                });
+            Request::Expose(request, reply) => {
+                self.attach(self.attacher.expose(request), Done::Attached, reply, beside);
             }
+            Request::Hide(request, reply) => {
+                self.attach(self.attacher.hide(request), Done::Detached, reply, beside);
+            }
+            Request::Ps(reply) => answer_later(self.attacher.list(), reply),
+            Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
+            Request::FindOwner(text, reply) => {
+                let _ = reply.send(self.node.find_owner(&text));
+            }
+            Request::Bench(request, progress) => self.bench(request, progress, beside),
+            Request::Reload(credentials, reply) => self.reload(credentials, reply, beside),
             // The loop has taken these two.
             Request::Stop(_) | Request::Reset(_) => {}
         }
+    }
+
+    fn reload(
+        &self,
+        credentials: Vec<Credential>,
+        reply: Reply<Result<(), ApiError>>,
+        beside: &Beside,
+    ) {
+        let (network, done) = (self.network, beside.done.clone());
+        spawn_blocking(move || {
+            let _ = done.send(Done::Stretched(
+                Secrets::stretch(&credentials, &network),
+                reply,
+            ));
+        });
     }
 
     fn expect_answer(&mut self, reply: Reply<Result<(), ApiError>>) -> RequestId {

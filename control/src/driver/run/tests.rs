@@ -18,11 +18,11 @@ use weft_engine::session::CipherSuite;
 
 use super::*;
 use crate::api::{
-    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ForgetRequest,
-    Status,
+    self, AttachReply, AttachRequest, Attachment, BenchRequest, ConnectRequest, ExposeRequest,
+    ForgetRequest, Status,
 };
 use crate::config::{CipherCost, RekeyConfig};
-use crate::driver::request::BoxFuture;
+use crate::driver::request::{BoxFuture, Changed};
 use crate::secret::Credential;
 
 type Bus = Arc<Mutex<BTreeMap<u32, (Weak<StandIn>, PeerSlot)>>>;
@@ -157,7 +157,7 @@ impl EngineHandle for StandIn {
 struct NoContainers;
 
 impl Attacher for NoContainers {
-    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
+    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
         Box::pin(async move {
             Err(ApiError {
                 error: format!("{}: no such container", request.container),
@@ -165,8 +165,8 @@ impl Attacher for NoContainers {
         })
     }
 
-    fn detach(&self, _: AttachRequest) -> BoxFuture<Result<AttachReply, ApiError>> {
-        Box::pin(async { Ok(AttachReply::default()) })
+    fn detach(&self, _: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
+        Box::pin(async { Ok(Changed::default()) })
     }
 
     fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>> {
@@ -180,6 +180,14 @@ impl Attacher for NoContainers {
                 warnings: Vec::new(),
             })
         })
+    }
+
+    fn expose(&self, _: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
+        Box::pin(async { Ok(Changed::default()) })
+    }
+
+    fn hide(&self, _: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
+        Box::pin(async { Ok(Changed::default()) })
     }
 
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
@@ -222,6 +230,7 @@ fn config(dir: &tempfile::TempDir, nickname: &str, password: Option<&str>) -> Dr
         relay: true,
         cipher: None,
         rekey: RekeyConfig::default(),
+        addresses: None,
     }
 }
 

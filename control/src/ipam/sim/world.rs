@@ -267,7 +267,13 @@ impl World {
                 present.insert(holder.clone(), addresses.collect());
             }
         }
-        self.ask(at, Request::Present { present });
+        self.ask(
+            at,
+            Request::Present {
+                present,
+                unsure: BTreeSet::new(),
+            },
+        );
         let listed = self.hosts[at]
             .ipam
             .as_ref()

@@ -97,6 +97,7 @@ impl World {
             Request::Lookup { .. }
             | Request::Release { .. }
             | Request::ReleaseAll { .. }
+            | Request::Withdraw { .. }
             | Request::Present { .. }
             | Request::Prime
             | Request::Remove { .. }

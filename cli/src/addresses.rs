@@ -1,0 +1,172 @@
+//! `weft expose`, `hide`, `prime`, `rmpeer` and `status ipam`: who has which addresses.
+
+use serde_json::{Value, json};
+use weft_control::api::{AttachReply, ExposeRequest, IpamReport, RemoveReply, RemoveRequest};
+
+use crate::args::{ExposeArgs, RemovePeerArgs};
+use crate::client::Client;
+use crate::output::{self, Format};
+
+/// Puts the host on the network and prints its addresses in the order asked.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn expose(client: &Client, args: ExposeArgs, format: Format) -> anyhow::Result<()> {
+    let request = ExposeRequest {
+        addresses: args.addresses,
+        names: args.names,
+        masquerade: !args.without_masquerade,
+    };
+    change(client, "/expose", &request, format)
+}
+
+/// Takes the host off the network and prints the addresses that went.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn hide(client: &Client, addresses: Vec<String>, format: Format) -> anyhow::Result<()> {
+    let request = ExposeRequest {
+        addresses,
+        names: Vec::new(),
+        masquerade: true,
+    };
+    change(client, "/hide", &request, format)
+}
+
+fn change(
+    client: &Client,
+    path: &str,
+    request: &ExposeRequest,
+    format: Format,
+) -> anyhow::Result<()> {
+    let reply: AttachReply = client.post(path, request)?;
+    for warning in &reply.warnings {
+        output::talk(&format!("note: {warning}"));
+    }
+    match format {
+        Format::Json => output::json(&reply),
+        Format::Text => {
+            let addresses: Vec<String> = reply.addresses.iter().map(ToString::to_string).collect();
+            output::line(&addresses.join(" "))
+        }
+    }
+}
+
+/// Returns when there is a ring.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn prime(client: &Client) -> anyhow::Result<()> {
+    let _empty: Value = client.post("/prime", &json!({}))?;
+    Ok(())
+}
+
+/// Removes peers one after the other and prints what was taken over.
+///
+/// # Errors
+///
+/// The daemon's line about the first that cannot be removed.
+pub(crate) fn remove(client: &Client, args: &RemovePeerArgs, format: Format) -> anyhow::Result<()> {
+    for peer in &args.peers {
+        let request = RemoveRequest {
+            peer: peer.clone(),
+            force: args.force,
+            dry_run: args.dry_run,
+        };
+        let reply: RemoveReply = client.post("/rmpeer", &request)?;
+        match format {
+            Format::Json => output::json(&reply)?,
+            Format::Text if args.dry_run => output::line(&format!(
+                "{} IPs would be taken over from {peer} ({} of {} votes within reach)",
+                reply.addresses, reply.votes, reply.majority
+            ))?,
+            Format::Text => {
+                output::line(&format!("{} IPs taken over from {peer}", reply.addresses))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the text of `weft status ipam`: a line for each owner, nothing while there is no ring.
+pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
+    let Some(report) = report.filter(|report| report.ring.is_some()) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    for owner in &report.owners {
+        let name = format!("{}({})", owner.name, owner.nickname);
+        let note = if !owner.reachable {
+            "- unreachable!".to_owned()
+        } else if owner.peer_id == own_id {
+            format!("({} active)", report.active)
+        } else {
+            String::new()
+        };
+        let line = format!(
+            "{name:<37}{:>8} IPs ({:04.1}% of total) {note}",
+            owner.addresses, owner.share
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    for span in &report.disputed {
+        text.push_str(&format!(
+            "disputed: {span}, quarantined until its claimants agree\n"
+        ));
+    }
+    for (address, holder) in &report.misplaced {
+        text.push_str(&format!(
+            "blocked: {address} of {holder} belongs to another peer: attach it again\n"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_control::api::IpamOwner;
+
+    use super::*;
+
+    #[test]
+    fn owners_are_shown_as_weave_shows_them() {
+        let owner = |name: &str, nickname: &str, addresses, share, reachable| IpamOwner {
+            peer_id: nickname.to_owned(),
+            name: name.to_owned(),
+            nickname: nickname.to_owned(),
+            addresses,
+            share,
+            reachable,
+        };
+        let report = IpamReport {
+            state: "ready".to_owned(),
+            range: "10.32.0.0/12".to_owned(),
+            default_subnet: "10.32.0.0/12".to_owned(),
+            ring: Some("01020304".to_owned()),
+            active: 2,
+            owners: vec![
+                owner("da:fa:eb:dc:28:27", "host1", 786_432, 75.0, true),
+                owner("0a:00:27:00:00:01", "host2", 262_144, 25.0, false),
+            ],
+            disputed: Vec::new(),
+            misplaced: Vec::new(),
+            strangers: Vec::new(),
+            waiting: 0,
+            voters: Vec::new(),
+        };
+        assert_eq!(
+            owners(Some(&report), "host1"),
+            "da:fa:eb:dc:28:27(host1)               786432 IPs (75.0% of total) (2 active)\n\
+             0a:00:27:00:00:01(host2)               262144 IPs (25.0% of total) - unreachable!\n"
+        );
+        assert_eq!(
+            owners(None, "host1"),
+            "",
+            "no ring, no line: scripts rest on it"
+        );
+    }
+}

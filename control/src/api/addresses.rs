@@ -1,0 +1,97 @@
+//! The words about addresses: the host's own place, who owns what, who goes.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::yes;
+
+/// Put the host itself on the network, or take it off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposeRequest {
+    /// Address arguments as typed; none means `net:default`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Names in DNS for these addresses; those of an earlier call stay.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Translate addresses, so that hosts outside need no route back.
+    #[serde(default = "yes")]
+    pub masquerade: bool,
+}
+
+/// End the daemon and remove its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetRequest {
+    /// Also if nobody takes over the addresses.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Take over what a dead peer owned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    /// Name, nickname or PeerId.
+    pub peer: String,
+    /// Without a majority, and of a peer within reach.
+    #[serde(default)]
+    pub force: bool,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a removal brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveReply {
+    /// Addresses taken over by this host.
+    pub addresses: u64,
+    /// Voters within reach.
+    pub votes: usize,
+    /// Votes that decide.
+    pub majority: usize,
+}
+
+/// What `weft status ipam` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IpamReport {
+    /// Weave's words: `ready`, `idle`, `awaiting consensus (quorum: q, known: k)`, …
+    pub state: String,
+    /// Where addresses come from.
+    pub range: String,
+    /// What `net:default` means.
+    pub default_subnet: String,
+    /// The first bytes of the ring's number.
+    pub ring: Option<String>,
+    /// Addresses in use on this host.
+    pub active: u64,
+    /// Who owns what, this host first.
+    pub owners: Vec<IpamOwner>,
+    /// Ranges that two peers claim.
+    pub disputed: Vec<String>,
+    /// Addresses in use here that belong to other peers, with their containers.
+    pub misplaced: Vec<(IpAddr, String)>,
+    /// Peers with another ring or range, by PeerId.
+    pub strangers: Vec<String>,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Who votes on removals, by PeerId.
+    pub voters: Vec<String>,
+}
+
+/// One owner of ranges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IpamOwner {
+    /// PeerId.
+    pub peer_id: String,
+    /// Shown name.
+    pub name: String,
+    /// Nickname; empty if it is not known.
+    pub nickname: String,
+    /// Addresses owned.
+    pub addresses: u64,
+    /// Of the range, in percent.
+    pub share: f64,
+    /// False if it is out of reach.
+    pub reachable: bool,
+}

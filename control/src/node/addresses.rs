@@ -1,0 +1,230 @@
+//! What happens to addresses: who is within reach, messages about them in and out, and what the driver is to do.
+//!
+//! ```text
+//!  peers ─────► Contact ─┐            ┌─► message by link or session
+//!  Message::Ipam ────────┼──► ipam ───┤
+//!  driver's requests ────┘            └─► driver: writes, answers, what is blocked
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::api::{IpamOwner, IpamReport};
+use crate::config::BootId;
+use crate::ipam::request::{Failure, OwnerStatus};
+use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
+use crate::link::dialer::TargetPhase;
+use crate::link::message::{ByeReason, Message};
+use crate::node::Node;
+use crate::node::exchange::Output;
+use crate::peer::PeerId;
+use crate::record::{RecordKey, RecordKind};
+
+/// The machine and what it was told last.
+pub(super) struct Addresses {
+    ipam: Ipam,
+    contacts: BTreeMap<PeerId, (Contact, BootId)>,
+    targets: usize,
+}
+
+impl Node {
+    /// Lets the node give addresses.
+    #[must_use]
+    pub fn with_ipam(mut self, ipam: Ipam) -> Self {
+        self.addresses = Some(Addresses {
+            ipam,
+            contacts: BTreeMap::new(),
+            targets: 0,
+        });
+        self
+    }
+
+    /// What `status ipam` shows; `None` if addresses are not given.
+    pub(super) fn show_ipam(&self) -> Option<IpamReport> {
+        let status = self.addresses.as_ref()?.ipam.status();
+        let show = |owner: &OwnerStatus| {
+            let known = self.peers.find(owner.peer).map(|peer| &peer.hello);
+            let (name, nickname) = if owner.peer == self.identity.peer_id() {
+                (self.config.name, self.config.nickname.to_string())
+            } else {
+                let nickname = known.map(|hello| hello.nickname.to_string());
+                (known.map(|hello| hello.name), nickname.unwrap_or_default())
+            };
+            IpamOwner {
+                peer_id: owner.peer.to_string(),
+                name: name.unwrap_or_else(|| owner.peer.name()).to_string(),
+                nickname,
+                addresses: owner.count,
+                share: owner.share,
+                reachable: owner.reachable,
+            }
+        };
+        let ids = |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect();
+        let misplaced = status.misplaced.iter();
+        Some(IpamReport {
+            state: status.state.clone(),
+            range: status.range.to_string(),
+            default_subnet: status.default_subnet.to_string(),
+            ring: status.genesis.clone(),
+            active: status.active,
+            owners: status.owners.iter().map(show).collect(),
+            disputed: status.disputed.clone(),
+            misplaced: misplaced
+                .map(|(ip, holder)| (IpAddr::V4(*ip), holder.clone()))
+                .collect(),
+            strangers: ids(&status.strangers),
+            waiting: status.waiting,
+            voters: ids(&status.members),
+        })
+    }
+
+    /// The peers of this PeerId, shown name or nickname that own ranges or can be reached.
+    #[must_use]
+    pub fn find_owner(&self, text: &str) -> Vec<PeerId> {
+        if let Ok(id) = text.parse::<PeerId>() {
+            return vec![id];
+        }
+        let name = text.parse().ok();
+        let known = self.peers.all().filter(|(_, peer)| {
+            Some(peer.hello.name) == name || peer.hello.nickname.as_str() == text
+        });
+        let mut found: Vec<PeerId> = known.map(|(id, _)| id).collect();
+        if let Some(addresses) = &self.addresses {
+            let owners = addresses.ipam.owners().into_iter();
+            found.extend(owners.filter(|owner| Some(owner.name()) == name));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    pub(super) fn ipam_input(&mut self, input: IpamInput, now: Instant) {
+        if let Some(addresses) = &mut self.addresses {
+            addresses.ipam.handle(input, now);
+        } else if let IpamInput::Request { request, .. } = input {
+            let result = Err(Failure::Off);
+            let answer = IpamOutput::Answer { request, result };
+            self.outputs.push_back(Output::Ipam(answer));
+        }
+    }
+
+    pub(super) fn ipam_message(&mut self, from: PeerId, body: Vec<u8>, now: Instant) {
+        self.ipam_input(IpamInput::Message { from, body }, now);
+    }
+
+    /// Tells the machine what has changed and does what it wants.
+    pub(super) fn do_addresses(&mut self, now: Instant) {
+        let Some(addresses) = &self.addresses else {
+            return;
+        };
+        let is_own = |phase: &TargetPhase| matches!(phase, TargetPhase::OurOwn);
+        let targets = self
+            .dialer
+            .targets()
+            .iter()
+            .filter(|target| !is_own(&target.phase))
+            .count();
+        let is_due = addresses.ipam.deadline().is_some_and(|at| now >= at);
+        if targets != addresses.targets {
+            if let Some(addresses) = &mut self.addresses {
+                addresses.targets = targets;
+            }
+            self.ipam_input(IpamInput::Targets(targets), now);
+        }
+        self.tell_contacts(now);
+        if is_due {
+            self.ipam_input(IpamInput::Tick, now);
+        }
+        while let Some(output) = self.addresses.as_mut().and_then(|it| it.ipam.poll_output()) {
+            let publishes = matches!(output, IpamOutput::Publish { .. });
+            self.carry_out_for_ipam(output, now);
+            if publishes {
+                self.do_gossip(now);
+            }
+        }
+        let deadline = self.addresses.as_ref().and_then(|it| it.ipam.deadline());
+        self.wake(deadline);
+    }
+
+    fn tell_contacts(&mut self, now: Instant) {
+        let contacts: BTreeMap<PeerId, (Contact, BootId)> = self
+            .peers
+            .all()
+            .filter(|(id, _)| self.is_reachable(*id))
+            .map(|(id, peer)| {
+                let contact = Contact {
+                    label: format!("{}({})", peer.hello.name, peer.hello.nickname),
+                    incarnation: peer.hello.incarnation,
+                    meets: true,
+                };
+                (id, (contact, peer.hello.boot_id))
+            })
+            .collect();
+        let Some(addresses) = &mut self.addresses else {
+            return;
+        };
+        if contacts == addresses.contacts {
+            return;
+        }
+        let known = std::mem::replace(&mut addresses.contacts, contacts.clone());
+        // A new process begins anew: the old one is gone first.
+        let is_same =
+            |id: &PeerId, boot: BootId| known.get(id).is_none_or(|(_, known)| *known == boot);
+        let only = |same: bool| -> BTreeMap<PeerId, Contact> {
+            let contacts = contacts.iter();
+            contacts
+                .filter(|(id, (_, boot))| !same || is_same(id, *boot))
+                .map(|(id, (contact, _))| (*id, contact.clone()))
+                .collect()
+        };
+        let (same, all) = (only(true), only(false));
+        if same != all {
+            addresses.ipam.handle(IpamInput::Reachable(same), now);
+        }
+        addresses.ipam.handle(IpamInput::Reachable(all), now);
+    }
+
+    fn carry_out_for_ipam(&mut self, output: IpamOutput, now: Instant) {
+        match output {
+            IpamOutput::Send { to, body } => self.send_ipam(to, body, now),
+            IpamOutput::Publish { part, body } if body.is_empty() => {
+                self.gossip.withdraw(RecordKind::Ring, part, now);
+            }
+            IpamOutput::Publish { part, body } => {
+                self.gossip.publish(RecordKind::Ring, part, body, now);
+            }
+            IpamOutput::Flow { .. } => {}
+            IpamOutput::Notice(IpamNotice::Stranger { peer, why }) => {
+                if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
+                    self.close_link(link, ByeReason::OtherRing, now);
+                }
+                let notice = IpamNotice::Stranger { peer, why };
+                self.outputs
+                    .push_back(Output::Ipam(IpamOutput::Notice(notice)));
+            }
+            IpamOutput::Persist { .. }
+            | IpamOutput::Reload
+            | IpamOutput::Answer { .. }
+            | IpamOutput::Blocked(_)
+            | IpamOutput::Notice(_) => self.outputs.push_back(Output::Ipam(output)),
+        }
+    }
+
+    /// A peer's record about its ranges is new.
+    pub(super) fn ring_record_changed(&mut self, key: RecordKey, now: Instant) {
+        let origin = key.origin;
+        if origin == self.identity.peer_id() {
+            return;
+        }
+        let body = self.gossip.body(origin, RecordKind::Ring, key.part);
+        if let Some(body) = body.map(<[u8]>::to_vec) {
+            self.ipam_input(IpamInput::Record { origin, body }, now);
+        }
+    }
+
+    fn send_ipam(&mut self, to: PeerId, body: Vec<u8>, now: Instant) {
+        // What finds no way is asked for again.
+        self.send_to(to, &Message::Ipam(body), now);
+    }
+}
