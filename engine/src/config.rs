@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::wire::FRAME_OVERHEAD;
+use crate::wire::relay::RELAY_OVERHEAD;
 
 /// Peers in the tables; a slot is a `u16` and the FDB packs it beside a MAC.
 pub const PEERS_MAX: usize = 4096;
@@ -166,12 +167,14 @@ pub struct EngineConfig {
 /// What TCP keeps back of `gso_max_size` for headers: `MAX_TCP_HEADER` and one.
 const TCP_HEADROOM: usize = 321;
 
-/// The `gso_max_size` with which a container's TCP makes super-frames that fill one train and no more.
+/// The `gso_max_size` with which a container's TCP makes super-frames that fill one train and no more, also one
+/// towards a relay, whose datagrams are longer.
 ///
-/// A longer one costs a second send for a few datagrams.
+/// A longer one costs a second send for a few datagrams, at each host on the way.
 pub fn gso_size_max(mtu: u16) -> u32 {
     let mtu = usize::from(mtu);
-    let datagrams = (TRAIN_LEN_MAX / (mtu + 14 + FRAME_OVERHEAD)).clamp(1, TRAIN_DATAGRAMS_MAX);
+    let datagrams = (TRAIN_LEN_MAX / (mtu + 14 + FRAME_OVERHEAD + RELAY_OVERHEAD))
+        .clamp(1, TRAIN_DATAGRAMS_MAX);
     // The payload of a segment with time stamps over IPv4; over IPv6 it is less and one segment more may fit.
     let size = datagrams * mtu.saturating_sub(52) + TCP_HEADROOM;
     u32::try_from(size.min(65_536)).unwrap_or(65_536)
@@ -187,7 +190,7 @@ mod tests {
             let payload = gso_size_max(mtu) as usize - TCP_HEADROOM;
             let segment = usize::from(mtu) - 52;
             let count = payload / segment;
-            let datagram = usize::from(mtu) + 14 + FRAME_OVERHEAD;
+            let datagram = usize::from(mtu) + 14 + FRAME_OVERHEAD + RELAY_OVERHEAD;
             assert!(
                 count <= TRAIN_DATAGRAMS_MAX && count * datagram <= TRAIN_LEN_MAX,
                 "{mtu}"

@@ -14,6 +14,7 @@ mod bench;
 mod fair;
 mod flood;
 mod group;
+mod join;
 mod probes;
 mod receive;
 mod relay;
@@ -152,6 +153,8 @@ pub struct Datapath {
     learned: Option<(MacAddr, crate::bridge::Port, u64)>,
     /// Frames that came in two pieces, since the last delivery.
     joined: Vec<Packet>,
+    /// Bytes used of the last of those packets.
+    joined_len: usize,
     /// Where two pieces are put together.
     scratch: Vec<u8>,
     bench: Option<bench::Bench>,
@@ -188,6 +191,7 @@ impl Datapath {
             held_frames: 0,
             learned: None,
             joined: Vec::new(),
+            joined_len: 0,
             scratch: Vec::new(),
             bench: None,
             probes_due: None,

@@ -94,7 +94,8 @@ fn a_flapping_way_makes_no_storm_of_changes_and_no_lasting_hole() {
         let mesh = triangle(lab);
         let (flaps, half) = (10_usize, Duration::from_millis(500));
         let relayed = || mesh.weft[2].count(&["udp_tx_trains"]);
-        let before = relayed();
+        let changes = || [0, 1].map(|host| mesh.weft[host].count(&["route_changes"]));
+        let (before, changes_before) = (relayed(), changes());
         let ping = Ping::start(&mesh.containers[0], Mesh::overlay(1), PING_INTERVAL);
 
         let mut ways = vec![mesh.way(0, 1)];
@@ -104,11 +105,21 @@ fn a_flapping_way_makes_no_storm_of_changes_and_no_lasting_hole() {
             mesh.bring_together(0, 1);
             watch(&mesh, half, &mut ways);
         }
+        let last = weft_netns_tests::now();
         mesh.wait_until_reachable(0, 1, CALM_LIMIT);
+        // Whatever followed late, each end counted every change of a route.
+        for end in [0, 1] {
+            let rest = CALM_LIMIT.saturating_sub(last.elapsed());
+            mesh.wait_for_way(end, 1 - end, true, rest);
+        }
 
         let report = ping.finish();
         ways.dedup();
         assert!(ways.len() - 1 <= 2 * flaps, "{ways:?}");
+        for (before, after) in changes_before.into_iter().zip(changes()) {
+            let count = usize::try_from(after - before).expect("a small count");
+            assert!(count <= 2 * flaps, "{count} route changes in {flaps} flaps");
+        }
         assert!(report.longest_silence <= LEFT_LIMIT, "{report:?}");
         // Each echo crosses the relay at most once in each direction, and the relay talks for itself a little.
         let carried = usize::try_from(relayed() - before).expect("a small count");

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use crate::bridge::Port;
 use crate::command::{Event, PeerSlot};
 use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX};
-use crate::datapath::group::group_epoch;
 use crate::datapath::relay::Step;
 use crate::datapath::{Datapath, Place, Store, counters, peer_mut};
 use crate::io::{Io, Received};
@@ -21,9 +20,7 @@ use crate::shared::{Handoff, Origin, Shared};
 use crate::verdict::{DropReason, Station};
 use crate::wire::ethernet::EthernetView;
 use crate::wire::meta::Meta;
-use crate::wire::{
-    ControlClass, HEADER_LEN, Header, INNER_LEN, Kind, LENGTH_LEN, PIECE_LEN, TAG_LEN,
-};
+use crate::wire::{ControlClass, HEADER_LEN, Header, INNER_LEN, Kind, LENGTH_LEN, TAG_LEN};
 
 /// Opened bytes that may wait for their neighbours: what the second-level cache holds beside the rest.
 const HELD_BYTES_MAX: usize = 256 << 10;
@@ -340,64 +337,6 @@ impl Datapath {
             at += LENGTH_LEN + len;
         }
         Ok(())
-    }
-
-    /// Half of a frame; the whole gets a packet of its own.
-    pub(super) fn piece(
-        &mut self,
-        slot: PeerSlot,
-        (name, header): (EpochName, Header),
-        (meta, body): (u8, &[u8]),
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        let (head, bytes) = body
-            .split_first_chunk::<PIECE_LEN>()
-            .ok_or(DropReason::BadPayload)?;
-        let [part @ 0..=1, high, low] = *head else {
-            return Err(DropReason::BadPayload);
-        };
-        let total = usize::from(u16::from_be_bytes([high, low]));
-        let epoch = match name {
-            EpochName::Session(index) => self.epochs.get_mut(&index),
-            EpochName::Group(source, number) => peer_mut(&mut self.peers, source)
-                .and_then(|peer| group_epoch(&mut peer.groups, number)),
-        };
-        let Some(lane) = epoch.and_then(|epoch| epoch.lane(header.lane)) else {
-            return Ok(());
-        };
-        let mut frame = std::mem::take(&mut self.scratch);
-        let mut lost = false;
-        let whole = lane.join(header.counter, part, total, bytes, &mut frame, &mut lost);
-        if lost {
-            self.count_drop(DropReason::PieceLost);
-        }
-        let verdict = if whole {
-            self.joined_frame(slot, meta, &frame, now)
-        } else {
-            Ok(())
-        };
-        self.scratch = frame;
-        verdict
-    }
-
-    fn joined_frame(
-        &mut self,
-        slot: PeerSlot,
-        meta: u8,
-        frame: &[u8],
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        let mut packet = self.pool.take().ok_or(DropReason::PoolEmpty)?;
-        if let Some(to) = packet.bytes_mut().get_mut(..frame.len()) {
-            to.copy_from_slice(frame);
-        }
-        let place = Place {
-            store: Store::Joined,
-            index: self.joined.len(),
-            start: 0,
-        };
-        self.joined.push(packet);
-        self.frame(slot, meta, frame, place, now)
     }
 
     fn control(

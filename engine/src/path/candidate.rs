@@ -72,6 +72,8 @@ pub(super) struct Candidate {
     burst_left: usize,
     /// The next probe goes out at the quick pace.
     pub(super) urgent: bool,
+    /// The next probe goes out whenever the last one did.
+    pub(super) at_once: bool,
     pub(super) challenge: Option<Challenge>,
     /// What was known of it is void until it answers again: the peer moved away.
     pub(super) stale: bool,
@@ -154,6 +156,7 @@ impl Candidate {
             jitter: Duration::ZERO,
             burst_left: 0,
             urgent: false,
+            at_once: false,
             challenge: None,
             stale: false,
             credit: 0,
@@ -227,6 +230,7 @@ impl Candidate {
         });
         self.last_sent_at = Some(now);
         self.urgent = false;
+        self.at_once = false;
         self.jitter = jitter;
         self.burst_left = self.burst_left.saturating_sub(1);
         if let Some(challenge) = &mut self.challenge {
@@ -328,6 +332,11 @@ impl Candidate {
         if self.hint.is_some_and(|hint| hint.at <= sent_at) {
             self.hint = None;
         }
+    }
+
+    /// A probe that left at that time or later is known to have crossed.
+    pub(super) fn is_proven_since(&self, at: Instant) -> bool {
+        self.proven_sent_at.is_some_and(|proven| proven >= at)
     }
 
     /// Small probes lost since the last that is known to have crossed.

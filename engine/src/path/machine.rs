@@ -49,6 +49,8 @@ pub struct Paths {
     data_at: Option<Instant>,
     hint_after: Instant,
     elsewhere_after: Instant,
+    /// The peer sends from another address that works: does the one in use still answer?
+    race: Option<roaming::Race>,
     /// What the last `Up` or `Changed` said; `None` after `Down`.
     reported: Option<PathStatus>,
     observed: Option<SocketAddr>,
@@ -80,6 +82,7 @@ impl Paths {
             data_at: None,
             hint_after: now,
             elsewhere_after: now,
+            race: None,
             reported: None,
             observed: None,
             sends: VecDeque::new(),
@@ -165,6 +168,7 @@ impl Paths {
     pub fn session_lost(&mut self) {
         self.active = false;
         self.up = false;
+        self.race = None;
         self.sends.clear();
         for candidate in &mut self.candidates {
             candidate.pmtu.end();
@@ -337,6 +341,8 @@ impl Paths {
         for candidate in &mut self.candidates {
             if candidate.address == address {
                 candidate.challenge = None;
+                // The peer learns at once which of its addresses it should send from.
+                candidate.urgent = true;
                 candidate.pmtu.begin();
             } else if Some(candidate.address) == self.home {
                 candidate.keep_until = keep_until;
@@ -346,6 +352,7 @@ impl Paths {
             candidate.credit = 0;
         }
         self.up = true;
+        self.race = None;
         self.home = Some(address);
         self.turn_at = now + self.config.alternate_interval;
     }
@@ -355,6 +362,7 @@ impl Paths {
             candidate.give_up(now);
         }
         self.up = false;
+        self.race = None;
     }
 
     /// The kernel or ICMP reports that a datagram of this UDP payload length did not go there. A hint, no more.

@@ -4,9 +4,14 @@
 //!   data, or a probe marked "in use",       answered                    Changed; the old address is
 //!   from another address ──────► challenge ──────────► data goes there  kept for 10 s
 //!                                    └── 3 probes unanswered: none for 3 s; forgotten after 6 s
+//!
+//!   the same from an address          it answered, the one in use did not within
+//!   that answers anyway ──────► race ────────────────────────────────────────────► data goes there
+//!                                 └── the one in use answered: nothing; the next race after 500 ms
 //! ```
 //!
-//! An address that already answers is not followed: the peer has several and may use another than we do.
+//! An address that already answers is not followed without such a race: the peer has several and may use another
+//! than we do, on a path that is as good.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -21,9 +26,21 @@ const UNANSWERED_KEEP: Duration = Duration::from_secs(6);
 const UNANSWERED_GUARD: Duration = Duration::from_secs(1);
 /// For this long after a move what still arrives from the old address is late, not a move back.
 const MOVE_HOLD: Duration = Duration::from_secs(1);
-/// That the peer sends from another address that works is a hint once in this time: a probe, and little to wait for
-/// where it means that the peer lost the address that we use.
+/// That the peer sends from another address that works starts a race once in this time: two probes, and little to
+/// wait for where it means that the peer lost the address that we use.
 const ELSEWHERE_EVERY: Duration = Duration::from_millis(500);
+/// The address in use may take this long to answer in a race: half of what a ping every 20 ms notices, and on a LAN
+/// many times the round trip. If it is late all the same, data goes to another address that works, which is no harm.
+const RACE_MIN: Duration = Duration::from_millis(10);
+
+/// The address in use against the one that the peer sends from, each with a probe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Race {
+    other: SocketAddr,
+    started_at: Instant,
+    /// When the address in use should have answered.
+    until: Instant,
+}
 
 impl Paths {
     /// The peer sends what matters from this address; whether there is something to do.
@@ -50,8 +67,48 @@ impl Paths {
             return false;
         }
         self.elsewhere_after = now + ELSEWHERE_EVERY;
-        let home = self.home.and_then(|home| self.candidate_mut(home));
-        home.map(|candidate| candidate.hint(false, now)).is_some()
+        self.start_race(from, now)
+    }
+
+    fn start_race(&mut self, other: SocketAddr, now: Instant) -> bool {
+        let Some(home) = self.home.and_then(|home| self.candidate_mut(home)) else {
+            return false;
+        };
+        home.hint(false, now);
+        home.at_once = true;
+        let until = now + home.rtt.timeout(RACE_MIN);
+        if let Some(candidate) = self.candidate_mut(other) {
+            candidate.at_once = true;
+        }
+        self.race = Some(Race {
+            other,
+            started_at: now,
+            until,
+        });
+        true
+    }
+
+    /// Whether the other address in the race has answered, and the one in use not yet; `None` when it is over.
+    fn leads(&self, race: &Race) -> Option<bool> {
+        let since = race.started_at;
+        let home = self.in_use()?;
+        let other = self.candidate(race.other)?;
+        (!home.is_proven_since(since)).then(|| other.is_proven_since(since))
+    }
+
+    /// When the race is decided, unless the address in use answers before that.
+    pub(super) fn race_due(&self) -> Option<Instant> {
+        let race = self.race.as_ref()?;
+        (self.leads(race)?).then_some(race.until)
+    }
+
+    pub(super) fn judge_race(&mut self, now: Instant) {
+        let Some(race) = self.race else { return };
+        match self.leads(&race) {
+            None => self.race = None,
+            Some(true) if now >= race.until => self.follow(race.other, now),
+            Some(_) => {}
+        }
     }
 
     /// The peer sends from this address, though not, as far as we know, what matters.

@@ -49,11 +49,19 @@ impl Paths {
                 .min()
         };
         let turn = self.has_turns().then_some(self.turn_at);
-        self.candidates.iter().filter_map(of_one).chain(turn).min()
+        let race = self.race_due();
+        let shared = turn.into_iter().chain(race);
+        self.candidates
+            .iter()
+            .filter_map(of_one)
+            .chain(shared)
+            .min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
+        // Not in `run`: an answer that waits behind the message that is handled now counts as well.
+        self.judge_race(now);
         self.run(now);
     }
 
@@ -129,6 +137,9 @@ impl Paths {
     fn gap(&self, candidate: &Candidate) -> Option<Duration> {
         let (config, opening) = (&self.config, candidate.opening_gap());
         let regular = config.probe_interval + candidate.jitter;
+        if candidate.at_once {
+            return Some(Duration::ZERO);
+        }
         if candidate.urgent {
             return Some(config.quick_interval);
         }

@@ -167,6 +167,92 @@ fn a_moved_peer_with_two_known_addresses_is_followed_in_a_second() {
     assert_eq!(sim.downs(0), 0);
 }
 
+/// End 1 has two addresses, as in a network that end 0 knows from discovery; end 0 has one.
+fn two_addresses_of_end_1(seed: u64, other: Way) -> Sim {
+    let here = "192.0.2.2:6783";
+    let first = Underlay::new(here, "192.0.2.5:6783", Way::default());
+    let second = Underlay::new(here, "192.0.2.1:6783", other);
+    Sim::new(seed, PathConfig::default(), vec![first, second])
+}
+
+#[test]
+fn another_known_address_is_followed_one_round_trip_after_the_next_packet() {
+    for seed in 0..50 {
+        let mut sim = two_addresses_of_end_1(seed, Way::default());
+        sim.ends[0].data_every = Some(ms(10));
+        sim.ends[1].data_every = Some(ms(10));
+        let calm = 10_000 + sim.below(2_000);
+        sim.run_for(ms(calm));
+        let [first, second] = [0, 1].map(|n| sim.underlays[n].addresses[1]);
+        assert_eq!(sim.address_in_use(0), Some(first), "seed {seed}");
+
+        // The first address is gone: what end 1 sends leaves from the second.
+        sim.underlays.remove(0);
+        // 10 ms until the next packet, 5 ms on the way, a round trip of 10 ms and what it varies by.
+        let took = sim.run_until(ms(1000), |sim| sim.address_in_use(0) == Some(second));
+        assert!(
+            took.is_some_and(|took| took <= ms(30)),
+            "seed {seed}: {took:?}"
+        );
+        sim.run_for(secs(60));
+        assert_eq!((sim.downs(0), sim.downs(1)), (0, 0), "seed {seed}");
+        assert_eq!(sim.address_in_use(0), Some(second), "seed {seed}");
+    }
+}
+
+#[test]
+fn another_known_address_is_followed_on_an_idle_path_after_the_next_probe() {
+    let mut sim = two_addresses_of_end_1(1, Way::default());
+    sim.run_for(secs(10));
+    let second = sim.underlays[1].addresses[1];
+    sim.underlays.remove(0);
+    let took = sim.run_until(ms(1_100), |sim| sim.address_in_use(0) == Some(second));
+    assert!(took.is_some());
+}
+
+/// Two families, and each end sends by another: one of them may give in when an answer is late, no more.
+#[test]
+fn ends_that_use_two_good_paths_do_not_chase_each_other() {
+    for seed in 0..20 {
+        let way = Way {
+            latency: ms(5),
+            jitter: ms(4),
+            loss: 0.02,
+            ..Way::default()
+        };
+        let mut sim = Sim::without_session(
+            seed,
+            PathConfig::default(),
+            vec![Underlay::v4(way), Underlay::v6(way)],
+        );
+        for end in 0..2 {
+            // At first each knows one address of the other, on different underlays.
+            let known = sim.underlays[end].addresses[1 - end];
+            sim.call(end, |paths, now| paths.set_candidates(&[known], now));
+            sim.call(end, |paths, now| paths.session_ready(now));
+            sim.ends[end].data_every = Some(ms(10));
+        }
+        let each_its_own = |sim: &Sim| {
+            (0..2).all(|end| sim.address_in_use(end) == Some(sim.underlays[end].addresses[1 - end]))
+        };
+        sim.run_until(secs(1), each_its_own).expect("two paths");
+        sim.introduce();
+        sim.run_for(secs(300));
+        for end in 0..2 {
+            let told = sim.ends[end].told.iter();
+            let mut used: Vec<_> = told
+                .filter_map(|(_, told)| match told {
+                    Told::Up(path) | Told::Changed(path) => Some(path.address),
+                    Told::Down | Told::Observed(_) => None,
+                })
+                .collect();
+            used.dedup();
+            assert!(used.len() <= 4, "seed {seed}, end {end}: {used:?}");
+        }
+        assert_eq!((sim.downs(0), sim.downs(1)), (0, 0), "seed {seed}");
+    }
+}
+
 #[test]
 fn data_from_an_address_that_does_not_answer_moves_nothing() {
     let mut sim = one(5);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::path::{PathConfig, PathOutput, PathStatus, Paths, SendFailure};
+use crate::path::{Arrival, PathConfig, PathOutput, PathStatus, Paths, SendFailure};
 
 /// Header, kind, meta and tag around a message.
 pub(super) const SEAL_LEN: u16 = 34;
@@ -222,15 +222,20 @@ impl Sim {
             let told = match output {
                 PathOutput::Send {
                     to,
+                    local,
                     message,
                     datagram_len,
-                    ..
                 } => {
                     let bytes = message.as_bytes().to_vec();
                     let plain_len = SEAL_LEN + u16::try_from(bytes.len()).expect("a short message");
                     let len = datagram_len.unwrap_or(plain_len);
                     self.ends[end].sent.push((elapsed, to, len));
-                    self.send(end, to, len, What::Message(bytes));
+                    self.send(
+                        end,
+                        Arrival { address: to, local },
+                        len,
+                        What::Message(bytes),
+                    );
                     continue;
                 }
                 PathOutput::Up(status) => Told::Up(status),
@@ -243,14 +248,18 @@ impl Sim {
         result
     }
 
-    fn send(&mut self, end: usize, to: SocketAddr, len: u16, what: What) {
+    fn send(&mut self, end: usize, route: Arrival, len: u16, what: What) {
+        let Arrival { address: to, local } = route;
         let ip_len = len + if to.is_ipv4() { 28 } else { 48 };
         if ip_len > self.ends[end].local_mtu {
             let refused = What::Unreachable;
             return self.fly(Duration::ZERO, end, (to, to), len, refused);
         }
         let leads_there = |underlay: &&Underlay| underlay.addresses[1 - end] == to;
-        let Some(underlay) = self.underlays.iter().find(leads_there) else {
+        let from_there = |underlay: &&Underlay| Some(underlay.addresses[end].ip()) == local;
+        let mut ways = self.underlays.iter().filter(leads_there);
+        // An address that is gone from this end stops nothing: its kernel chooses another.
+        let Some(underlay) = ways.clone().find(from_there).or(ways.next()) else {
             return;
         };
         let (from, way) = (underlay.addresses[end], underlay.ways[end]);
@@ -350,7 +359,11 @@ impl Sim {
         self.ends[end].data_at = self.now + self.ends[end].data_every.unwrap_or_default();
         if let Some(path) = self.ends[end].paths.current() {
             self.call(end, |paths, now| paths.carried(now));
-            self.send(end, path.address, path.datagram_max, What::Data);
+            let route = Arrival {
+                address: path.address,
+                local: self.ends[end].paths.local(),
+            };
+            self.send(end, route, path.datagram_max, What::Data);
         }
     }
 
@@ -389,8 +402,12 @@ impl Sim {
             What::Message(mut bytes) => {
                 bytes.resize(usize::from(len - SEAL_LEN), 0);
                 // Duplicates and late answers are refused; that is all that may go wrong here.
+                let arrival = Arrival {
+                    address: from,
+                    local: Some(to.ip()),
+                };
                 let _ = self.call(to_end, |paths, now| {
-                    paths.handle_message(from, len, &bytes, now)
+                    paths.handle_message(arrival, len, &bytes, now)
                 });
             }
             What::Data => {
