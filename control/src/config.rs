@@ -272,6 +272,8 @@ pub const LINK_FLAP_MEMORY: Duration = Duration::from_secs(10);
 /// Between two changes of a link's figures in the gossip: a thousand peers with twenty links each, whose round
 /// trips all drift, stay below the budget of idle traffic.
 pub const LINK_FIGURES_EVERY: Duration = Duration::from_secs(10);
+/// The same for loss, which chooses no way: on a bad line a few dozen probes say something else each time.
+pub const LINK_LOSS_EVERY: Duration = Duration::from_secs(60);
 
 /// Datagrams and routed messages cross at most this many links; sparse meshes of a thousand peers need four.
 pub const HOPS_MAX: u8 = 8;

@@ -10,15 +10,16 @@
 //!            23     loss in percent
 //! ```
 //!
-//! A link that comes or goes is said at once, but one that came back is held back for a moment. Round trips and
-//! loss are said when they are off by a quarter, and seldom: jitter must not flood the gossip. Bounds:
+//! A link that comes or goes is said at once, but one that came back is held back for a moment. Round trips are
+//! said when they are off by a quarter, and loss, seldom: jitter must not flood the gossip. Bounds:
 //! `config::LINKS_PER_PART_MAX` links in one part, `config::TOPOLOGY_PARTS_MAX` parts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_UP_HOLD, LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
+    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_LOSS_EVERY, LINK_UP_HOLD, LINKS_PER_PART_MAX,
+    TOPOLOGY_PARTS_MAX,
 };
 use crate::fields::{FieldError, FieldWriter, Fields};
 use crate::peer::PeerId;
@@ -139,6 +140,15 @@ pub(crate) struct Reporter {
     said: BTreeMap<PeerId, Said>,
     /// When figures were news last: those of all links go together, or twenty links would be news all the time.
     figures_at: Option<Instant>,
+    /// When losses were news last.
+    losses_at: Option<Instant>,
+}
+
+/// Which figures may be news now, if they differ by enough.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    figures: bool,
+    losses: bool,
 }
 
 impl Reporter {
@@ -146,7 +156,11 @@ impl Reporter {
     pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
         let (mut news, mut figures) = (false, false);
         let figures_at = *self.figures_at.get_or_insert(now);
-        let figures_due = now.duration_since(figures_at) >= LINK_FIGURES_EVERY;
+        let losses_at = *self.losses_at.get_or_insert(now);
+        let due = Due {
+            figures: now.duration_since(figures_at) >= LINK_FIGURES_EVERY,
+            losses: now.duration_since(losses_at) >= LINK_LOSS_EVERY,
+        };
         for (peer, said) in &mut self.said {
             let gone = LinkReport {
                 control: false,
@@ -154,10 +168,13 @@ impl Reporter {
             };
             let report = *actual.get(peer).unwrap_or(&gone);
             news |= said.observe(report, now);
-            figures |= said.observe_figures(report.data, figures_due);
+            figures |= said.observe_figures(report.data, due);
         }
-        if figures && figures_due {
+        if figures && due.figures {
             self.figures_at = Some(now);
+        }
+        if figures && due.losses {
+            self.losses_at = Some(now);
         }
         news |= figures;
         self.said.retain(|peer, said| {
@@ -251,13 +268,15 @@ impl Said {
         !flapped || now.duration_since(since) >= LINK_UP_HOLD
     }
 
-    fn observe_figures(&mut self, actual: Option<DataReport>, due: bool) -> bool {
+    fn observe_figures(&mut self, actual: Option<DataReport>, due: Due) -> bool {
         let (Some(said), Some(actual)) = (self.report.data, actual) else {
             return false;
         };
         // A size that does not cross any more loses frames; that cannot wait.
         let shrunk = actual.datagram_max < said.datagram_max;
-        if !shrunk && (!due || !is_news(said, actual)) {
+        let off = due.figures && is_news(said, actual);
+        let lossy = due.losses && loss_is_news(said, actual);
+        if !shrunk && !off && !lossy {
             return false;
         }
         self.report.data = Some(actual);
@@ -267,9 +286,11 @@ impl Said {
 
 fn is_news(said: DataReport, actual: DataReport) -> bool {
     let off = said.rtt.abs_diff(actual.rtt);
-    (off > RTT_NEWS_MIN && off * 4 > said.rtt)
-        || said.loss_percent.abs_diff(actual.loss_percent) > LOSS_NEWS_PERCENT
-        || said.datagram_max != actual.datagram_max
+    (off > RTT_NEWS_MIN && off * 4 > said.rtt) || said.datagram_max != actual.datagram_max
+}
+
+fn loss_is_news(said: DataReport, actual: DataReport) -> bool {
+    said.loss_percent.abs_diff(actual.loss_percent) > LOSS_NEWS_PERCENT
 }
 
 #[cfg(test)]
@@ -326,6 +347,25 @@ mod tests {
         now += LINK_FIGURES_EVERY / 2;
         assert!(reporter.observe(&one(up(80)), now));
         assert_eq!(reporter.parts(false)[0].links, [(PEER, up(80))]);
+    }
+
+    /// On a bad line the share of a few dozen probes swings by more than any threshold, and with twenty links one of
+    /// them always has: it must not be news every time.
+    #[test]
+    fn loss_is_said_seldom() {
+        let (mut reporter, mut now) = (Reporter::default(), first_instant());
+        let lossy = |percent| {
+            let mut report = up(20);
+            report.data.as_mut().unwrap().loss_percent = percent;
+            one(report)
+        };
+        reporter.observe(&lossy(0), now);
+        let mut news = 0;
+        for step in 0..60 {
+            now += LINK_FIGURES_EVERY;
+            news += u32::from(reporter.observe(&lossy([20, 50, 35][step % 3]), now));
+        }
+        assert!((5..=10).contains(&news), "{news} times in ten minutes");
     }
 
     #[test]
