@@ -4,8 +4,9 @@
 //!  cargo run --release -p weft-control --features sim --example mesh -- [--hosts 10,30,100] [--seed 1] [--out PATH]
 //! ```
 //!
-//! Runs that the record at PATH (default `benches/records/mesh`) has for other numbers of hosts are kept. A line for
-//! each stage goes to standard error; the same seed gives the same figures.
+//! Runs that the record at PATH (default `benches/records/mesh`) has for other numbers of hosts are kept. After each
+//! stage a line goes to standard error, and the figures so far to the record: a thousand hosts take hours. The same
+//! seed gives the same figures. `WEFT_COMMIT` names the commit in the record.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -44,11 +45,12 @@ fn main() {
     }
     let mut runs = read_runs(&out);
     for count in hosts {
-        let run = measure(count, seed);
-        runs.retain(|run| run["hosts"] != json!(count));
-        runs.push(run);
-        runs.sort_by_key(|run| run["hosts"].as_u64());
-        write(&out, &runs);
+        measure(count, seed, &mut |run| {
+            runs.retain(|run| run["hosts"] != json!(count));
+            runs.push(run);
+            runs.sort_by_key(|run| run["hosts"].as_u64());
+            write(&out, &runs);
+        });
     }
     write(&out, &runs);
     print!("{}", table::markdown(&runs));
@@ -77,25 +79,27 @@ fn write(out: &std::path::Path, runs: &[Value]) {
     clippy::disallowed_methods,
     reason = "how long the simulation itself takes"
 )]
-fn measure(hosts: usize, seed: u64) -> Value {
+fn measure(hosts: usize, seed: u64, keep: &mut dyn FnMut(Value)) {
     let started = Instant::now();
-    let figures = experiments::run(hosts, seed, &mut |line| {
-        eprintln!("{:7.1} s  {line}", started.elapsed().as_secs_f64());
+    let figures = experiments::run(hosts, seed, &mut |line, figures| {
+        let took = started.elapsed().as_secs_f64();
+        eprintln!("{took:7.1} s  {line}");
+        keep(record_of(figures, took));
     });
     let took = started.elapsed().as_secs_f64();
-    let resident_kib = resident_kib_at_most();
-    let memory = resident_kib / hosts.max(1) as f64 / 1024.0;
+    let memory = memory_mib_a_host(hosts);
     eprintln!("{took:7.1} s  done, {memory:.2} MiB a host");
-    record_of(&figures, took, memory)
+    keep(record_of(&figures, took));
 }
 
-fn record_of(figures: &Figures, took: f64, memory: f64) -> Value {
+fn record_of(figures: &Figures, took: f64) -> Value {
     let pair = |pair: Option<(f64, f64)>| {
         pair.map(|(median, p99)| json!({ "median": rounded(median), "p99": rounded(p99) }))
     };
     json!({
         "hosts": figures.hosts,
         "seed": figures.seed,
+        "commit": env::var("WEFT_COMMIT").ok(),
         "acquainted_s": figures.acquainted_s.map(rounded),
         "cold_start_s": figures.cold_start_s.map(rounded),
         "cold_start_kib": rounded(figures.cold_start_kib),
@@ -105,6 +109,7 @@ fn record_of(figures: &Figures, took: f64, memory: f64) -> Value {
         "idle_probes_kbit": rounded(figures.idle_probes_kbit),
         "change_ms": pair(figures.change_ms),
         "change_lossy_ms": pair(figures.change_lossy_ms),
+        "lossy_kbit": rounded(figures.lossy_kbit),
         "heal_s": figures.heal_s.map(rounded),
         "flood": {
             "transmissions_a_member": rounded(figures.flood.0),
@@ -115,7 +120,7 @@ fn record_of(figures: &Figures, took: f64, memory: f64) -> Value {
         "events": figures.events,
         "trace": format!("{:016x}", figures.trace),
         "wall_s": rounded(took),
-        "memory_mib_a_host": rounded(memory),
+        "memory_mib_a_host": rounded(memory_mib_a_host(figures.hosts)),
     })
 }
 
@@ -123,12 +128,13 @@ fn rounded(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// The largest resident size of this process so far; other sizes of mesh before this one count, too.
-fn resident_kib_at_most() -> f64 {
+/// The largest resident size of this process so far, for each host; other sizes of mesh before this one count, too.
+fn memory_mib_a_host(hosts: usize) -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let number = line.and_then(|line| line.split_whitespace().next());
-    number
+    let kib: f64 = number
         .and_then(|number| number.parse().ok())
-        .unwrap_or_default()
+        .unwrap_or_default();
+    kib / 1024.0 / hosts.max(1) as f64
 }

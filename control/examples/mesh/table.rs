@@ -8,7 +8,7 @@ use serde_json::Value;
 type Figure = fn(&Value) -> Option<f64>;
 
 /// What stands in each row: its name, the target at 100 and at 1000 hosts, and the figure.
-const ROWS: [(&str, &str, Figure); 18] = [
+const ROWS: [(&str, &str, Figure); 19] = [
     (
         "cold start to all pairs reachable, s",
         "≤ 10; ≤ 60",
@@ -38,6 +38,9 @@ const ROWS: [(&str, &str, Figure); 18] = [
     ),
     ("… busiest host, kbit/s", "", |run| {
         run["idle_kbit"]["max"].as_f64()
+    }),
+    ("… while 20 % are lost, mean", "", |run| {
+        run["lossy_kbit"].as_f64()
     }),
     ("probes of data paths, kbit/s a host", "", |run| {
         run["idle_probes_kbit"].as_f64()
@@ -98,6 +101,9 @@ pub(crate) fn markdown(runs: &[Value]) -> String {
             figure(run).map_or_else(|| "–".to_owned(), shown)
         }));
     }
+    row(all("commit", "", &|run| {
+        run["commit"].as_str().unwrap_or("–").to_owned()
+    }));
     row(all("seed", "", &|run| run["seed"].to_string()));
     row(all("events simulated, millions", "", &|run| {
         shown(run["events"].as_f64().unwrap_or_default() / 1e6)

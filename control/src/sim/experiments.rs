@@ -1,7 +1,7 @@
 //! The figures of a mesh of N hosts: how fast news spread, how much is said, how soon all is whole again.
 //!
 //! ```text
-//!  start all ─► reachable ─► settle ─► idle ─► changes ─► floods ─► split and join ─► changes on a bad line
+//!  start all ─► reachable ─► settle ─► idle ─► changes ─► floods ─► split and join ─► settle ─► bad line: changes
 //! ```
 //!
 //! Every host dials the first one and nothing else. Round trips are 50 ms, give or take a tenth. Each stage says its
@@ -35,8 +35,10 @@ const PAIRS: usize = 20;
 /// How long the hosts are parted: links are dead by then.
 const SPLIT: Duration = Duration::from_secs(60);
 const HEAL_MAX: Duration = Duration::from_secs(60);
-/// Between the beginning of the loss and the first change.
-const SETTLE_LOSSY: Duration = Duration::from_secs(15);
+/// Between that and the bad line: halves that were parted look for new links, and so do those that have them again.
+const SETTLE_HEALED: Duration = Duration::from_secs(45);
+/// Between the beginning of the loss and the first change; what is said in this time is counted.
+const SETTLE_LOSSY: Duration = Duration::from_secs(60);
 /// Share of segments and datagrams lost on the bad line.
 const BAD_LOSS: f64 = 0.2;
 
@@ -61,6 +63,8 @@ pub struct Figures {
     pub idle_kbit: (f64, f64),
     /// Probes of its paths, in kbit/s on average.
     pub idle_probes_kbit: f64,
+    /// Control traffic that a host sends while 20 % are lost, on average, in kbit/s, with headers.
+    pub lossy_kbit: f64,
     /// From a change of a host's links until all others know it: median and 99th percentile in ms.
     pub change_ms: Option<(f64, f64)>,
     /// The same with 20 % loss.
@@ -77,8 +81,8 @@ pub struct Figures {
     pub trace: u64,
 }
 
-/// Runs all stages for a mesh of that many hosts; tells each stage's end in words.
-pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str)) -> Figures {
+/// Runs all stages for a mesh of that many hosts; tells each stage's end in words, and all that is measured by then.
+pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str, &Figures)) -> Figures {
     let mut mesh = Mesh {
         sim: Sim::new(seed),
         figures: Figures {
@@ -89,15 +93,14 @@ pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str)) -> Figures {
     };
     mesh.sim.latency = LATENCY;
     mesh.sim.underlay.weather.jitter_percent = 10;
-    say(&format!("{hosts} hosts, seed {seed}"));
+    say(&format!("{hosts} hosts, seed {seed}"), &mesh.figures);
     mesh.cold_start(hosts, say);
     mesh.idle(say);
-    mesh.figures.change_ms = mesh.changes(say);
+    mesh.figures.change_ms = mesh.changes();
+    say(&changes_in_words(mesh.figures.change_ms), &mesh.figures);
     mesh.floods(say);
     mesh.heal(say);
-    mesh.sim.underlay.weather.loss = BAD_LOSS;
-    mesh.sim.run_for(SETTLE_LOSSY);
-    mesh.figures.change_lossy_ms = mesh.changes(say);
+    mesh.lossy(say);
     mesh.figures.events = mesh.sim.trace.events;
     mesh.figures.trace = mesh.sim.trace.hash;
     mesh.figures
@@ -109,7 +112,7 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn cold_start(&mut self, hosts: usize, say: &mut dyn FnMut(&str)) {
+    fn cold_start(&mut self, hosts: usize, say: &mut dyn FnMut(&str, &Figures)) {
         let first = address_of(0).to_string();
         for host in 0..hosts {
             let spec = HostSpec::new(format!("h{host}"));
@@ -121,10 +124,10 @@ impl Mesh {
             .sim
             .run_until_seen(COLD_START_MAX, pace, Sim::is_acquainted)
             .map(|took| took.as_secs_f64());
-        say(&format!(
-            "acquainted after {:?} s",
-            self.figures.acquainted_s
-        ));
+        say(
+            &format!("acquainted after {:?} s", self.figures.acquainted_s),
+            &self.figures,
+        );
         let already = Duration::from_secs_f64(self.figures.acquainted_s.unwrap_or_default());
         let took = self
             .sim
@@ -132,19 +135,25 @@ impl Mesh {
         self.figures.cold_start_s = took.map(|took| (already + took).as_secs_f64());
         self.figures.cold_start_kib =
             self.control_bytes().iter().sum::<u64>() as f64 / 1024.0 / hosts.max(1) as f64;
-        say(&format!(
-            "reachable after {:?} s, {:.0} KiB a host",
-            self.figures.cold_start_s, self.figures.cold_start_kib
-        ));
+        say(
+            &format!(
+                "reachable after {:?} s, {:.0} KiB a host",
+                self.figures.cold_start_s, self.figures.cold_start_kib
+            ),
+            &self.figures,
+        );
         if took.is_none() {
             let reach = self.sim.reach();
-            say(&format!(
-                "{} of {} pairs; looping {}; missing {:?}",
-                reach.reachable,
-                reach.pairs,
-                reach.looping.len(),
-                reach.missing
-            ));
+            say(
+                &format!(
+                    "{} of {} pairs; looping {}; missing {:?}",
+                    reach.reachable,
+                    reach.pairs,
+                    reach.looping.len(),
+                    reach.missing
+                ),
+                &self.figures,
+            );
         }
     }
 
@@ -160,7 +169,7 @@ impl Mesh {
         hosts.map(|host| host.sent.probe_bytes).sum()
     }
 
-    fn idle(&mut self, say: &mut dyn FnMut(&str)) {
+    fn idle(&mut self, say: &mut dyn FnMut(&str, &Figures)) {
         self.sim.run_for(SETTLE);
         let (before, probes_before) = (self.control_bytes(), self.probe_bytes());
         self.sim.run_for(IDLE);
@@ -183,20 +192,23 @@ impl Mesh {
             reach.hops as f64 / reach.reachable.max(1) as f64,
             reach.hops_max,
         );
-        say(&format!(
-            "idle: {:.2} kbit/s a host, {:.2} at most, probes {:.2}; links {:.1}, at most {}; hops {:.2}, at most {}",
-            self.figures.idle_kbit.0,
-            self.figures.idle_kbit.1,
-            self.figures.idle_probes_kbit,
-            self.figures.links.0,
-            self.figures.links.1,
-            self.figures.hops.0,
-            self.figures.hops.1,
-        ));
+        say(
+            &format!(
+                "idle: {:.2} kbit/s a host, {:.2} at most, probes {:.2}; links {:.1}, at most {}; hops {:.2}, at most {}",
+                self.figures.idle_kbit.0,
+                self.figures.idle_kbit.1,
+                self.figures.idle_probes_kbit,
+                self.figures.links.0,
+                self.figures.links.1,
+                self.figures.hops.0,
+                self.figures.hops.1,
+            ),
+            &self.figures,
+        );
     }
 
     /// Hosts make one link more; how long after it says so does each other host know?
-    fn changes(&mut self, say: &mut dyn FnMut(&str)) -> Option<(f64, f64)> {
+    fn changes(&mut self) -> Option<(f64, f64)> {
         let mut delays = Vec::new();
         for change in 0..CHANGES {
             let hosts = self.sim.hosts.len();
@@ -227,9 +239,7 @@ impl Mesh {
             })?;
             self.sim.run_for(Duration::from_secs(1));
         }
-        let result = percentiles(&mut delays);
-        say(&format!("changes known after {result:?} ms (median, p99)"));
-        result
+        percentiles(&mut delays)
     }
 
     /// A host that has no link with this one.
@@ -241,7 +251,7 @@ impl Mesh {
             .find(|other| *other != host && self.sim.hosts[*other].wires.is_disjoint(ours))
     }
 
-    fn floods(&mut self, say: &mut dyn FnMut(&str)) {
+    fn floods(&mut self, say: &mut dyn FnMut(&str, &Figures)) {
         let hosts = self.sim.hosts.len();
         let (mut transmissions, mut most, mut missed) = (0, 0, 0);
         for round in 0..2 {
@@ -262,13 +272,16 @@ impl Mesh {
         }
         let members = (hosts - 1).max(1) * FLOODS;
         self.figures.flood = (transmissions as f64 / members as f64, most, missed);
-        say(&format!(
-            "floods: {:.2} transmissions a member, at most {most} copies, {missed} of {members} missed",
-            self.figures.flood.0
-        ));
+        say(
+            &format!(
+                "floods: {:.2} transmissions a member, at most {most} copies, {missed} of {members} missed",
+                self.figures.flood.0
+            ),
+            &self.figures,
+        );
     }
 
-    fn heal(&mut self, say: &mut dyn FnMut(&str)) {
+    fn heal(&mut self, say: &mut dyn FnMut(&str, &Figures)) {
         let half = self.sim.hosts.len() / 2;
         let pace = Duration::from_millis(100);
         let mut frames = Vec::new();
@@ -295,10 +308,32 @@ impl Mesh {
             .iter()
             .map(|frame| self.sim.fate(*frame).transmissions);
         self.figures.transient_hops_max = hops.max().unwrap_or(0);
-        say(&format!(
-            "healed after {:?} s; a frame crossed {} links at most",
-            self.figures.heal_s, self.figures.transient_hops_max
-        ));
+        say(
+            &format!(
+                "healed after {:?} s; a frame crossed {} links at most",
+                self.figures.heal_s, self.figures.transient_hops_max
+            ),
+            &self.figures,
+        );
+    }
+
+    fn lossy(&mut self, say: &mut dyn FnMut(&str, &Figures)) {
+        self.sim.run_for(SETTLE_HEALED);
+        self.sim.underlay.weather.loss = BAD_LOSS;
+        let before: u64 = self.control_bytes().iter().sum();
+        self.sim.run_for(SETTLE_LOSSY);
+        let sent = self.control_bytes().iter().sum::<u64>() - before;
+        let hosts = self.sim.hosts.len().max(1) as f64;
+        self.figures.lossy_kbit = sent as f64 * 8.0 / 1000.0 / SETTLE_LOSSY.as_secs_f64() / hosts;
+        say(
+            &format!("20 % lost: {:.2} kbit/s a host", self.figures.lossy_kbit),
+            &self.figures,
+        );
+        self.figures.change_lossy_ms = self.changes();
+        say(
+            &changes_in_words(self.figures.change_lossy_ms),
+            &self.figures,
+        );
     }
 
     /// One frame between each of a few pairs, on the same side and across.
@@ -341,6 +376,10 @@ impl Sim {
         let running = || (0..self.hosts.len()).filter(|host| self.hosts[*host].node.is_some());
         running().all(|to| running().all(|from| from == to || self.route(from, to).is_some()))
     }
+}
+
+fn changes_in_words(ms: Option<(f64, f64)>) -> String {
+    format!("changes known after {ms:?} ms (median, p99)")
 }
 
 /// The median and the 99th percentile.

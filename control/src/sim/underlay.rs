@@ -182,7 +182,7 @@ impl Underlay {
             && (self.cuts.is_empty() || !self.cuts.contains(&(from, to)))
     }
 
-    /// What TCP loses by sending `len` bytes again and again until they pass.
+    /// What TCP loses by sending those of `len` bytes' segments again that are lost, until the last one has passed.
     pub(super) fn retransmission(
         &self,
         latency: Duration,
@@ -192,15 +192,17 @@ impl Underlay {
         if self.weather.loss <= 0.0 {
             return Duration::ZERO;
         }
-        let segments = i32::try_from(len.div_ceil(SEGMENT_LEN).max(1)).unwrap_or(i32::MAX);
-        let loss = 1.0 - (1.0 - self.weather.loss).powi(segments);
-        let mut pause = RETRANSMIT_MIN + 2 * latency;
-        let mut total = Duration::ZERO;
-        while happens(loss, random) && total < RETRANSMIT_MAX {
-            total += pause;
-            pause *= 2;
+        let mut last = Duration::ZERO;
+        for _ in 0..len.div_ceil(SEGMENT_LEN).max(1) {
+            let mut pause = RETRANSMIT_MIN + 2 * latency;
+            let mut total = Duration::ZERO;
+            while happens(self.weather.loss, random) && total < RETRANSMIT_MAX {
+                total += pause;
+                pause *= 2;
+            }
+            last = last.max(total);
         }
-        total
+        last
     }
 }
 
