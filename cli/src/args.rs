@@ -22,8 +22,9 @@ Examples:
   weft status connections                    who is linked, how, and how well
   weft doctor                                can this host run weft well
 
-Every flag has an environment variable and a key in the configuration file of the same name:
---log-level, WEFT_LOG_LEVEL, `log-level = \"debug\"`. A flag beats the environment beats the file.
+Every flag has an environment variable of its name: --log-level, WEFT_LOG_LEVEL. Those of `launch` and the
+places below are keys of the configuration file, too: `log-level = \"debug\"`. A flag beats the environment
+beats the file.
 Exit codes: 0 done, 1 failed, 2 usage, 3 the daemon is not running.";
 
 /// Joins containers and hosts on many machines into one encrypted virtual Ethernet.
@@ -173,7 +174,7 @@ pub(crate) enum Verb {
 )]
 pub(crate) struct ResetArgs {
     /// Also if no peer takes over the addresses; and remove what a daemon that is not running left behind.
-    #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_FORCE", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) force: bool,
 }
 
@@ -183,7 +184,7 @@ pub(crate) struct ResetArgs {
 )]
 pub(crate) struct ConnectArgs {
     /// Empty the target list first.
-    #[arg(long, env = "WEFT_REPLACE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_REPLACE", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) replace: bool,
     // Not a doc comment: rustdoc would take the brackets for links.
     #[arg(
@@ -212,18 +213,19 @@ pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24; net:CIDR, any of that subn
 #[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach web\n  weft attach 10.2.1.1/24 net:10.2.2.0/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue\n  weft attach --name shop 10.2.1.3/24 netns:green    # ping shop"))]
 pub(crate) struct AttachArgs {
     /// Do not route 224.0.0.0/4 to the interface.
-    #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) no_multicast_route: bool,
     /// Name in DNS, once or more: whole, or one label of our domain [default: the container's own]
     #[arg(
         long,
         visible_alias = "name",
         env = "WEFT_DNS_NAME",
+        hide_env = true,
         value_name = "NAME"
     )]
     pub(crate) dns_name: Vec<String>,
     /// No name, no resolv.conf, no route to the DNS server.
-    #[arg(long, env = "WEFT_WITHOUT_DNS", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_WITHOUT_DNS", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) without_dns: bool,
     /// Addresses, then the container.
     #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
@@ -245,7 +247,7 @@ pub(crate) struct DetachArgs {
 )]
 pub(crate) struct ExposeArgs {
     /// Do not translate addresses: hosts outside need a route back.
-    #[arg(long, env = "WEFT_WITHOUT_MASQUERADE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_WITHOUT_MASQUERADE", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) without_masquerade: bool,
     /// A name for the host's addresses in DNS: whole, or one label of our domain; may be repeated.
     #[arg(short = 'h', value_name = "NAME")]
@@ -274,10 +276,10 @@ pub(crate) struct HideArgs {
 )]
 pub(crate) struct RemovePeerArgs {
     /// Do without a majority, and remove a peer that is within reach.
-    #[arg(long, env = "WEFT_FORCE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_FORCE", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) force: bool,
     /// Only print what would be taken over.
-    #[arg(long, env = "WEFT_DRY_RUN", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_DRY_RUN", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) dry_run: bool,
     /// Names, nicknames or ids.
     #[arg(value_name = "PEER", required = true)]
@@ -308,7 +310,8 @@ pub(crate) enum StatusPart {
     Dns,
 }
 
-const PEER: &str = "Name, nickname or PeerId, as `weft status peers` shows them, or address";
+const PEER: &str = "Name or nickname as `weft status peers` shows them, PeerId as its `-o json` does, address of \
+                    the host or of a container on it";
 
 #[derive(Debug, Args)]
 #[command(
@@ -323,7 +326,7 @@ pub(crate) struct PathArgs {
 #[command(after_help = "Example:\n  weft ping host3 --count 10")]
 pub(crate) struct PingArgs {
     /// Round trips to measure, one a second.
-    #[arg(short, long, env = "WEFT_COUNT", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short, long, env = "WEFT_COUNT", hide_env = true, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) count: u32,
     #[arg(help = PEER, value_name = "PEER")]
     pub(crate) peer: String,
@@ -348,7 +351,13 @@ Examples:
 #[command(after_help = TEMPLATES)]
 pub(crate) struct ReportArgs {
     /// Print what this template picks instead of the JSON.
-    #[arg(short, long, env = "WEFT_FORMAT", value_name = "TEMPLATE")]
+    #[arg(
+        short,
+        long,
+        env = "WEFT_FORMAT",
+        hide_env = true,
+        value_name = "TEMPLATE"
+    )]
     pub(crate) format: Option<String>,
 }
 
@@ -366,13 +375,13 @@ pub(crate) struct PsArgs {
 )]
 pub(crate) struct DemoArgs {
     /// Hosts to make.
-    #[arg(long, env = "WEFT_HOSTS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=16))]
+    #[arg(long, env = "WEFT_HOSTS", hide_env = true, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub(crate) hosts: u8,
     /// Seconds of TCP through the overlay.
-    #[arg(long, env = "WEFT_SECONDS", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=30))]
+    #[arg(long, env = "WEFT_SECONDS", hide_env = true, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=30))]
     pub(crate) seconds: u8,
     /// Leave the hosts running and say how to look around.
-    #[arg(long, env = "WEFT_KEEP", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "WEFT_KEEP", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) keep: bool,
     /// Which part of the demo this process is: set by the demo itself.
     #[arg(long, hide = true, value_enum)]
@@ -388,14 +397,13 @@ pub(crate) enum DemoStage {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The frames are made and counted in memory: no container takes part, no peer of ours is disturbed\nbut the one measured. Example:\n  weft bench host2 --seconds 10"
+    after_help = "The frames are made and counted in memory: no container takes part. They fill the\nway to that peer, so what containers send there meanwhile is slower. A session is made first\nwhere there is none.\n\nExamples:\n  weft bench host2 --seconds 10\n  weft bench 192.0.2.7 -o json"
 )]
 pub(crate) struct BenchArgs {
-    /// Name, nickname or id of a linked peer.
-    #[arg(value_name = "PEER")]
+    #[arg(help = PEER, value_name = "PEER")]
     pub(crate) peer: String,
     /// Seconds for each of the three parts: throughput, packets, latency.
-    #[arg(long, env = "WEFT_SECONDS", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    #[arg(long, env = "WEFT_SECONDS", hide_env = true, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub(crate) seconds: u32,
 }
 

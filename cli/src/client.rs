@@ -1,5 +1,7 @@
 //! Asks the daemon over its unix socket: HTTP with JSON bodies (`weft_control::api`).
 
+mod patience;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +98,8 @@ impl Client {
         body: Bytes,
     ) -> anyhow::Result<Response<Incoming>> {
         let stream = connect(&self.socket).await?;
+        let patience = patience::patience_for(&method, path);
+        let daemon = stream.peer_cred().ok().and_then(|daemon| daemon.pid());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .context("speak to the daemon")?;
@@ -108,7 +112,8 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(body))?;
         // It speaks HTTP by itself, so who hangs up before an answer is the daemon, and there is one reason.
-        sender.send_request(request).await.with_context(|| {
+        let answer = patience::answered(sender.send_request(request), daemon, patience).await?;
+        answer.with_context(|| {
             format!(
                 "ask the daemon for {path}: it serves as many clients as it can, or is about to end: try again"
             )

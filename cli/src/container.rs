@@ -1,5 +1,7 @@
 //! `weft attach`, `detach` and `ps`: containers and their addresses.
 
+use std::net::IpAddr;
+
 use weft_control::api::{AttachReply, AttachRequest, Attachment};
 
 use crate::args::AttachArgs;
@@ -86,6 +88,10 @@ fn split_words(words: &[String]) -> Result<(Vec<String>, String), Failure> {
             "no container given: after the addresses comes a container's name or id, netns:NAME, netns:/path or pid:N"
                 .to_owned(),
         )),
+        [first, ..] if first.parse::<IpAddr>().is_ok() => Err(Failure::Usage(format!(
+            "`{first}` lacks the length of its subnet's prefix: write {first}/{}, or what the subnet has",
+            if first.contains(':') { 64 } else { 24 }
+        ))),
         [first, second, ..] => Err(Failure::Usage(format!(
             "`{second}` after the container `{first}`: accepted are addresses such as 10.2.1.1/24, then one container"
         ))),
@@ -201,6 +207,12 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("no container given")
+        );
+        assert!(
+            split("10.2.1.1 web")
+                .unwrap_err()
+                .to_string()
+                .contains("write 10.2.1.1/24")
         );
         assert!(
             split("web db")

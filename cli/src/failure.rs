@@ -24,6 +24,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Makes an error one of usage: a value that does not parse.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it is what `map_err` passes on"
+    )]
+    pub(crate) fn usage(error: anyhow::Error) -> anyhow::Error {
+        Self::Usage(one_line(&error)).into()
+    }
+
     /// Says that nobody listens in this run directory.
     pub(crate) fn not_running(socket: &Path) -> Self {
         Self::NotRunning {

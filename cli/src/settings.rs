@@ -6,6 +6,7 @@ pub(crate) mod dns;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -21,6 +22,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use self::dns::DnsSettings;
 use crate::args::{Cipher, Io, LaunchArgs, Places};
+use crate::failure::Failure;
 
 /// A password or token as it was typed; wiped when dropped and never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -105,7 +107,9 @@ impl Settings {
                 peers.join(" ")
             );
         }
-        bridge::check_name(&places.bridge).context("--bridge")?;
+        bridge::check_name(&places.bridge)
+            .context("--bridge")
+            .map_err(Failure::usage)?;
         if args.peer.network.is_empty() {
             bail!("--network is empty: give the network's name, or leave it out for `weft`");
         }
@@ -148,18 +152,24 @@ impl Settings {
 
     /// Refuses what the daemon could not use, so that none is started for it.
     fn judge(&self) -> anyhow::Result<()> {
+        self.judge_words().map_err(Failure::usage)?;
+        self.credentials()?;
+        self.addresses()?;
+        if let Some(dns) = &self.dns {
+            dns.judge()?;
+        }
+        Ok(())
+    }
+
+    /// Reads what clap has taken for any text.
+    fn judge_words(&self) -> anyhow::Result<()> {
         crate::logging::filter(&self.log_level)?;
         for peer in &self.peers {
             TargetAddress::parse(peer, self.port).with_context(|| format!("`{peer}`"))?;
         }
         self.peer_name()?;
         self.checked_nickname()?;
-        self.credentials()?;
-        self.addresses()?;
         Docker::new(self.docker_host.as_deref()).context("--docker-host")?;
-        if let Some(dns) = &self.dns {
-            dns.judge()?;
-        }
         Ok(())
     }
 
@@ -226,12 +236,30 @@ impl Settings {
         self.secrets.is_empty() && self.password_file.is_none()
     }
 
+    /// Returns what somebody who launches should know about the secret.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let warnings = self.open_warning().into_iter();
+        warnings.chain(self.file_warning()).collect()
+    }
+
+    /// Returns the warning for a password file that others can read.
+    fn file_warning(&self) -> Option<String> {
+        let path = self.password_file.as_ref()?;
+        let mode = fs::metadata(path).ok()?.permissions().mode();
+        (mode & 0o044 != 0).then(|| {
+            format!(
+                "warning: other users can read the password file: `chmod 600 {}`",
+                path.display()
+            )
+        })
+    }
+
     /// Returns the warning for an open network, with the flag that closes it.
-    pub(crate) fn open_warning(&self) -> Option<String> {
+    fn open_warning(&self) -> Option<String> {
         self.open_membership().then(|| {
             format!(
                 "warning: open membership: whoever reaches port {} can join; \
-                 close the network with --password-file FILE (`weft token > FILE`)",
+                 close the network with --password-file FILE (`(umask 077; weft token > FILE)`)",
                 self.port
             )
         })

@@ -13,7 +13,7 @@ use crate::settings::Secret;
 const EXAMPLES: &str = "\
 Examples:
   weft launch                                   the first host, open to anybody who can reach it
-  weft token > /etc/weft/token                  a secret; copy it to all hosts, then on each:
+  (umask 077; weft token > /etc/weft/token)     a secret; copy it to all hosts, then on each:
   weft launch --password-file /etc/weft/token host1 host2
   weft launch --foreground --log-level debug    stay here and talk (what a service manager wants)
 
@@ -49,7 +49,7 @@ pub(crate) enum Cipher {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LaunchArgs {
-    /// Peers to join; any one that is alive is enough.
+    /// Peers to join; any one that is alive is enough. They replace those of the last run, which are taken if none is given.
     #[arg(value_name = "PEER", env = "WEFT_PEERS", value_delimiter = ' ')]
     pub(crate) peers: Vec<String>,
     /// Stay in the foreground and log to stderr.
@@ -114,13 +114,13 @@ pub(crate) struct PeerArgs {
         default_value = "weft"
     )]
     pub(crate) network: String,
-    /// Dial only the peers that are given.
+    /// Keep to the peers that are given: link to no others, and reach all others through them.
     #[arg(long, env = "WEFT_NO_DISCOVERY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) no_discovery: bool,
     /// Pass on nothing for others.
     #[arg(long, env = "WEFT_NO_RELAY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) no_relay: bool,
-    /// Take the targets of the last run.
+    /// Take the peers of the last run, those added by `connect` among them; refused beside PEER, also of the file.
     #[arg(long, env = "WEFT_RESUME", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) resume: bool,
     /// Milliseconds between rekeys, for tests.

@@ -34,7 +34,7 @@ pub(crate) fn run(settings: Settings, format: Format) -> anyhow::Result<()> {
         .open(&log_path)
         .with_context(|| format!("open log {}", log_path.display()))?;
     let log_start = log.metadata()?.len();
-    if let Some(warning) = settings.open_warning() {
+    for warning in settings.warnings() {
         output::talk(&format!("weft: {warning}"));
     }
     let handover = Handover {

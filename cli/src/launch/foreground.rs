@@ -56,7 +56,7 @@ pub(crate) fn run(settings: &Settings, mode: Mode) -> anyhow::Result<ExitCode> {
 fn start_and_serve(settings: &Settings, mode: Mode) -> anyhow::Result<()> {
     logging::start(&settings.log_level)?;
     let _lock = RunLock::take(&settings.pid_file())?;
-    if let Some(warning) = settings.open_warning() {
+    for warning in settings.warnings() {
         tracing::warn!("{}", warning.trim_start_matches("warning: "));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

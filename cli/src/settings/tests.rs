@@ -70,6 +70,23 @@ fn an_open_network_is_warned_about_with_the_flag_that_closes_it() {
 }
 
 #[test]
+fn a_password_file_that_others_can_read_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    fs::write(&file, "secret").unwrap();
+    let line = format!(
+        "weft --config /dev/null launch --password-file {}",
+        file.display()
+    );
+    for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let warnings = settings(&line).unwrap().warnings();
+        let told = warnings.iter().any(|warning| warning.contains("chmod 600"));
+        assert_eq!(told, warned, "{mode:o}: {warnings:?}");
+    }
+}
+
+#[test]
 fn a_password_file_gives_a_secret_for_each_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("key");
