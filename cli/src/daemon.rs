@@ -12,7 +12,7 @@ use weft_control::api::ApiError;
 use weft_control::config::{REQUESTS_MAX, RekeyConfig};
 use weft_control::driver::allocator::Allocator;
 use weft_control::driver::api::ApiServer;
-use weft_control::driver::attach::{AttachOptions, Host};
+use weft_control::driver::attach::{self, AttachOptions, Host};
 use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
 use weft_control::driver::dns::DnsServer;
@@ -55,9 +55,10 @@ pub(crate) async fn run(
     let underlay_mtu = underlay::largest_mtu(&host, &settings.bridge)
         .await
         .context("look at the interfaces")?;
-    // First of all: a second daemon must fail here, before it touches what the first one uses.
-    check_port(settings)?;
+    // First of all: a second daemon must fail here, before it touches what the first one uses. The device before the
+    // port, which would be but the first of several things that the two share.
     bridge::check_tap_free(&host, TAP).await?;
+    check_port(settings)?;
     let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
     if let Some(dns) = &settings.dns {
@@ -83,9 +84,13 @@ pub(crate) async fn run(
         dns: settings.dns.as_ref().map(|dns| dns.address),
     };
     bridge::ensure(&host, &devices).await?;
+    attach::follow_mtu(&host, &devices).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;
-    let keeper = Keeper::start(host.clone(), devices.clone());
+    let tap_maker = Arc::clone(&engine);
+    let keeper = Keeper::start(host.clone(), devices.clone(), move || {
+        tap_maker.make_tap_again()
+    });
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(api.serve(requests.clone(), async {
         let _ = api_stopped.await;

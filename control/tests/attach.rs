@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use serde_json::Value;
-use weft_control::driver::attach::{AttachError, AttachOptions, Attached, Host, mac_text};
+use weft_control::driver::attach::{
+    AttachError, AttachOptions, Attached, Detached, Host, follow_mtu, mac_text,
+};
 use weft_control::driver::bridge::{self, BridgeConfig, BridgeError, Keeper, TAP, bridge_mac};
 use weft_control::driver::container::{Container, ContainerRef};
 use weft_control::driver::docker::Docker;
@@ -160,9 +162,11 @@ impl Lab {
         space: &str,
         addresses: &[&str],
     ) -> Result<Option<Attached>, AttachError> {
-        self.host()
+        let detached = self
+            .host()
             .detach(&self.container(space).await, &nets(addresses))
-            .await
+            .await?;
+        Ok(detached.left)
     }
 }
 
@@ -580,6 +584,67 @@ async fn one_container_under_two_names_has_one_interface() {
 }
 
 #[tokio::test]
+async fn an_interface_renamed_in_the_container_is_known_all_the_same() {
+    let Some(lab) = Lab::new() else { return };
+    lab.add("a");
+    lab.ensure().await.unwrap();
+    let before = lab.attach("a", &["10.2.1.1/24"]).await.unwrap();
+    for command in [
+        "link set ethwe down",
+        "link set ethwe name lan0",
+        "link set lan0 up",
+    ] {
+        lab.ip("a", command);
+    }
+
+    let after = lab.attach("a", &["10.2.1.2/24"]).await.unwrap();
+
+    assert_eq!(after.mac, before.mac);
+    let both = ["10.2.1.1/24", "10.2.1.2/24"];
+    assert_eq!(lab.addresses("a", "lan0"), both);
+    assert_eq!(lab.host().list().await.unwrap()[0].addresses, nets(&both));
+    let two = nets(&["10.2.1.2/24", "10.2.1.9/24"]);
+    let found = lab.host().detach(&lab.container("a").await, &two).await;
+    let Detached { left, absent } = found.unwrap();
+    assert_eq!(left.unwrap().addresses, nets(&["10.2.1.1/24"]));
+    assert_eq!(absent, nets(&["10.2.1.9/24"]), "never attached, and said");
+    assert_eq!(lab.detach("a", &["10.2.1.1/24"]).await.unwrap(), None);
+    assert_eq!(lab.interfaces("a"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_launch_with_another_mtu_changes_the_containers() {
+    let Some(lab) = Lab::new() else { return };
+    lab.add("a");
+    lab.add("b");
+    lab.ensure().await.unwrap();
+    lab.attach("a", &["10.2.1.1/24"]).await.unwrap();
+    lab.attach("b", &["10.2.1.2/24"]).await.unwrap();
+    let host = lab.netns("host");
+    let config = |mtu| BridgeConfig {
+        mtu,
+        gso: OPTIONS.gso,
+        ..lab.bridge()
+    };
+    let mtu = |space: &str| lab.json(space, "link show dev ethwe")[0]["mtu"].clone();
+    assert_eq!(follow_mtu(&host, &config(MTU)).await.unwrap(), 0);
+
+    for other in [1200, 1400] {
+        bridge::ensure(&host, &config(other)).await.unwrap();
+        assert_eq!(follow_mtu(&host, &config(other)).await.unwrap(), 2);
+
+        assert_eq!((mtu("a"), mtu("b")), (other.into(), other.into()));
+        let ports = lab.json("host", "link show master weft");
+        let ports = ports.as_array().unwrap().iter();
+        assert!(ports.clone().count() == 3 && ports.clone().all(|port| port["mtu"] == other));
+    }
+    // Somebody knows better in one of them.
+    lab.ip("b", "link set ethwe mtu 1000");
+    assert_eq!(follow_mtu(&host, &config(1400)).await.unwrap(), 0);
+    assert_eq!(mtu("b"), 1000);
+}
+
+#[tokio::test]
 async fn a_namespace_that_goes_takes_its_interface_along() {
     let Some(lab) = Lab::new() else { return };
     lab.add("a");
@@ -685,7 +750,11 @@ async fn the_bridge_is_made_once_and_mended_whenever_it_was_changed() {
 async fn a_kept_bridge_comes_back_by_itself() {
     let Some(lab) = Lab::new() else { return };
     lab.add("a");
-    let keeper = Keeper::start(lab.netns("host"), lab.bridge());
+    let tap = format!("ip -n {} tuntap add dev {TAP} mode tap", lab.name("host"));
+    let keeper = Keeper::start(lab.netns("host"), lab.bridge(), move || {
+        run(&tap);
+        Ok(())
+    });
     let ports = || {
         let shown = output(&format!(
             "ip -n {} -j link show master weft up",
@@ -701,6 +770,8 @@ async fn a_kept_bridge_comes_back_by_itself() {
     until_async("the bridge with its two ports", || ports() == 2).await;
     lab.ip("host", "link set weft-tap0 down");
     until_async("the TAP", || ports() == 2).await;
+    lab.ip("host", "link del weft-tap0");
+    until_async("a new TAP", || ports() == 2).await;
 
     keeper.stop().await;
     bridge::remove(&lab.netns("host"), &lab.bridge())

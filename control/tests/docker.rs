@@ -241,7 +241,7 @@ async fn containers_are_attached_by_name_and_by_id() {
     drop(by_name);
     dockerd.docker("restart -t 0 c1");
     let again = dockerd.find("c1").await.unwrap();
-    assert_eq!(host.detach(&again, &[]).await.unwrap(), None);
+    assert_eq!(host.detach(&again, &[]).await.unwrap().left, None);
     let attached = host
         .attach(&again, &["10.2.1.1/24".parse().unwrap()], options)
         .await

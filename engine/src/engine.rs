@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,8 +34,10 @@ pub struct Engine {
     peers: Mutex<BTreeMap<PeerSlot, Arc<PeerShared>>>,
     status: EngineStatus,
     tap_name: String,
+    /// The workers' queues once more, for a device that has to be made anew.
+    tap_queues: Vec<OwnedFd>,
     /// The device outlives us, and its counter with it.
-    queue_drops_before: u64,
+    queue_drops_before: AtomicU64,
 }
 
 /// How the engine runs on this host.
@@ -121,7 +123,8 @@ impl Engine {
                 ciphers,
             },
             tap_name: config.tap_name.clone(),
-            queue_drops_before: tuntap::queue_drops(&config.tap_name),
+            tap_queues: again(&tap.queues, &config.tap_name)?,
+            queue_drops_before: tuntap::queue_drops(&config.tap_name).into(),
         };
         let (backend, reason) = choose(config.io)?;
         engine.status.backend = backend;
@@ -135,7 +138,7 @@ impl Engine {
     fn start_worker(
         &mut self,
         worker: u16,
-        queue: std::os::fd::OwnedFd,
+        queue: OwnedFd,
         socket: Socket,
     ) -> Result<(), EngineError> {
         let (sender, orders) = bounded(COMMANDS_MAX);
@@ -244,6 +247,20 @@ impl Engine {
             .store(address.to_bits(), Ordering::Relaxed);
     }
 
+    /// Makes the TAP device anew after somebody deleted it; it is down, and of the kernel's own MTU.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] names the step that failed: also when the device was not deleted.
+    pub fn make_tap_again(&self) -> Result<(), EngineError> {
+        tuntap::attach_again(&self.tap_name, &self.tap_queues)?;
+        self.queue_drops_before.store(0, Ordering::Relaxed);
+        for worker in 0..self.status.workers {
+            self.shared.wake(worker);
+        }
+        Ok(())
+    }
+
     /// How the engine runs.
     pub fn status(&self) -> &EngineStatus {
         &self.status
@@ -278,8 +295,8 @@ impl Engine {
                 .sum();
             (format!("drop_{}", reason.name()), count)
         });
-        let queue_full =
-            tuntap::queue_drops(&self.tap_name).saturating_sub(self.queue_drops_before);
+        let queue_full = tuntap::queue_drops(&self.tap_name)
+            .saturating_sub(self.queue_drops_before.load(Ordering::Relaxed));
         let kernel = [("drop_tap_queue_full".to_owned(), queue_full)];
         passed.chain(dropped).chain(kernel).collect()
     }
@@ -332,6 +349,17 @@ impl Drop for Engine {
             let _ = thread.join();
         }
     }
+}
+
+/// The same open files under descriptors of their own.
+fn again(queues: &[OwnedFd], name: &str) -> Result<Vec<OwnedFd>, EngineError> {
+    let clones = queues.iter().map(OwnedFd::try_clone);
+    let cloned: std::io::Result<Vec<_>> = clones.collect();
+    cloned.map_err(|source| EngineError::SetTapOption {
+        name: name.to_owned(),
+        option: "a second descriptor",
+        source,
+    })
 }
 
 /// The backend to use, and why it is not the better one.

@@ -11,6 +11,7 @@
 //! Calls on the same host must not overlap; [`Host`] queues them.
 
 mod apply;
+mod follow;
 pub(super) mod watch;
 
 use std::collections::BTreeMap;
@@ -20,10 +21,11 @@ use ipnet::IpNet;
 use tokio::sync::Mutex;
 
 use self::apply::{Plan, find_pair, take};
+pub use self::follow::follow_mtu;
 use super::bridge::BridgeError;
 use super::container::{Container, shown_id};
 use super::identity::{Alias, container_mac, host_name};
-use super::netlink::{GsoLimits, Netlink, NetlinkError};
+use super::netlink::{GsoLimits, Interface, Netlink, NetlinkError};
 use super::netns::{NetNs, NetNsError, run_between};
 use crate::api::Attachment;
 
@@ -95,7 +97,7 @@ impl AttachError {
 /// How to attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttachOptions {
-    /// Overlay MTU in bytes; an interface that exists keeps its own.
+    /// Overlay MTU in bytes; an interface that exists keeps its own until the next launch.
     pub mtu: u32,
     /// Route 224.0.0.0/4 to the interface.
     pub multicast_route: bool,
@@ -114,6 +116,15 @@ pub struct Attached {
     pub mac: [u8; 6],
     /// All its addresses, in the order in which they came; link-local ones are the kernel's own and not counted.
     pub addresses: Vec<IpNet>,
+}
+
+/// What came of taking addresses away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detached {
+    /// What the container still has; none means that it is off the network.
+    pub left: Option<Attached>,
+    /// What it did not have.
+    pub absent: Vec<IpNet>,
 }
 
 /// The host's side of all attachments.
@@ -170,17 +181,21 @@ impl Host {
         .await
     }
 
-    /// Takes addresses from a container, and its interface with the last. None left means that it is off the network.
+    /// Takes addresses from a container, and its interface with the last.
     pub async fn detach(
         &self,
         container: &Container,
         addresses: &[IpNet],
-    ) -> Result<Option<Attached>, AttachError> {
+    ) -> Result<Detached, AttachError> {
         let _turn = self.turn.lock().await;
         let addresses = addresses.to_vec();
+        let alias = Alias::new(&self.bridge, container);
         run_between(&self.netns, &container.netns, |host, guest| async move {
-            let Some(pair) = find_pair(&host, &guest).await? else {
-                return Ok(None);
+            let Some(pair) = find_pair(&host, &guest, &alias).await? else {
+                return Ok(Detached {
+                    left: None,
+                    absent: addresses,
+                });
             };
             take(&host, &guest, &pair, &addresses).await
         })
@@ -198,7 +213,7 @@ impl Host {
                     if let Some(alias) = alias.filter(|alias| alias.bridge == bridge) {
                         let addresses = match NetNs::find(alias.inode, &alias.path) {
                             Some(netns) => {
-                                let found = look_into(netns).await?;
+                                let found = look_into(netns, &outer).await?;
                                 Some(found.map(|(_, addresses)| addresses).unwrap_or_default())
                             }
                             None => None,
@@ -223,7 +238,7 @@ impl Host {
                     else {
                         continue;
                     };
-                    let found = look_inside(&alias).await?;
+                    let found = look_inside(&alias, &outer).await?;
                     let (mac, addresses) =
                         found.unwrap_or_else(|| (container_mac(peer_name, &alias.id), Vec::new()));
                     attachments.push(Attachment {
@@ -245,17 +260,23 @@ pub fn mac_text(mac: [u8; 6]) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
-async fn look_inside(alias: &Alias) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
+async fn look_inside(
+    alias: &Alias,
+    outer: &Interface,
+) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
     match NetNs::find(alias.inode, &alias.path) {
-        Some(netns) => look_into(netns).await,
+        Some(netns) => look_into(netns, outer).await,
         None => Ok(None),
     }
 }
 
-/// The MAC of the interface in a container, and its addresses.
-async fn look_into(netns: NetNs) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
+/// The MAC of a container's end, whatever it is called by now, and its addresses.
+async fn look_into(
+    netns: NetNs,
+    outer: &Interface,
+) -> Result<Option<([u8; 6], Vec<IpNet>)>, AttachError> {
     let guest = Netlink::open(netns)?;
-    let Some(inner) = guest.interface(CONTAINER_INTERFACE).await? else {
+    let Some(inner) = apply::inner_of(&guest, outer).await? else {
         return Ok(None);
     };
     let addresses = guest.addresses_of(inner.index).await?;

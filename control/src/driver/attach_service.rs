@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::address::{AddressArgument, read_arguments};
 use super::allocator::{AllocateError, Allocator};
 use super::attach::watch::AttachmentWatch;
-use super::attach::{AttachError, AttachOptions, Attached, Host, mac_text};
+use super::attach::{AttachError, AttachOptions, Attached, Detached, Host, mac_text};
 use super::bridge::{self, BridgeError};
 use super::container::{Container, ContainerRef};
 use super::dns::desk;
@@ -221,16 +221,20 @@ impl Shared {
             .allocator
             .find(&container.id, &arguments, self.default_subnet);
         let addresses = found.await.map_err(|error| in_one_line(&error))?;
-        let reply = reply(&container, &addresses, Vec::new());
+        let mut reply = reply(&container, &addresses, Vec::new());
         if addresses.is_empty() {
             let effect = Effect::Nothing;
             return Ok(Changed { reply, effect });
         }
-        let left = self
+        let Detached { left, absent } = self
             .host
             .detach(&container, &addresses)
             .await
             .map_err(|error| in_one_line(&error))?;
+        let absent = absent.iter();
+        reply.warnings = absent
+            .map(|address| format!("{address} was not attached to {}", request.container))
+            .collect();
         // Off the interface first, free only then.
         self.allocator.release(&container.id, &addresses).await;
         let remaining = left.as_ref().map_or(0, |left| left.addresses.len());

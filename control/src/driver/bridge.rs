@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use netlink_packet_route::link::{InfoKind, LinkAttribute};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
+use weft_engine::error::EngineError;
 
 pub use self::keeper::Keeper;
 use super::identity::{Alias, HOST_PREFIX, local_mac};
@@ -47,6 +48,15 @@ pub enum BridgeError {
     /// The engine has not made its device, or somebody deleted it.
     #[error("no device {0} to join to the bridge")]
     NoTap(String),
+    /// The engine could not make it anew.
+    #[error("make device {name} anew")]
+    MakeTap {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: EngineError,
+    },
     /// Another daemon works on the device: two would take each other's frames.
     #[error(
         "device {0} is in use by another weft in this network namespace: end that one first (`weft stop` with its --run-dir)"

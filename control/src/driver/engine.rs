@@ -129,10 +129,10 @@ impl EngineHandle for Engine {
     }
 }
 
-/// Says so if somebody deleted the device that the workers hold open: the kernel keeps silent towards them.
+/// Says so if somebody deleted the device and the engine has not made it anew: a moment later it has, or never will.
 fn lost_tap() -> Option<String> {
     let is_there = if_nametoindex(TAP).is_ok();
     (!is_there).then(|| {
-        format!("device {TAP} was deleted, no frame passes: `weft stop`, then `weft launch` makes it anew")
+        format!("device {TAP} was deleted, no frame passes: if this stays, see the log, then `weft stop` and `weft launch`")
     })
 }

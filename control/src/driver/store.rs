@@ -9,15 +9,17 @@
 //! ```
 //!
 //! Everything here blocks; the driver calls it at start and from a blocking task. A key file is written beside its
-//! place, flushed, and moved into it, so that a crash leaves the old one or the new one.
+//! place, flushed, and moved into it, so that a crash leaves the old one or the new one. After a write that failed, on
+//! a full disk say, the database refuses all others: the next one opens it anew.
 
 mod addresses;
 
+use std::error::Error as _;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use zeroize::Zeroizing;
@@ -41,6 +43,8 @@ pub struct Store {
     path: PathBuf,
     /// Closed for a moment while it is opened again.
     database: RwLock<Option<Database>>,
+    /// Why the last write failed; never held while anything blocks.
+    trouble: Mutex<Option<String>>,
 }
 
 /// Takes up the identity of this data directory, or makes one at the first start.
@@ -163,10 +167,18 @@ impl Store {
                 });
             }
         };
-        let database = RwLock::new(Some(database));
-        let store = Self { path, database };
+        let store = Self {
+            path,
+            database: RwLock::new(Some(database)),
+            trouble: Mutex::default(),
+        };
         store.check_schema()?;
         Ok(store)
+    }
+
+    /// Why the last write failed, in words; none once another has worked. Does not block.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     fn check_schema(&self) -> Result<(), ControlError> {
@@ -200,18 +212,26 @@ impl Store {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, ControlError> {
-        let run = || -> Result<T, redb::Error> {
-            self.using(|database| {
-                let transaction = database.begin_write()?;
-                let value = change(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            })
+        let run = |database: &Database| -> Result<T, redb::Error> {
+            let transaction = database.begin_write()?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
         };
-        run().map_err(|source| ControlError::WriteStore {
-            path: self.path.clone(),
-            source: Box::new(source),
-        })
+        let has_failed = lock(&self.trouble).is_some();
+        let opened = if has_failed {
+            self.open_again()
+        } else {
+            Ok(())
+        };
+        let outcome = opened.and_then(|()| {
+            self.using(run).map_err(|source| ControlError::WriteStore {
+                path: self.path.clone(),
+                source: Box::new(source),
+            })
+        });
+        *lock(&self.trouble) = outcome.as_ref().err().map(in_words);
+        outcome
     }
 
     fn using<T>(
@@ -227,9 +247,11 @@ impl Store {
     /// # Errors
     /// [`ControlError`] while it still fails.
     pub fn recover(&self) -> Result<(), ControlError> {
-        if self.write(|_| Ok(())).is_ok() {
-            return Ok(());
-        }
+        // The second one opens it again.
+        self.write(|_| Ok(())).or_else(|_| self.write(|_| Ok(())))
+    }
+
+    fn open_again(&self) -> Result<(), ControlError> {
         let mut place = self
             .database
             .write()
@@ -241,8 +263,7 @@ impl Store {
             source: Box::new(error.into()),
         })?;
         *place = Some(opened);
-        drop(place);
-        self.write(|_| Ok(()))
+        Ok(())
     }
 
     /// Counts this start; the number is on disk before this returns.
@@ -346,122 +367,18 @@ impl Store {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_is_made_once_and_kept_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("a/b");
-
-        let first = load_identity(&data).unwrap();
-        let again = load_identity(&data).unwrap();
-
-        assert_eq!(first.peer_id(), again.peer_id());
-        let mode = fs::metadata(data.join(IDENTITY_FILE))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(
-            fs::metadata(&data).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
-    }
-
-    #[test]
-    fn an_identity_that_others_could_read_is_theirs_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let before = load_identity(dir.path()).unwrap();
-        let path = dir.path().join(IDENTITY_FILE);
-        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-
-        let after = load_identity(dir.path()).unwrap();
-
-        assert_eq!(after.peer_id(), before.peer_id());
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_damaged_identity_is_named_and_not_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(IDENTITY_FILE), b"short").unwrap();
-
-        let error = load_identity(dir.path()).unwrap_err().to_string();
-
-        assert!(
-            error.contains("identity.key is damaged (5 bytes, a key has 64)"),
-            "{error}"
-        );
-        assert_eq!(fs::read(dir.path().join(IDENTITY_FILE)).unwrap(), b"short");
-    }
-
-    #[test]
-    fn incarnations_rise_and_targets_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let targets = ["b".to_owned(), "a:1".to_owned(), "[::1]".to_owned()];
-        {
-            let store = Store::open(dir.path()).unwrap();
-            assert_eq!(store.next_incarnation().unwrap(), 1);
-            assert_eq!(store.targets().unwrap(), Vec::<String>::new());
-            store.set_targets(&targets).unwrap();
-            assert!(matches!(
-                Store::open(dir.path()).unwrap_err(),
-                ControlError::StoreInUse { .. }
-            ));
-        }
-        let store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.next_incarnation().unwrap(), 2);
-        store.raise_incarnation(7).unwrap();
-        store.raise_incarnation(5).unwrap();
-        assert_eq!(store.next_incarnation().unwrap(), 8);
-        assert_eq!(store.targets().unwrap(), targets);
-        store.set_targets(&targets[..1]).unwrap();
-        assert_eq!(store.targets().unwrap(), targets[..1]);
-    }
-
-    #[test]
-    fn a_newer_store_is_refused_in_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store
-            .write(|transaction| {
-                transaction.open_table(META)?.insert("schema", 7)?;
-                Ok(())
-            })
-            .unwrap();
-        drop(store);
-
-        let error = Store::open(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.ends_with("has schema 7, this weft knows up to 1; use a newer weft"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_damaged_store_is_an_error_and_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(STORE_FILE), [7; 5000]).unwrap();
-
-        let error = Store::open(dir.path()).unwrap_err();
-
-        assert!(matches!(error, ControlError::OpenStore { .. }), "{error}");
-        assert_eq!(fs::read(dir.path().join(STORE_FILE)).unwrap(), [7; 5000]);
-    }
-
-    #[test]
-    fn reset_removes_both_and_may_be_repeated() {
-        let dir = tempfile::tempdir().unwrap();
-        let before = load_identity(dir.path()).unwrap().peer_id();
-        drop(Store::open(dir.path()).unwrap());
-
-        remove(dir.path()).unwrap();
-        remove(dir.path()).unwrap();
-
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        assert_ne!(load_identity(dir.path()).unwrap().peer_id(), before);
-    }
+/// A panic of the database leaves nothing half done in here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+fn in_words(error: &ControlError) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}"));
+    format!(
+        "{error}{}; what has changed since then is lost with the next start, unless a later write works",
+        cause.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests;

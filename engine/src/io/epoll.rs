@@ -30,6 +30,8 @@ pub struct EpollIo {
     receiver: Receiver,
     frame: Packet,
     tap_ready: bool,
+    /// Its device was deleted: no longer watched, for the kernel would report that without end.
+    tap_lost: bool,
     udp_ready: bool,
 }
 
@@ -64,6 +66,7 @@ impl EpollIo {
             receiver,
             frame,
             tap_ready: true,
+            tap_lost: false,
             udp_ready: true,
         })
     }
@@ -95,6 +98,12 @@ impl Io for EpollIo {
                 UDP => self.udp_ready = true,
                 _ => {
                     let _ = self.wake.read();
+                    // Whoever made the device anew has woken us; the read to come says whether it is there.
+                    if std::mem::take(&mut self.tap_lost) {
+                        self.epoll
+                            .add(&self.tap, EpollEvent::new(EpollFlags::EPOLLIN, TAP))?;
+                        self.tap_ready = true;
+                    }
                 }
             }
         }
@@ -107,8 +116,11 @@ impl Io for EpollIo {
         }
         match nix::unistd::read(&self.tap, self.frame.bytes_mut()) {
             Ok(len) if len > 0 => self.frame.bytes().get(..len),
-            _ => {
+            outcome => {
                 self.tap_ready = false;
+                if outcome == Err(Errno::EBADFD) {
+                    self.tap_lost = self.epoll.delete(&self.tap).is_ok();
+                }
                 None
             }
         }

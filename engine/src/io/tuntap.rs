@@ -4,7 +4,7 @@
     reason = "four ioctls that no library wraps together with multiple queues"
 )]
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -81,25 +81,53 @@ pub fn open(name: &str, count: u16, mtu: u16) -> Result<Tap, EngineError> {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
             .map_err(|source| EngineError::OpenTun { source })?;
-        // SAFETY: the kernel reads and writes one `ifreq`, which lives on this frame and is exclusively borrowed.
-        unsafe { ioctl::tun_set_iff(file.as_raw_fd(), std::ptr::from_mut(&mut request) as u64) }
-            .map_err(|errno| EngineError::AttachTap {
-                name: name.into(),
-                queue,
-                source: errno.into(),
-            })?;
-        set_header(&file, name)?;
-        queues.push(file);
+        attach(&file, queue, &mut request, name)?;
+        queues.push(OwnedFd::from(file));
     }
-    let offloads = queues.first().map(set_offloads).unwrap_or_default();
-    if let Some(first) = queues.first() {
-        // SAFETY: takes a plain number.
-        unsafe { ioctl::tun_set_persist(first.as_raw_fd(), 1) }
-            .map_err(|errno| option_error(name, "TUNSETPERSIST", errno.into()))?;
-    }
-    let queues = queues.into_iter().map(OwnedFd::from).collect::<Vec<_>>();
+    let offloads = settle(&queues, name)?;
     set_up(name, mtu, queues.first())?;
     Ok(Tap { queues, offloads })
+}
+
+/// Makes the device anew that somebody deleted, with the same queues: whoever reads and writes them goes on.
+///
+/// A queue of a deleted device belongs to none and may be given another; that it has one already is an error.
+pub fn attach_again(name: &str, queues: &[OwnedFd]) -> Result<(), EngineError> {
+    let mut request = interface_request(name)?;
+    for (number, queue) in (0..).zip(queues) {
+        attach(queue, number, &mut request, name)?;
+    }
+    settle(queues, name).map(drop)
+}
+
+/// Makes an open file a queue of the device, which is made with its first one.
+fn attach(
+    file: &impl AsRawFd,
+    queue: u16,
+    request: &mut libc::ifreq,
+    name: &str,
+) -> Result<(), EngineError> {
+    // SAFETY: the kernel reads and writes one `ifreq`, which is exclusively borrowed for the call.
+    unsafe { ioctl::tun_set_iff(file.as_raw_fd(), std::ptr::from_mut(request) as u64) }.map_err(
+        |errno| EngineError::AttachTap {
+            name: name.into(),
+            queue,
+            source: errno.into(),
+        },
+    )?;
+    set_header(file, name)
+}
+
+/// What is said once for all queues.
+fn settle(queues: &[OwnedFd], name: &str) -> Result<TapOffloads, EngineError> {
+    let Some(first) = queues.first() else {
+        return Ok(TapOffloads::default());
+    };
+    let offloads = set_offloads(first);
+    // SAFETY: takes a plain number.
+    unsafe { ioctl::tun_set_persist(first.as_raw_fd(), 1) }
+        .map_err(|errno| option_error(name, "TUNSETPERSIST", errno.into()))?;
+    Ok(offloads)
 }
 
 fn interface_request(name: &str) -> Result<libc::ifreq, EngineError> {
@@ -116,7 +144,7 @@ fn interface_request(name: &str) -> Result<libc::ifreq, EngineError> {
     Ok(request)
 }
 
-fn set_header(file: &File, name: &str) -> Result<(), EngineError> {
+fn set_header(file: &impl AsRawFd, name: &str) -> Result<(), EngineError> {
     let size = libc::c_int::try_from(VNET_LEN).unwrap_or(libc::c_int::MAX);
     // SAFETY: the kernel reads one int, borrowed for the call.
     unsafe { ioctl::tun_set_vnet_header_size(file.as_raw_fd(), &raw const size) }
@@ -129,7 +157,7 @@ fn set_header(file: &File, name: &str) -> Result<(), EngineError> {
 }
 
 /// Asks for everything, then for less and less. The mask belongs to the device and outlives its user.
-fn set_offloads(file: &File) -> TapOffloads {
+fn set_offloads(file: &impl AsRawFd) -> TapOffloads {
     let steps = [
         (
             OFFLOAD_CHECKSUM | OFFLOAD_TSO | OFFLOAD_USO,

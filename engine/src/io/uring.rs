@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use io_uring::types::{Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode};
+use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 
 use crate::error::EngineError;
@@ -48,6 +49,8 @@ pub struct UringIo {
     ready: [bool; WATCHED],
     /// What the ring watches.
     polled: [bool; WATCHED],
+    /// The TAP's device was deleted: not watched, for the kernel would report that without end.
+    tap_lost: bool,
 }
 
 impl std::fmt::Debug for UringIo {
@@ -106,6 +109,7 @@ impl UringIo {
             frame,
             ready,
             polled,
+            tap_lost: false,
         })
     }
 
@@ -113,7 +117,7 @@ impl UringIo {
     fn watch(&mut self) {
         let readable = u32::from(libc::POLLIN.cast_unsigned());
         for ((place, ready), polled) in (0..).zip(self.ready).zip(&mut self.polled) {
-            if ready || *polled {
+            if ready || *polled || (self.tap_lost && place == TAP) {
                 continue;
             }
             let entry = opcode::PollAdd::new(Fixed(place), readable)
@@ -129,6 +133,7 @@ impl UringIo {
             ring,
             ready,
             polled,
+            tap_lost,
             wake,
             ..
         } = self;
@@ -140,6 +145,8 @@ impl UringIo {
             }
             if completion.user_data() == u64::from(WAKE) {
                 let _ = wake.read();
+                // Whoever made the device anew has woken us; the read to come says whether it is there.
+                ready[TAP as usize] |= std::mem::take(tap_lost);
             }
         }
     }
@@ -186,8 +193,9 @@ impl Io for UringIo {
         }
         match nix::unistd::read(&self.tap, self.frame.bytes_mut()) {
             Ok(len) if len > 0 => self.frame.bytes().get(..len),
-            _ => {
+            outcome => {
                 self.ready[TAP as usize] = false;
+                self.tap_lost = outcome == Err(Errno::EBADFD);
                 None
             }
         }

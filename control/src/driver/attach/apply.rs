@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{ADDRESSES_MAX, AttachError, AttachOptions, Attached, CONTAINER_INTERFACE};
+use super::{ADDRESSES_MAX, AttachError, AttachOptions, Attached, CONTAINER_INTERFACE, Detached};
 use crate::driver::announce::announce;
 use crate::driver::identity::{Alias, HOST_PREFIX};
 use crate::driver::netlink::{GsoLimits, Interface, Netlink};
@@ -76,7 +76,7 @@ impl Plan {
             .await?
             .filter(|device| device.kind == Some(InfoKind::Bridge));
         let bridge = bridge.ok_or_else(|| AttachError::NoBridge(self.bridge.clone()))?;
-        let pair = find_pair(host, guest).await?;
+        let pair = find_pair(host, guest, &self.alias).await?;
         let inner = pair.as_ref().map(|pair| pair.inner.index);
         let present = guest.addresses().await?;
         let mut missing = Vec::new();
@@ -130,20 +130,20 @@ impl Plan {
         };
         self.settle_outer(host, &pair.outer, survey.bridge.index)
             .await?;
-        let index = pair.inner.index;
+        let (index, name) = (pair.inner.index, &pair.inner.name);
         let has_ipv6 = self
             .addresses
             .iter()
             .any(|address| address.addr().is_ipv6());
         guest.inside(|| {
-            sysctl::tune_container_interface(CONTAINER_INTERFACE);
+            sysctl::tune_container_interface(name);
             if has_ipv6 {
-                sysctl::allow_ipv6(CONTAINER_INTERFACE);
+                sysctl::allow_ipv6(name);
             }
         })?;
         if !pair.inner.is_up || !self.options.gso.hold_for(&pair.inner) {
             let message = with_gso(LinkUnspec::new_with_index(index), self.options.gso).up();
-            guest.change(message.build(), CONTAINER_INTERFACE).await?;
+            guest.change(message.build(), name).await?;
         }
         for &address in &survey.missing {
             guest.add_address(index, address).await?;
@@ -151,13 +151,8 @@ impl Plan {
         }
         wait_until_forwarding(host, &pair.outer).await?;
         let mac = pair.inner.mac.unwrap_or(self.mac);
-        let announced = guest.inside(|| {
-            announce(
-                CONTAINER_INTERFACE,
-                mac,
-                self.addresses.iter().map(IpNet::addr),
-            )
-        })?;
+        let announced =
+            guest.inside(|| announce(name, mac, self.addresses.iter().map(IpNet::addr)))?;
         note_announcement(announced);
         if let Some(server) = self.options.dns {
             guest.add_neighbour_route(index, server).await?;
@@ -234,39 +229,65 @@ impl Plan {
     }
 }
 
-fn with_gso<T>(mut message: LinkMessageBuilder<T>, gso: GsoLimits) -> LinkMessageBuilder<T> {
+pub(super) fn with_gso<T>(
+    mut message: LinkMessageBuilder<T>,
+    gso: GsoLimits,
+) -> LinkMessageBuilder<T> {
     for attribute in gso.attributes() {
         message = message.append_extra_attribute(attribute);
     }
     message
 }
 
-/// Finds the container's `ethwe` and its host end; an `ethwe` without one of ours behind it is somebody else's.
+/// Finds the container's interface and its host end: by the name `ethwe`, or by the host end's alias if somebody in
+/// the container has renamed it. An `ethwe` without one of ours behind it is somebody else's.
 pub(super) async fn find_pair(
     host: &Netlink,
     guest: &Netlink,
+    alias: &Alias,
 ) -> Result<Option<Pair>, AttachError> {
-    let Some(inner) = guest.interface(CONTAINER_INTERFACE).await? else {
-        return Ok(None);
-    };
-    let Some(peer) = inner.peer else {
-        return Err(AttachError::ForeignInterface);
-    };
-    match host.interface_at(peer).await? {
-        Some(outer) if outer.name.starts_with(HOST_PREFIX) && outer.peer == Some(inner.index) => {
-            Ok(Some(Pair { inner, outer }))
-        }
-        Some(_) | None => Err(AttachError::ForeignInterface),
+    let named = guest.interface(CONTAINER_INTERFACE).await?;
+    let is_named = named.is_some();
+    if let Some(inner) = named
+        && let Some(peer) = inner.peer
+        && let Some(outer) = host.interface_at(peer).await?
+        && outer.name.starts_with(HOST_PREFIX)
+        && outer.peer == Some(inner.index)
+    {
+        return Ok(Some(Pair { inner, outer }));
     }
+    for outer in host.interfaces().await? {
+        let is_it = Alias::from_text(&outer.alias)
+            .is_some_and(|found| found.bridge == alias.bridge && found.inode == alias.inode);
+        if is_it && let Some(inner) = inner_of(guest, &outer).await? {
+            return Ok(Some(Pair { inner, outer }));
+        }
+    }
+    if is_named {
+        return Err(AttachError::ForeignInterface);
+    }
+    Ok(None)
 }
 
-/// Takes addresses away, and the interface with the last. None left means that it is off the network.
+/// The other end of a host end, if it lies in this namespace.
+pub(super) async fn inner_of(
+    guest: &Netlink,
+    outer: &Interface,
+) -> Result<Option<Interface>, AttachError> {
+    let Some(index) = outer.peer else {
+        return Ok(None);
+    };
+    let inner = guest.interface_at(index).await?;
+    Ok(inner.filter(|inner| inner.peer == Some(outer.index)))
+}
+
+/// Takes addresses away, and the interface with the last.
 pub(super) async fn take(
     host: &Netlink,
     guest: &Netlink,
     pair: &Pair,
     asked: &[IpNet],
-) -> Result<Option<Attached>, AttachError> {
+) -> Result<Detached, AttachError> {
     let index = pair.inner.index;
     let present = guest.addresses_of(index).await?;
     for &asked in asked {
@@ -277,6 +298,10 @@ pub(super) async fn take(
             return Err(AttachError::OtherPrefix { asked, current });
         }
     }
+    let absent = asked.iter().copied();
+    let absent = absent
+        .filter(|address| !present.contains(address))
+        .collect();
     let remaining: Vec<_> = present
         .iter()
         .copied()
@@ -284,7 +309,7 @@ pub(super) async fn take(
         .collect();
     if remaining.is_empty() {
         host.delete(pair.outer.index, &pair.outer.name).await?;
-        return Ok(None);
+        return Ok(Detached { left: None, absent });
     }
     for &address in asked {
         guest.remove_address(index, address).await?;
@@ -294,10 +319,11 @@ pub(super) async fn take(
     for &address in remaining.iter().filter(|address| !left.contains(address)) {
         guest.add_address(index, address).await?;
     }
-    Ok(Some(Attached {
+    let left = Some(Attached {
         mac: pair.inner.mac.unwrap_or_default(),
         addresses: remaining,
-    }))
+    });
+    Ok(Detached { left, absent })
 }
 
 /// Undoes, last first. A failure here is told and the rest still done: the caller gets the first failure.

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!  kernel ── link changed ──► ensure ──► pause ──► drop what was said meanwhile ──► wait
+//!                               └─ no TAP: have the engine make it anew
 //! ```
 
+use std::error::Error;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use weft_engine::error::EngineError;
 
 use super::{BridgeConfig, BridgeError, ensure_all};
 use crate::driver::netlink::Netlink;
@@ -26,15 +30,19 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts watching, with a first look. Needs a tokio runtime.
-    pub fn start(host: NetNs, config: BridgeConfig) -> Self {
+    /// Starts watching, with a first look; `make_tap` makes the TAP anew. Needs a tokio runtime.
+    pub fn start(
+        host: NetNs,
+        config: BridgeConfig,
+        make_tap: impl Fn() -> Result<(), EngineError> + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel();
         let done = tokio::spawn(async move {
-            if let Err(error) = host.run(|netlink| watch(netlink, config, stopped)).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "bridge is no longer watched"
-                );
+            if let Err(error) = host
+                .run(|netlink| watch(netlink, config, make_tap, stopped))
+                .await
+            {
+                tracing::warn!(error = &error as &dyn Error, "bridge is no longer watched");
             }
         });
         Self { stop, done }
@@ -48,9 +56,25 @@ impl Keeper {
     }
 }
 
+/// Looks at everything and mends it; true if anything was amiss.
+async fn mend(
+    netlink: &Netlink,
+    config: &BridgeConfig,
+    make_tap: &impl Fn() -> Result<(), EngineError>,
+) -> Result<bool, BridgeError> {
+    match ensure_all(netlink, config).await {
+        Err(BridgeError::NoTap(name)) => {
+            make_tap().map_err(|source| BridgeError::MakeTap { name, source })?;
+            ensure_all(netlink, config).await
+        }
+        outcome => outcome,
+    }
+}
+
 async fn watch(
     netlink: Netlink,
     config: BridgeConfig,
+    make_tap: impl Fn() -> Result<(), EngineError>,
     mut stopped: oneshot::Receiver<()>,
 ) -> Result<(), BridgeError> {
     let socket = netlink.inside(|| new_multicast_connection(&[MulticastGroup::Link]))?;
@@ -59,7 +83,7 @@ async fn watch(
     tokio::spawn(connection);
     let mut told = String::new();
     loop {
-        let trouble = match ensure_all(&netlink, &config).await {
+        let trouble = match mend(&netlink, &config, &make_tap).await {
             Ok(is_mended) => {
                 if is_mended {
                     tracing::warn!(
@@ -69,7 +93,9 @@ async fn watch(
                 }
                 String::new()
             }
-            Err(error) => error.to_string(),
+            Err(error) => error
+                .source()
+                .map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
         };
         if trouble != told && !trouble.is_empty() {
             tracing::warn!(

@@ -110,7 +110,10 @@ async fn write_records(
             }),
         };
         if let Some(error) = &failure {
-            tracing::error!(%error, "write to the store failed");
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "write to the store failed"
+            );
         }
         let _ = done.send(Done::Persisted(token, failure.is_none()));
     }

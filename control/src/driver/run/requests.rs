@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use crate::api::{ApiError, BenchRequest, PeerRequest, PingReply, Report};
+use crate::api::{ApiError, BenchRequest, PeerRequest, PingReply, Report, Status};
 use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::dns::desk::Change;
 use crate::driver::engine::EngineHandle;
@@ -23,7 +23,7 @@ impl<E: EngineHandle> Driver<E> {
     pub(super) fn request(&mut self, request: Request, beside: &Beside) {
         match request {
             Request::Status(reply) => {
-                let mut status = self.node.status(self.engine.status(), now());
+                let mut status = self.status();
                 status.dns = self.dns_status(false);
                 let _ = reply.send(status);
             }
@@ -113,8 +113,14 @@ impl<E: EngineHandle> Driver<E> {
         request
     }
 
-    fn report(&self, reply: Reply<Report>) {
+    fn status(&self) -> Status {
         let mut status = self.node.status(self.engine.status(), now());
+        status.engine.notes.extend(self.store.trouble());
+        status
+    }
+
+    fn report(&self, reply: Reply<Report>) {
+        let mut status = self.status();
         let mut control_counters = self.node.counters();
         let mut dns_entries = Vec::new();
         if let Some(mut dns) = self.dns_status(true) {
