@@ -105,10 +105,15 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 pub const BACKOFF_MIN: Duration = Duration::from_millis(300);
 /// The longest pause while the outage is young: a peer that restarts, or a network that heals, is back in two seconds.
 pub const BACKOFF_YOUNG_MAX: Duration = Duration::from_millis(1000);
-/// How long an outage counts as young.
-pub const BACKOFF_YOUNG: Duration = Duration::from_secs(300);
-/// The longest pause after that.
+/// Later the longest pause is one in so many of the outage: after two minutes a healed network still is back in two
+/// seconds...
+pub const BACKOFF_SHARE: u32 = 60;
+/// ...up to this.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// The same for peers that nobody named: most that are gone for long never come back, and who does come dials us.
+pub const BACKOFF_FOUND_SHARE: u32 = 20;
+/// The longest pause for them.
+pub const BACKOFF_FOUND_MAX: Duration = Duration::from_secs(60);
 /// The pause after a peer refused us (password, version, network): only a person changes that.
 pub const BACKOFF_REFUSED: Duration = Duration::from_secs(15);
 /// Connections being opened at once; more would be a burst of SYNs and of DNS queries.
@@ -147,6 +152,10 @@ pub const ORIGIN_CHECK_EVERY: Duration = Duration::from_secs(300);
 pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(120);
 /// How often the same clone is named in the log.
 pub const CLONE_NOTICE_EVERY: Duration = Duration::from_secs(600);
+/// Lines about hosts with another MTU in one status, one for each MTU.
+pub const OTHER_MTUS_SHOWN: usize = 4;
+/// Lines about hosts kept out in one status.
+pub const REFUSALS_SHOWN: usize = 8;
 /// Lines about shared names and keys in one status.
 pub const NAMESAKES_SHOWN: usize = 16;
 /// Clones that are remembered for that.
@@ -375,7 +384,7 @@ pub struct NodeConfig {
     pub workers: u8,
     /// The data ciphers we offer, each with its measured cost in nanoseconds per KiB.
     pub ciphers: Vec<CipherCost>,
-    /// Overlay MTU in bytes, for status.
+    /// Overlay MTU in bytes, for status and for others to compare with theirs.
     pub mtu: u16,
     /// True when peers that nobody named may be dialled and tried directly.
     pub discovery: bool,

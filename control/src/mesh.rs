@@ -45,6 +45,8 @@ pub(crate) struct Candidate {
 pub(crate) enum Choice {
     /// Look for the peer, from then on.
     Dial(PeerId, Instant),
+    /// Look for the peer, which has been out of reach since then.
+    Seek(PeerId, Instant),
     /// It has a link; look for it when that ends.
     Keep(PeerId),
     /// Look for it no longer.
@@ -104,6 +106,8 @@ pub(crate) struct Mesh {
     ours: PeerId,
     /// Peers that could not be reached lately, and until when they come last.
     shunned: BTreeMap<PeerId, Instant>,
+    /// Those that nobody leads to or that did not answer, and since when.
+    lost: BTreeMap<PeerId, Instant>,
     choose_at: Option<Instant>,
     trim_at: Option<Instant>,
 }
@@ -113,6 +117,7 @@ impl Mesh {
         Self {
             ours,
             shunned: BTreeMap::new(),
+            lost: BTreeMap::new(),
             choose_at: None,
             trim_at: None,
         }
@@ -127,6 +132,7 @@ impl Mesh {
     /// The peer is alive: it has a link, or says something new.
     pub(crate) fn is_alive(&mut self, peer: PeerId) {
         self.shunned.remove(&peer);
+        self.lost.remove(&peer);
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -193,9 +199,9 @@ impl Mesh {
                 choices.push(Choice::Dial(*peer, at));
             }
         }
-        for peer in self.lost(candidates) {
+        for (peer, since) in self.seek(candidates, now) {
             looked_for.remove(&peer);
-            choices.push(Choice::Dial(peer, now));
+            choices.push(Choice::Seek(peer, since));
         }
         let left = looked_for.into_iter().filter(|peer| !wanted.contains(peer));
         choices.extend(left.map(Choice::Leave));
@@ -221,14 +227,17 @@ impl Mesh {
     }
 
     /// A few of those whom nobody leads to or who did not answer: they may be back. Whoever failed last comes last.
-    fn lost(&self, candidates: &[Candidate]) -> Vec<PeerId> {
+    fn seek(&mut self, candidates: &[Candidate], now: Instant) -> Vec<(PeerId, Instant)> {
         let lost = candidates.iter().filter(|candidate| {
             candidate.linked_at.is_none()
                 && candidate.has_address
                 && (!candidate.is_routed || self.shunned.contains_key(&candidate.peer))
         });
-        let mut lost: Vec<_> = lost.map(|candidate| candidate.peer).collect();
-        lost.sort_unstable_by_key(|peer| (self.shunned.get(peer), rank(self.ours, *peer)));
+        let before = std::mem::take(&mut self.lost);
+        let since = |peer: PeerId| (peer, before.get(&peer).copied().unwrap_or(now));
+        self.lost = lost.map(|candidate| since(candidate.peer)).collect();
+        let mut lost: Vec<_> = self.lost.iter().map(|(peer, at)| (*peer, *at)).collect();
+        lost.sort_unstable_by_key(|(peer, _)| (self.shunned.get(peer), rank(self.ours, *peer)));
         let is_alone = candidates
             .iter()
             .all(|candidate| candidate.linked_at.is_none());

@@ -28,6 +28,7 @@ mod overview;
 mod peers;
 mod ping;
 mod reach;
+mod refused;
 mod routed;
 mod routing;
 mod sessions;
@@ -302,6 +303,13 @@ impl Node {
     }
 
     fn connect(&mut self, request: RequestId, peers: &[String], replace: bool, now: Instant) {
+        let judged = peers.iter().map(|peer| (peer, self.dialer.judge(peer)));
+        if let Err(mut refusal) = named_errors(judged.collect()) {
+            refusal.error.push_str("\nnothing was changed");
+            let result = Err(refusal);
+            self.outputs.push_back(Output::Answer { request, result });
+            return;
+        }
         if replace {
             self.dialer.clear();
         }
@@ -343,8 +351,9 @@ impl Node {
         } else {
             self.notice(Notice::StoreFailed);
             Err(ApiError {
-                error: "write targets to the store: see the log; they hold until the next start"
-                    .to_owned(),
+                error:
+                    "write targets to the store: see `weft status`; they hold until the next start"
+                        .to_owned(),
             })
         };
         self.outputs.push_back(Output::Answer { request, result });

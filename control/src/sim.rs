@@ -168,7 +168,7 @@ impl Sim {
             port: 6783,
             workers: 2,
             ciphers: spec.ciphers,
-            mtu: 1376,
+            mtu: spec.mtu,
             discovery: spec.discovery,
             relay: spec.relay,
             boot_id: BootId([0; 8]),

@@ -9,7 +9,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use weft_netns_tests::{Host, Lab, Overlay, Ping, Weft, alone_in_lab, in_lab, pause, within};
 
 const NEAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 1, 3));
@@ -277,7 +278,8 @@ fn a_second_daemon_with_folders_and_a_port_of_its_own_does_not_share_the_first_o
         let before = a.ok(&["ps"]);
 
         for words in [
-            &["launch", "--password", "secret", "--port", "7000"][..],
+            &["launch", "--password", "secret"][..],
+            &["launch", "--password", "secret", "--port", "7000"],
             &["reset", "--force"],
         ] {
             let second = a.run(&[words, &elsewhere].concat());
@@ -287,6 +289,29 @@ fn a_second_daemon_with_folders_and_a_port_of_its_own_does_not_share_the_first_o
         }
 
         assert_eq!(a.ok(&["ps"]), before, "bridge and container are as before");
+    });
+}
+
+/// The kernel goes on taking connections for it.
+#[test]
+fn a_daemon_stopped_by_a_signal_is_named_and_not_waited_for() {
+    in_lab(|lab| {
+        let [a, _] = two_hosts(lab);
+        a.ok(&["launch", "--password", "secret"]);
+        let pid = a.pid().unwrap();
+        let signal = |signal| kill(Pid::from_raw(pid), signal).unwrap();
+        signal(Signal::SIGSTOP);
+
+        for words in [&["status"][..], &["ps"], &["stop"]] {
+            let outcome = a.run(words);
+
+            assert_eq!(outcome.code, 1, "{words:?}: {outcome:?}");
+            let mend = format!("`kill -CONT {pid}`");
+            assert!(outcome.stderr.contains(&mend), "{words:?}: {outcome:?}");
+            assert!(outcome.took < CONNECT_LIMIT, "{words:?}: {outcome:?}");
+        }
+        signal(Signal::SIGCONT);
+        a.ok(&["stop"]);
     });
 }
 
@@ -308,6 +333,17 @@ fn connect_and_forget_change_the_targets() {
 
         b.ok(&["connect", "--replace", "192.0.2.1", "192.0.2.77"]);
         assert_eq!(b.ok(&["status", "targets"]), "192.0.2.1\n192.0.2.77\n");
+        let refused = b.run(&["connect", "--replace", "192.0.2.78", "not a host"]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(
+            refused.stderr.contains("nothing was changed"),
+            "{refused:?}"
+        );
+        assert_eq!(
+            b.ok(&["status", "targets"]),
+            "192.0.2.1\n192.0.2.77\n",
+            "one that is none changes nothing"
+        );
         b.ok(&["connect", "--replace"]);
         assert_eq!(b.ok(&["status", "targets"]), "");
     });

@@ -1,5 +1,7 @@
 //! Writes the node's notices into the log; addresses go to `debug` and below, or where they are the point.
 
+use weft_engine::wire::ethernet::MacAddr;
+
 use crate::node::notice::Notice;
 use crate::peer::{Nickname, PeerId, PeerName};
 
@@ -57,14 +59,16 @@ pub(crate) fn write(notice: &Notice) {
             nickname,
             peers,
         } => namesakes(name.as_ref(), nickname, peers),
+        Notice::OtherMtu {
+            name,
+            nickname,
+            theirs,
+            ours,
+        } => other_mtu(name, nickname, *theirs, *ours),
         Notice::SessionUp { name, cipher } => tracing::info!(%name, cipher, "session up"),
         Notice::SessionDown { name } => tracing::info!(%name, "session down"),
         Notice::PeerRestarted { name } => tracing::info!(%name, "peer restarted"),
-        Notice::LoopSuspected { name, mac } => tracing::warn!(
-            %name,
-            %mac,
-            "loop: a LAN joins this host's bridge with that peer's; take one of them off it"
-        ),
+        Notice::LoopSuspected { name, mac } => loop_suspected(name, *mac),
         Notice::BadTarget { target, reason } => {
             tracing::warn!(target_given = target, reason, "target left out")
         }
@@ -72,6 +76,24 @@ pub(crate) fn write(notice: &Notice) {
             tracing::error!("targets are not on disk; they hold until the next start")
         }
     }
+}
+
+fn other_mtu(name: &PeerName, nickname: &Nickname, theirs: u16, ours: u16) {
+    tracing::warn!(
+        %name,
+        %nickname,
+        theirs,
+        ours,
+        "peer has another MTU, larger frames will be lost: launch every host with the same --mtu"
+    );
+}
+
+fn loop_suspected(name: &PeerName, mac: MacAddr) {
+    tracing::warn!(
+        %name,
+        %mac,
+        "loop: a LAN joins this host's bridge with that peer's; take one of them off it"
+    );
 }
 
 fn namesakes(name: Option<&PeerName>, nickname: &Nickname, [newcomer, other]: &[PeerId; 2]) {

@@ -8,9 +8,10 @@
 //!  OurOwn: the target is this very host; never dialled again
 //! ```
 //!
-//! The back-off forgives. It counts from the start of an attempt, starts over after every link, and its cap is low
-//! while the outage is young, so that a healed network is found at once. A sign of life (`hurry`) starts it over.
-//! Bounds: `config::TARGETS_MAX`, `DIALS_MAX`, `BACKOFF_MIN` and its neighbours.
+//! The back-off forgives. It counts from the start of an attempt, starts over after every link, and its cap grows with
+//! the outage, so that a healed network is found in a share of the time for which it was broken, and at once if that
+//! was short. A sign of life (`hurry`) starts it over. Bounds: `config::TARGETS_MAX`, `DIALS_MAX`, `BACKOFF_MIN` and
+//! its neighbours.
 
 pub(crate) mod discovered;
 pub(crate) mod target;
@@ -217,6 +218,11 @@ impl Dialer {
     /// Whether somebody named the peer.
     pub(crate) fn is_named(&self, peer: PeerId) -> bool {
         self.named().any(|target| target.peer == Some(peer))
+    }
+
+    /// Whether the text can be a target.
+    pub(crate) fn judge(&self, text: &str) -> Result<(), TargetError> {
+        TargetAddress::parse(text, self.port_default).map(drop)
     }
 
     /// Adds a target, or dials one again at once that is there.

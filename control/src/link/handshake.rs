@@ -43,6 +43,7 @@ mod field {
     pub(super) const WORKERS: u8 = 10;
     pub(super) const CIPHERS: u8 = 11;
     pub(super) const EXCHANGE: u8 = 12;
+    pub(super) const MTU: u8 = 13;
 }
 
 /// What a peer says of itself.
@@ -60,6 +61,8 @@ pub(crate) struct Hello {
     pub(crate) udp_port: u16,
     pub(crate) workers: u8,
     pub(crate) ciphers: Vec<CipherCost>,
+    /// Of its containers, in bytes; older ones do not say.
+    pub(crate) mtu: Option<u16>,
 }
 
 /// Why a HELLO is not believed.
@@ -146,6 +149,7 @@ impl Hello {
             udp_port,
             workers,
             ciphers: parse_ciphers(fields.find(field::CIPHERS).ok_or(HelloError::Malformed)?),
+            mtu: fields.array(field::MTU).ok().map(u16::from_be_bytes),
         })
     }
 }
@@ -167,6 +171,7 @@ fn put_facts(fields: FieldWriter, config: &NodeConfig, identity: &Identity) -> F
         .put(field::UDP_PORT, &config.port.to_be_bytes())
         .put(field::WORKERS, &[config.workers])
         .put(field::CIPHERS, &encode_ciphers(&config.ciphers))
+        .put(field::MTU, &config.mtu.to_be_bytes())
 }
 
 /// The number of a cipher on the wire.
@@ -257,6 +262,7 @@ pub(crate) mod tests {
         assert_eq!((hello.boot_id, hello.incarnation), (config.boot_id, 3));
         assert_eq!((hello.udp_port, hello.workers), (6783, 2));
         assert_eq!(hello.ciphers, config.ciphers);
+        assert_eq!(hello.mtu, Some(1376));
         assert!(bytes.len() < 500, "{} bytes", bytes.len());
     }
 

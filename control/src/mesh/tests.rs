@@ -24,7 +24,7 @@ fn candidate(peer: PeerId) -> Candidate {
 
 fn dialled(choices: &[Choice]) -> BTreeSet<PeerId> {
     let dial = |choice: &Choice| match choice {
-        Choice::Dial(peer, _) => Some(*peer),
+        Choice::Dial(peer, _) | Choice::Seek(peer, _) => Some(*peer),
         Choice::Keep(_) | Choice::Leave(_) => None,
     };
     choices.iter().filter_map(dial).collect()

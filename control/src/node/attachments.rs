@@ -13,7 +13,9 @@
 //! status. Bounds: `config::RECORD_BODY_MAX`, `ATTACHMENT_PARTS_MAX`, `DUPLICATES_SHOWN`; the table is made anew at
 //! most once in `NEIGHBOURS_PAUSE`, but at once for what changes here.
 
-use std::collections::BTreeMap;
+mod there;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,6 +51,8 @@ pub(super) struct Attachments {
     /// When the table is to be made anew.
     due: Option<Instant>,
     made_at: Option<Instant>,
+    /// Other hosts whose records counted when we last looked.
+    there: BTreeSet<PeerId>,
 }
 
 fn encode(mac: MacAddr, said: &Said) -> Vec<u8> {
@@ -223,7 +227,7 @@ impl Node {
         self.engine(Command::SetNeighbours(Arc::new(table)));
     }
 
-    /// Ours, then everybody's.
+    /// Ours, then everybody's to whom something leads.
     fn all_attachments(&self) -> impl Iterator<Item = (PeerId, MacAddr, Said)> {
         let ours = self.identity.peer_id();
         let own = self.attachments.own.iter();
@@ -231,7 +235,7 @@ impl Node {
         let others = self
             .gossip
             .bodies(RecordKind::Attachments)
-            .filter(move |(origin, ..)| *origin != ours);
+            .filter(move |(origin, ..)| *origin != ours && self.is_reachable(*origin));
         let others = others
             .flat_map(|(origin, _, body)| read(body).map(move |(mac, said)| (origin, mac, said)));
         own.chain(others)

@@ -262,6 +262,7 @@ impl Node {
     /// Makes a place for a new peer, or for a new process of a known one; false if there is none.
     pub(super) fn take_in(&mut self, hello: Hello, now: Instant) -> bool {
         let peer_id = hello.peer_id;
+        self.notice_other_mtu(&hello);
         if let Some(peer) = self.peers.find_mut(peer_id) {
             let (boot_id, name) = (hello.boot_id, hello.name);
             let old_link = peer.link.take();

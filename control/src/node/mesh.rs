@@ -44,6 +44,10 @@ impl Node {
                         let addresses = self.dialable(peer);
                         self.dialer.discover(peer, &addresses, at);
                     }
+                    Choice::Seek(peer, since) => {
+                        let addresses = self.dialable(peer);
+                        self.dialer.seek(peer, &addresses, since, now);
+                    }
                     Choice::Keep(peer) => {
                         let addresses = self.dialable(peer);
                         self.dialer.discover_connected(peer, &addresses, now);
@@ -91,8 +95,9 @@ impl Node {
         !peer.candidates.is_empty() || self.gossip.body(id, RecordKind::Endpoints, 0).is_some()
     }
 
-    /// Where the peer may take our call: from where a link went before, and where it says it is.
-    fn dialable(&self, id: PeerId) -> Vec<SocketAddr> {
+    /// Where the peer may take our call: from where a link went before, and where it says it is; not where we are, as
+    /// a host that was reset is where it was.
+    pub(super) fn dialable(&self, id: PeerId) -> Vec<SocketAddr> {
         let of_link = self.peers.find(id).map(|peer| peer.candidates.clone());
         let body = self.gossip.body(id, RecordKind::Endpoints, 0);
         let said = body.and_then(|body| Endpoints::parse(body).ok());
@@ -102,6 +107,8 @@ impl Node {
                 addresses.push(address);
             }
         }
+        let ours = self.own_endpoints.endpoints();
+        addresses.retain(|address| !ours.addresses.contains(address));
         addresses
     }
 }

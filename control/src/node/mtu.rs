@@ -1,4 +1,4 @@
-//! Whether the overlay's MTU suits the paths, in words for `weft status`.
+//! Whether the overlay's MTU suits the paths and is that of the others, in words for `weft status`.
 //!
 //! ```text
 //!  --mtu (1376)  >  smallest path      frames are cut in two: works, costs a datagram more
@@ -6,12 +6,66 @@
 //! ```
 //!
 //! The MTU itself is one for the whole network and never changes by itself: a host whose containers took another one,
-//! from paths that it alone knows, would lose what the others send, and nobody would hear of it.
+//! from paths that it alone knows, would lose what the others send: a bridge drops what is larger than its port's MTU
+//! and tells nobody. That a person has given two hosts different ones is said on both.
+
+use std::collections::BTreeMap;
 
 use crate::api::{Connection, Status};
+use crate::config::OTHER_MTUS_SHOWN;
+use crate::link::handshake::Hello;
+use crate::node::Node;
+use crate::node::notice::Notice;
+use crate::node::status::named_peer;
 
 /// What a relay's headers take of a datagram.
 const RELAY_OVERHEAD: u16 = 48;
+/// Peers named in one line.
+const NAMED_MAX: usize = 3;
+
+impl Node {
+    /// Says so if a newcomer's containers have another MTU than ours.
+    pub(super) fn notice_other_mtu(&mut self, hello: &Hello) {
+        let ours = self.config.mtu;
+        if let Some(theirs) = hello.mtu.filter(|theirs| *theirs != ours) {
+            self.notice(Notice::OtherMtu {
+                name: hello.name,
+                nickname: hello.nickname.clone(),
+                theirs,
+                ours,
+            });
+        }
+    }
+
+    /// What `weft status` says of peers with another MTU, as long as something leads to them.
+    pub(super) fn other_mtu_notes(&self) -> Vec<String> {
+        let mut others: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        for (id, peer) in self.peers.all() {
+            let other = peer.hello.mtu.filter(|mtu| *mtu != self.config.mtu);
+            if let Some(mtu) = other.filter(|_| self.is_reachable(id)) {
+                others.entry(mtu).or_default().push(named_peer(peer));
+            }
+        }
+        let others = others.iter().take(OTHER_MTUS_SHOWN);
+        others
+            .map(|(mtu, peers)| other_mtu(self.config.mtu, *mtu, peers))
+            .collect()
+    }
+}
+
+fn other_mtu(ours: u16, theirs: u16, peers: &[String]) -> String {
+    let named = peers.len().min(NAMED_MAX);
+    let rest = match peers.len() - named {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!(
+        "the MTU is {theirs} at {}{rest} and {ours} here: frames of more than {} bytes between their containers and \
+         ours are lost; launch every host with the same --mtu",
+        peers[..named].join(", "),
+        ours.min(theirs)
+    )
+}
 
 /// Returns what somebody should know, if anything.
 pub(super) fn advice(status: &Status) -> Option<String> {
@@ -85,6 +139,19 @@ mod tests {
     fn a_larger_mtu_is_recommended_when_it_fits_every_path_with_relays() {
         let said = advised(&[8924, 8000], 0).unwrap();
         assert!(said.contains("--mtu 7952 on all hosts"), "{said}");
+    }
+
+    #[test]
+    fn another_mtu_is_said_with_the_peers_and_what_is_lost() {
+        let peers: Vec<_> = (1..=5).map(|n| format!("p{n}(host{n})")).collect();
+        let said = other_mtu(1376, 1200, &peers);
+        for word in [
+            "is 1200 at p1(host1), p2(host2), p3(host3) and 2 more and 1376 here",
+            "more than 1200 bytes",
+        ] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(!other_mtu(1200, 1376, &peers[..1]).contains("more and"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Peers that share a name, a nickname, a label or even a key: noticed, and named in words.
 //!
 //! Nothing of it hurts anybody: peers are told apart by their PeerIds, and who asks for an ambiguous name is refused.
+//! One that nothing leads to any more shares nothing: its host was reset, say, and came back under another identity.
 //! Bound: `config::NAMESAKES_SHOWN` lines in status.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ impl Node {
         let others = self
             .peers
             .all()
+            .filter(|(id, _)| self.is_reachable(*id))
             .map(|(id, peer)| (id, peer.hello.name, &peer.hello.nickname));
         let namesake = others
             .chain([ours])
@@ -39,6 +41,7 @@ impl Node {
         let others = self
             .peers
             .all()
+            .filter(|(id, _)| self.is_reachable(*id))
             .map(|(id, peer)| (id, peer.hello.name, &peer.hello.nickname));
         for (id, name, nickname) in others.chain([ours]) {
             names.entry(name).or_insert_with(Vec::new).push(id);

@@ -77,6 +77,17 @@ pub enum Notice {
         /// The newcomer and the other.
         peers: [PeerId; 2],
     },
+    /// A newcomer's containers have another MTU than ours.
+    OtherMtu {
+        /// Its shown name.
+        name: PeerName,
+        /// Its nickname.
+        nickname: Nickname,
+        /// Its MTU in bytes.
+        theirs: u16,
+        /// Ours.
+        ours: u16,
+    },
     /// A peer's session is active for the first time.
     SessionUp {
         /// The peer's shown name.

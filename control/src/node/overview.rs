@@ -1,7 +1,7 @@
 //! What is known of the others: peers and their links, the topology, and the way to each with its reason.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use weft_engine::bridge::NextHop;
@@ -14,7 +14,7 @@ use crate::config::HOPS_MAX;
 use crate::node::Node;
 use crate::node::peers::Peer;
 use crate::node::status::{DATAGRAM_OVERHEAD, RELAY_OVERHEAD, named_peer};
-use crate::peer::PeerId;
+use crate::peer::{PeerId, PeerName};
 use crate::routes::Way;
 use crate::session::keys::suite_name;
 use crate::topology::{DataReport, LinkReport};
@@ -35,22 +35,46 @@ impl Node {
                 || peer.hello.nickname.as_str() == text
                 || (ip.is_some() && (address == ip || link.map(|link| link.remote.ip()) == ip))
         };
-        let mut found = self.peers.all().filter(|(id, peer)| matches(*id, peer));
-        let refusal = match (found.next(), found.next()) {
-            (Some((id, _)), None) => return Ok(id),
-            (None, _) => {
+        let found = self.peers.all().filter(|(id, peer)| matches(*id, peer));
+        let mut found: Vec<_> = found.map(|(id, _)| id).collect();
+        if found.len() > 1 && found.iter().any(|id| self.is_reachable(*id)) {
+            // One that nothing leads to does not block the name of one that is there.
+            found.retain(|id| self.is_reachable(*id));
+        }
+        let error = match found[..] {
+            [id] => return Ok(id),
+            [] => {
                 if let Some(found) = ip.and_then(|ip| self.host_of_address(ip)) {
                     return found;
                 }
-                format!(
-                    "{text}: no such peer; accepted are the name, nickname, PeerId or address that `weft status peers` shows, and the addresses of containers"
-                )
+                if self.is_ours(text, by_id, name, ip) {
+                    format!("{text} is this host itself: name another one")
+                } else {
+                    format!(
+                        "{text}: no such peer; accepted are the name or nickname that `weft status peers` shows, the PeerId, and the address of a host or of a container"
+                    )
+                }
             }
-            (Some((one, _)), Some((other, _))) => {
+            [one, other, ..] => {
                 format!("{text}: more than one peer; say which by its PeerId: {one}, {other}")
             }
         };
-        Err(ApiError { error: refusal })
+        Err(ApiError { error })
+    }
+
+    fn is_ours(
+        &self,
+        text: &str,
+        id: Option<PeerId>,
+        name: Option<PeerName>,
+        ip: Option<IpAddr>,
+    ) -> bool {
+        let ours = self.identity.peer_id();
+        let endpoints = self.own_endpoints.endpoints();
+        id == Some(ours)
+            || name == Some(self.shown_name(ours))
+            || text == self.config.nickname.as_str()
+            || ip.is_some_and(|ip| endpoints.addresses.iter().any(|own| own.ip() == ip))
     }
 
     /// Everybody known, us first.

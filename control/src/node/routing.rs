@@ -217,11 +217,13 @@ impl Node {
         let ours = self.identity.peer_id();
         if self.routing.due.is_some_and(|due| due <= now) {
             self.routing.compute(ours, now);
+            self.look_who_is_there(now);
         }
         self.compute_trees(ours, now);
         if self.routing.fib_is_due(now) {
             self.namings.ways_changed();
             self.publish_fib(now);
+            self.look_who_is_there(now);
         }
         self.wake(self.routing.reporter.deadline());
         self.wake(self.routing.choice_due);

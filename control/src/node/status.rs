@@ -57,6 +57,8 @@ impl Node {
         };
         let advice = mtu::advice(&status);
         status.engine.notes.extend(advice);
+        status.engine.notes.extend(self.other_mtu_notes());
+        status.engine.notes.extend(self.refusal_notes(now));
         status.engine.notes.extend(self.namesake_notes());
         status.engine.notes.extend(self.duplicate_notes());
         status
@@ -200,10 +202,10 @@ impl Node {
     /// A peer that has a session and no link.
     fn show_unlinked(&self, id: PeerId, peer: &Peer) -> Connection {
         let path = self.show_path(peer);
-        let address = path
-            .as_ref()
-            .map(|path| path.address.clone())
-            .unwrap_or_default();
+        // The peer's own address, also where frames go to a relay's.
+        let own = peer.path.map(|path| path.address);
+        let own = own.or_else(|| self.dialable(id).first().copied());
+        let address = own.map_or_else(|| "-".to_owned(), |address| address.to_string());
         let line = blank(true, address, "established");
         Connection {
             detail: if peer.is_adjacent() {

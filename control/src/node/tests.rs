@@ -127,6 +127,18 @@ fn a_wrong_password_is_said_on_both_sides_and_leaves_nothing() {
         detail_of(&sim, 1)
     );
     assert_eq!(sim.status(0).unwrap().targets[0].state, "refused");
+    for (host, words) in [
+        (
+            0,
+            "no link to 192.0.2.2:6783: refused (unverified): wrong password",
+        ),
+        (1, "no link from 192.0.2.1: peer has the wrong password"),
+    ] {
+        let notes = sim.status(host).unwrap().engine.notes;
+        let note = notes.iter().find(|note| note.starts_with(words));
+        let note = note.unwrap_or_else(|| panic!("{words}: {notes:?}"));
+        assert!(note.contains("the same --password"), "{note}");
+    }
     sim.run_for(600 * SECOND);
     assert!(sim.hosts.iter().all(|host| {
         host.notices
@@ -306,6 +318,73 @@ fn a_clone_is_refused_and_said() {
             .iter()
             .any(|n| matches!(n, Notice::ClonedIdentity { ours: true, .. }))
     );
+}
+
+/// The old identity is known for an hour yet, under the same nickname and at the same address.
+#[test]
+fn a_host_that_was_reset_leaves_no_ghost() {
+    let mut sim = Sim::new(11);
+    for name in ["a", "b", "c"] {
+        sim.add(HostSpec::new(name).dialling(&["192.0.2.1"]));
+    }
+    let all = |sim: &Sim| (0..2).all(|host| sim.established(host, "c"));
+    sim.run_until(10 * SECOND, "everybody with c", all);
+    sim.run_for(30 * SECOND);
+
+    sim.reset(2);
+    sim.run_for(30 * SECOND);
+
+    let id = sim.identity(2).peer_id().to_string();
+    for host in 0..2 {
+        let found = sim.node(host).unwrap().path_report("c").unwrap();
+        assert_eq!(found.peer_id, id, "the one that is there has the name");
+        let notes = sim.status(host).unwrap().engine.notes;
+        assert!(
+            !notes.iter().any(|note| note.contains("share")),
+            "{notes:?}"
+        );
+    }
+    let before = sim.counters(2)["links_accepted"];
+    sim.run_for(300 * SECOND);
+    let calls = sim.counters(2)["links_accepted"] - before;
+    assert!(
+        calls < 60,
+        "{calls} calls for the old identity in five minutes"
+    );
+}
+
+#[test]
+fn hosts_with_different_mtus_say_so() {
+    let mut sim = Sim::new(1);
+    sim.add(HostSpec::new("a").dialling(&["192.0.2.2"]));
+    sim.add(HostSpec {
+        mtu: 1200,
+        ..HostSpec::new("b")
+    });
+    run_until_connected(&mut sim, 2 * SECOND);
+
+    for (host, words) in [
+        (0, ["is 1200 at", "(b)", "and 1376 here", "more than 1200"]),
+        (1, ["is 1376 at", "(a)", "and 1200 here", "more than 1200"]),
+    ] {
+        let notes = sim.status(host).unwrap().engine.notes;
+        let all = |note: &String| words.iter().all(|word| note.contains(word));
+        assert!(notes.iter().any(all), "{words:?}: {notes:?}");
+        let notices = &sim.hosts[host].notices;
+        let said = |notice: &&Notice| matches!(notice, Notice::OtherMtu { .. });
+        assert_eq!(notices.iter().filter(said).count(), 1);
+    }
+}
+
+#[test]
+fn a_question_about_ourselves_is_answered_as_one() {
+    let sim = pair(1);
+    let node = sim.node(0).unwrap();
+    let name = sim.identity(0).peer_id().name().to_string();
+    for text in ["a", &name, "192.0.2.1"] {
+        let refusal = node.path_report(text).unwrap_err().error;
+        assert!(refusal.contains("this host itself"), "{refusal}");
+    }
 }
 
 /// Both directions are cut for a while: the link is back within two seconds of healing, whatever the outage.
@@ -583,21 +662,24 @@ fn the_cheapest_common_cipher_is_used_and_a_pinned_one_kept_to() {
 fn connect_replace_and_forget_do_as_told() {
     let mut sim = pair(1);
     run_until_connected(&mut sim, 2 * SECOND);
+    let targets = |sim: &Sim| -> Vec<_> {
+        let targets = sim.status(0).unwrap().targets;
+        targets.into_iter().map(|target| target.address).collect()
+    };
 
     sim.connect(0, &["192.0.2.9", "nonsense..", "host.example"], true);
     sim.run_for(SECOND);
+    assert_eq!(targets(&sim), ["192.0.2.2"], "one bad word changes nothing");
+    let error = sim.hosts[0].answers.remove(0).unwrap_err();
+    assert!(error.starts_with("nonsense..: not a peer"), "{error}");
+    assert!(error.ends_with("nothing was changed"), "{error}");
+
+    sim.connect(0, &["192.0.2.9", "host.example"], true);
+    sim.run_for(SECOND);
 
     assert!(sim.established(0, "b"), "replacing targets breaks no link");
-    let targets: Vec<_> = sim
-        .status(0)
-        .unwrap()
-        .targets
-        .into_iter()
-        .map(|target| target.address)
-        .collect();
-    assert_eq!(targets, ["192.0.2.9", "host.example"]);
-    let error = sim.hosts[0].answers[0].clone().unwrap_err();
-    assert!(error.starts_with("nonsense..: not a peer"), "{error}");
+    assert_eq!(targets(&sim), ["192.0.2.9", "host.example"]);
+    assert!(sim.hosts[0].answers[0].is_ok());
     sim.input(
         0,
         Input::Forget {

@@ -6,6 +6,7 @@ use weft_engine::bridge::NeighbourTable;
 
 use super::datagrams::Payload;
 use super::frames::FrameId;
+use super::host::Stored;
 use super::{HostId, Sim};
 use crate::api::{EngineStatus, Status};
 use crate::node::Node;
@@ -30,6 +31,16 @@ impl Sim {
 
     pub(crate) fn identity(&self, host: HostId) -> Identity {
         self.hosts[host].identity.clone()
+    }
+
+    /// Ends a host, and starts it again at the same address with another identity: `weft reset` and `weft launch`.
+    pub(crate) fn reset(&mut self, host: HostId) {
+        self.kill(host);
+        let identity = Identity::generate(&mut self.random);
+        let entry = &mut self.hosts[host];
+        (entry.identity, entry.stored) = (identity, Stored::default());
+        entry.config.incarnation = 0;
+        self.start(host);
     }
 
     pub(crate) fn node(&self, host: HostId) -> Option<&Node> {

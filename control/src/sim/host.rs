@@ -29,6 +29,7 @@ pub(crate) struct HostSpec {
     pub(crate) rekey: RekeyConfig,
     pub(crate) discovery: bool,
     pub(crate) relay: bool,
+    pub(crate) mtu: u16,
     /// The NAT that it stands behind.
     pub(crate) behind: Option<NatId>,
 }
@@ -47,6 +48,7 @@ impl HostSpec {
             rekey: RekeyConfig::default(),
             discovery: true,
             relay: true,
+            mtu: 1376,
             behind: None,
         }
     }

@@ -39,6 +39,22 @@ impl Dialer {
         }
     }
 
+    /// The same at once, for one that has been out of reach since then: the longer, the rarer it is dialled.
+    pub(crate) fn seek(
+        &mut self,
+        peer: PeerId,
+        addresses: &[SocketAddr],
+        since: Instant,
+        now: Instant,
+    ) {
+        let is_new = self.discovered().all(|found| found.peer != peer);
+        self.discover(peer, addresses, now);
+        let is_it = |target: &&mut Target| !target.is_named() && target.peer == Some(peer);
+        if is_new && let Some(target) = self.targets.iter_mut().find(is_it) {
+            target.is_out_since(since, now);
+        }
+    }
+
     /// The peer already has a link: its target waits for that to end.
     pub(crate) fn discover_connected(
         &mut self,

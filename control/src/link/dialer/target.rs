@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{BACKOFF_BREATH, BACKOFF_GROWTH_QUARTERS, TargetAddress, TargetFailure, TargetPhase};
 use crate::config::{
-    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, BACKOFF_YOUNG, BACKOFF_YOUNG_MAX, ENOUGH_PAUSE,
+    BACKOFF_FOUND_MAX, BACKOFF_FOUND_SHARE, BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED,
+    BACKOFF_SHARE, BACKOFF_YOUNG_MAX, ENOUGH_PAUSE,
 };
 use crate::link::error::LinkError;
 use crate::link::message::ByeReason;
@@ -13,6 +14,10 @@ use crate::random::Randomness;
 
 /// Share by which a pause is varied, so that hosts that lost each other do not dial in step.
 const BACKOFF_JITTER_PERCENT: u32 = 20;
+
+fn grown(interval: Duration) -> Duration {
+    interval * BACKOFF_GROWTH_QUARTERS / 4
+}
 
 /// One target.
 #[derive(Debug)]
@@ -84,6 +89,36 @@ impl Target {
         self.phase = TargetPhase::Waiting {
             until: now + self.interval,
         };
+        if self.others.as_ref().is_none_or(Vec::is_empty) {
+            // The one address there is belongs to somebody else by now.
+            self.interval = grown(self.interval).min(BACKOFF_FOUND_MAX);
+        } else {
+            self.grow_interval(now);
+        }
+    }
+
+    /// The longest pause for an outage of this age.
+    fn interval_max(&self, now: Instant) -> Duration {
+        let age = now.duration_since(self.outage_since);
+        let (share, longest) = if self.is_named() {
+            (BACKOFF_SHARE, BACKOFF_MAX)
+        } else {
+            (BACKOFF_FOUND_SHARE, BACKOFF_FOUND_MAX)
+        };
+        (age / share).clamp(BACKOFF_YOUNG_MAX, longest)
+    }
+
+    fn grow_interval(&mut self, now: Instant) {
+        self.interval = grown(self.interval).min(self.interval_max(now));
+    }
+
+    /// The peer has been out of reach since then, and was looked for before.
+    pub(super) fn is_out_since(&mut self, since: Instant, now: Instant) {
+        self.outage_since = since;
+        let longest = self.interval_max(now);
+        if longest > BACKOFF_YOUNG_MAX {
+            self.interval = longest;
+        }
     }
 
     /// The next attempt goes to the next of the addresses that a discovered peer says it has.
@@ -121,14 +156,9 @@ impl Target {
     }
 
     pub(super) fn failed(&mut self, failure: TargetFailure, random: &mut Randomness, now: Instant) {
-        let young = now.duration_since(self.outage_since) < BACKOFF_YOUNG;
-        let cap = if young {
-            BACKOFF_YOUNG_MAX
-        } else {
-            BACKOFF_MAX
-        };
-        let pause = random.around(self.interval.min(cap), BACKOFF_JITTER_PERCENT);
-        self.interval = (self.interval * BACKOFF_GROWTH_QUARTERS / 4).min(cap);
+        let pause = self.interval.min(self.interval_max(now));
+        let pause = random.around(pause, BACKOFF_JITTER_PERCENT);
+        self.grow_interval(now);
         self.failure = Some(failure);
         self.failures = self.failures.saturating_add(1);
         self.next_address();

@@ -1,7 +1,7 @@
 //! Targets as people type them, and the transition table of the dialer.
 
 use super::*;
-use crate::config::{BACKOFF_MAX, BACKOFF_REFUSED, BACKOFF_YOUNG_MAX};
+use crate::config::{BACKOFF_FOUND_MAX, BACKOFF_MAX, BACKOFF_REFUSED, BACKOFF_YOUNG_MAX};
 use crate::link::message::{ByeReason, Refusal};
 use crate::node::tests::first_instant;
 
@@ -93,31 +93,72 @@ fn a_target_goes_from_waiting_to_connected() {
     );
 }
 
-#[test]
-fn pauses_grow_and_stay_short_while_the_outage_is_young() {
-    let (mut dialer, mut random, start) = dialer(&["a"]);
+/// Fails for so long; when each attempt was, and the pause after it.
+fn pauses(dialer: &mut Dialer, start: Instant, secs: u64) -> Vec<(Duration, Duration)> {
     let (mut now, mut pauses) = (start, Vec::new());
-    while now < start + Duration::from_secs(600) {
+    let mut random = Randomness::seeded(1);
+    while now < start + Duration::from_secs(secs) {
         let (dial, _) = dialer.poll_dial(now).unwrap();
         dialer.dial_failed(dial, DialFailure::Refused, &mut random, now);
         let due = dialer.deadline().unwrap();
         pauses.push((now - start, due - now));
         now = due;
     }
+    pauses
+}
+
+fn longest(pauses: &[(Duration, Duration)], from: u64, to: u64) -> Duration {
+    let within = |at: &&(Duration, Duration)| (from..to).contains(&at.0.as_secs());
+    let pauses = pauses.iter().filter(within).map(|(_, pause)| *pause);
+    pauses.max().unwrap()
+}
+
+#[test]
+fn pauses_grow_with_the_outage_and_stay_short_while_it_is_young() {
+    let (mut dialer, _, start) = dialer(&["a"]);
+
+    let pauses = pauses(&mut dialer, start, 1200);
 
     assert!(pauses[0].1 <= BACKOFF_MIN.mul_f64(1.2));
-    let longest = |from: u64, to: u64| {
-        let within = |at: &&(Duration, Duration)| (from..to).contains(&at.0.as_secs());
-        pauses
-            .iter()
-            .filter(within)
-            .map(|(_, pause)| *pause)
-            .max()
-            .unwrap()
-    };
-    assert!(longest(0, 299) <= BACKOFF_YOUNG_MAX.mul_f64(1.2));
-    assert!(longest(320, 600) > Duration::from_secs(5));
-    assert!(longest(320, 600) <= BACKOFF_MAX.mul_f64(1.2));
+    assert!(longest(&pauses, 0, 60) <= BACKOFF_YOUNG_MAX.mul_f64(1.2));
+    assert!(longest(&pauses, 60, 120) <= 2 * BACKOFF_YOUNG_MAX.mul_f64(1.2));
+    assert!(longest(&pauses, 240, 300) > Duration::from_secs(3));
+    let last = longest(&pauses, 900, 1200);
+    assert!(last > Duration::from_secs(8) && last <= BACKOFF_MAX.mul_f64(1.2));
+}
+
+/// Nobody named it, and it may never come back.
+#[test]
+fn a_peer_that_was_found_and_is_gone_is_dialled_ever_more_rarely() {
+    let (mut dialer, _, start) = dialer(&[]);
+    let addresses = ["192.0.2.1:6783".parse().unwrap()];
+    dialer.seek(peer(1), &addresses, start, start);
+
+    let first = pauses(&mut dialer, start, 3600);
+    assert!(first.len() < 200, "{} dials in an hour", first.len());
+    let last = longest(&first, 3000, 3600);
+    assert!(last > BACKOFF_FOUND_MAX / 2 && last <= BACKOFF_FOUND_MAX.mul_f64(1.2));
+
+    // Given up for another one in between, it is not as if it were lost just now.
+    dialer.undiscover(peer(1));
+    let now = start + Duration::from_secs(3600);
+    dialer.seek(peer(1), &addresses, start, now);
+    let again = pauses(&mut dialer, now, 300);
+    assert!(again.len() < 10, "{again:?}");
+}
+
+#[test]
+fn an_address_that_has_another_peer_now_is_asked_ever_more_rarely() {
+    let (mut dialer, _, start) = dialer(&[]);
+    dialer.seek(peer(1), &["192.0.2.1:6783".parse().unwrap()], start, start);
+    let (mut now, mut calls) = (start, 0);
+    while now < start + Duration::from_secs(300) {
+        let (dial, _) = dialer.poll_dial(now).unwrap();
+        dialer.opened(dial, LinkId(calls));
+        dialer.connected(LinkId(calls), peer(2), now);
+        (now, calls) = (dialer.deadline().unwrap(), calls + 1);
+    }
+    assert!(calls < 25, "{calls} calls in five minutes");
 }
 
 #[test]
