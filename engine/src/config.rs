@@ -91,6 +91,8 @@ pub const EVENTS_MAX: usize = 4096;
 pub const HANDOFFS_MAX: usize = 256;
 /// Round trips measured that wait for control: a tenth of a second's at the best.
 pub const BENCH_SAMPLES_MAX: usize = 16_384;
+/// Sends that failed, reported to the worker that probes: the first one of a path is enough.
+pub const SEND_FAILURES_MAX: usize = 64;
 /// Unverified senders reported to the worker that probes.
 pub const STRANGERS_MAX: usize = 256;
 /// A replay window: a path switch leaves tens of thousands of datagrams in flight (RFC 6479).

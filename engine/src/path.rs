@@ -80,6 +80,9 @@ pub struct PathStatus {
     pub address: SocketAddr,
     /// Smoothed round trip (RFC 6298).
     pub rtt: Duration,
+    /// Least round trip of the last half minute or more: what the path takes when nothing waits on it. Ways are chosen
+    /// by this one, or they would flee from the load that they carry.
+    pub rtt_least: Duration,
     /// Largest UDP payload that crosses, in bytes.
     pub datagram_max: u16,
     /// Share of the recent probes that got no answer, 0 to 1.

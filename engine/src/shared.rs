@@ -14,10 +14,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::bridge::{Echoes, Fdb};
 use crate::command::{Event, PeerSlot};
 use crate::config::{
-    BENCH_SAMPLES_MAX, DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, STAGED_BYTES_MAX,
-    STAGED_FRAMES_MAX, STRANGERS_MAX,
+    BENCH_SAMPLES_MAX, DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, SEND_FAILURES_MAX,
+    STAGED_BYTES_MAX, STAGED_FRAMES_MAX, STRANGERS_MAX,
 };
-use crate::path::Arrival;
+use crate::path::{Arrival, SendFailure};
 use crate::session::{CipherSuite, Implementation};
 use crate::verdict::{Counters, DropReason};
 use crate::wire::ethernet::EthernetView;
@@ -150,6 +150,8 @@ pub struct Shared {
     pub event_fd: EventFd,
     /// Peers heard from an address that is not theirs; worker 0 asks whether they moved.
     pub strangers: ArrayQueue<(PeerSlot, SocketAddr)>,
+    /// What the kernel did not send for other workers than 0, which has the paths: where to, how long, why.
+    pub send_failures: ArrayQueue<(SocketAddr, u16, SendFailure)>,
     /// Round trips of a measurement, in nanoseconds, until control takes them.
     pub bench_nanos: ArrayQueue<u64>,
     /// Bytes of all staged frames.
@@ -207,6 +209,7 @@ impl Shared {
             events: ArrayQueue::new(EVENTS_MAX),
             event_fd: EventFd::from_value_and_flags(0, flags)?,
             strangers: ArrayQueue::new(STRANGERS_MAX),
+            send_failures: ArrayQueue::new(SEND_FAILURES_MAX),
             bench_nanos: ArrayQueue::new(BENCH_SAMPLES_MAX),
             staged_bytes: AtomicUsize::new(0),
             implementations,

@@ -68,6 +68,8 @@ counted! {
         Forged => "forged",
         /// `open`: authentic, but its inside makes no sense.
         BadPayload => "bad_payload",
+        /// `open`: answers a probe that nobody waits for any more.
+        ProbeLate => "probe_late",
         /// `open`: one half of a cut frame whose other half never came.
         PieceLost => "piece_lost",
         /// `open`: behind a relay, and not sealed by the source that its label names.

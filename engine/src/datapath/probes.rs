@@ -9,7 +9,7 @@ use crate::command::{Event, PeerSlot};
 use crate::config::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
 use crate::datapath::{Datapath, TrainBuilder, counters, peer_mut};
 use crate::io::SendError;
-use crate::path::{Arrival, PathConfig, PathOutput, PathStatus, Paths, SendFailure};
+use crate::path::{Arrival, PathConfig, PathError, PathOutput, PathStatus, Paths, SendFailure};
 use crate::shared::{Endpoint, PeerShared};
 use crate::verdict::DropReason;
 use crate::wire::{ControlClass, Kind};
@@ -29,6 +29,9 @@ impl Datapath {
         }
         while let Some((slot, from)) = self.shared.strangers.pop() {
             self.with_paths(slot, now, |paths| paths.heard(from, now));
+        }
+        while let Some((to, len, failure)) = self.shared.send_failures.pop() {
+            self.every_path(now, |paths| paths.sent_failed(to, len, failure, now));
         }
         if self.probes_due.is_none_or(|due| due > now) {
             return;
@@ -125,7 +128,13 @@ impl Datapath {
         self.with_paths(slot, now, |paths| {
             verdict = paths.handle_message(from, len, body, now)
         });
-        verdict.map_err(|_| DropReason::BadPayload)
+        verdict.map_err(|error| match error {
+            // As most are of a search for the path MTU that has found it.
+            PathError::UnexpectedReply => DropReason::ProbeLate,
+            PathError::Truncated | PathError::UnknownKind(_) | PathError::ImpossibleSource => {
+                DropReason::BadPayload
+            }
+        })
     }
 
     /// What the kernel said of a train: a hint for the path machine.
@@ -135,9 +144,15 @@ impl Datapath {
             SendError::Unreachable => SendFailure::Unreachable,
             SendError::Busy | SendError::Refused => return,
         };
-        if self.worker != 0 {
-            return;
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        if self.worker == 0 {
+            self.every_path(now, |paths| paths.sent_failed(to, len, failure, now));
+        } else if self.shared.send_failures.push((to, len, failure)).is_ok() {
+            self.shared.wake(0);
         }
+    }
+
+    fn every_path(&mut self, now: Instant, act: impl Fn(&mut Paths)) {
         for slot in 0..self.peers.len() {
             let Ok(slot) = u16::try_from(slot) else { break };
             if self
@@ -145,10 +160,7 @@ impl Datapath {
                 .get(usize::from(slot))
                 .is_some_and(Option::is_some)
             {
-                let len = u16::try_from(len).unwrap_or(u16::MAX);
-                self.with_paths(PeerSlot(slot), now, |paths| {
-                    paths.sent_failed(to, len, failure, now)
-                });
+                self.with_paths(PeerSlot(slot), now, &act);
             }
         }
     }

@@ -29,6 +29,10 @@ const ANSWERS_AFTER_DOWN: u8 = 3;
 const TRIAL_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 /// Probes lost before they may leave from another address of ours: ours may be what no longer works.
 const LOST_BEFORE_OTHER_LOCAL: usize = 3;
+/// Probes that say that less crosses than did: one may be lost.
+const NARROWER_PROBES: u8 = 3;
+/// The peer's word of it is taken once in this time, in which all of them arrive.
+const NARROWER_EVERY: Duration = Duration::from_secs(1);
 /// What "lately" means: at most two flaps a minute on a path that answers one probe in ten.
 const DAMPED_FOR: Duration = Duration::from_secs(60);
 
@@ -83,6 +87,10 @@ pub(super) struct Candidate {
     /// In a row: how often it was much better than the path in use.
     pub(super) better: u8,
     hint: Option<Hint>,
+    /// Probes that are still to say that less crosses than did.
+    pub(super) narrower_left: u8,
+    /// When the peer said so last.
+    narrower_heard: Option<Instant>,
     /// The latest probe that came from there.
     pub(super) heard_probe: u64,
     /// Our address that the peer's last word from there hit.
@@ -163,6 +171,8 @@ impl Candidate {
             down_at: None,
             better: 0,
             hint: None,
+            narrower_left: 0,
+            narrower_heard: None,
             heard_probe: 0,
             local: None,
             observed: None,
@@ -233,6 +243,7 @@ impl Candidate {
         self.at_once = false;
         self.jitter = jitter;
         self.burst_left = self.burst_left.saturating_sub(1);
+        self.narrower_left = self.narrower_left.saturating_sub(1);
         if let Some(challenge) = &mut self.challenge {
             challenge.left = challenge.left.saturating_sub(1);
         }
@@ -298,7 +309,7 @@ impl Candidate {
             Some(len) if received_len >= len => self.pmtu.crossed(len, now),
             Some(_) => {}
             None => {
-                self.rtt.sample(now.saturating_duration_since(at));
+                self.rtt.sample(now.saturating_duration_since(at), now);
                 self.pmtu.small_answered();
             }
         }
@@ -331,6 +342,23 @@ impl Candidate {
         self.proof_at = self.proof_at.max(Some(proof_at));
         if self.hint.is_some_and(|hint| hint.at <= sent_at) {
             self.hint = None;
+        }
+    }
+
+    /// Sees to it that the peer learns, and soon, that less crosses than did.
+    pub(super) fn tell_if_narrower(&mut self) {
+        if self.pmtu.take_fell() {
+            self.narrower_left = NARROWER_PROBES;
+            self.at_once = true;
+        }
+    }
+
+    /// The peer says so, perhaps several times.
+    pub(super) fn peer_is_narrower(&mut self, now: Instant) {
+        let is_known = |at: Instant| now < at + NARROWER_EVERY;
+        if !self.narrower_heard.is_some_and(is_known) {
+            self.narrower_heard = Some(now);
+            self.pmtu.doubt();
         }
     }
 

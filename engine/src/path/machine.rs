@@ -250,6 +250,9 @@ impl Paths {
         if probe.in_use || candidate.local.is_none() {
             candidate.local = arrival.local;
         }
+        if probe.narrower && in_use {
+            candidate.peer_is_narrower(now);
+        }
         candidate.heard_probe = probe.id;
         candidate.acknowledged(probe.heard, &config, now);
         // Our next probe tells the peer that its own arrived, should the answer be lost.
@@ -428,6 +431,7 @@ impl Paths {
         Some(PathStatus {
             address: candidate.address,
             rtt: candidate.rtt.smoothed().unwrap_or_default(),
+            rtt_least: candidate.rtt.least().unwrap_or_default(),
             datagram_max: candidate.pmtu.confirmed(),
             loss: candidate.loss(),
         })
@@ -473,11 +477,16 @@ impl Paths {
     }
 }
 
-/// Worth telling control: another address or size, a round trip a quarter off, a tenth more or less loss.
+/// Worth telling control: another address or size, a round trip a quarter off, a tenth more or less loss, or the end of
+/// it.
 fn is_notable(old: &PathStatus, new: &PathStatus) -> bool {
-    let rtt_off = old.rtt.abs_diff(new.rtt);
-    let rtt_changed = rtt_off * 4 > old.rtt && rtt_off > Duration::from_millis(1);
-    let loss_changed = (old.loss - new.loss).abs() > 0.1;
+    let is_off = |old: Duration, new: Duration| {
+        let off = old.abs_diff(new);
+        off * 4 > old && off > Duration::from_millis(1)
+    };
+    let rtt_changed = is_off(old.rtt, new.rtt) || is_off(old.rtt_least, new.rtt_least);
+    let loss_ended = old.loss > 0.0 && new.loss <= 0.0;
+    let loss_changed = loss_ended || (old.loss - new.loss).abs() > 0.1;
     old.address != new.address
         || old.datagram_max != new.datagram_max
         || rtt_changed

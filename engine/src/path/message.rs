@@ -6,7 +6,8 @@
 //! ```text
 //!  PROBE                                        PROBE_REPLY
 //!  0      1                                     0      2
-//!  1      flags: 1 unanswered, 2 in use         1      0
+//!  1      flags: 1 unanswered, 2 in use,        1      0
+//!         4 narrower
 //!  2-9    id, random                            2-9    id of the probe
 //!  10-17  id of the receiver's latest probe     10-11  bytes of the datagram that held the probe
 //!         that came from there, else 0          12-13  port, and
@@ -28,6 +29,7 @@ const REPLY_LEN: usize = 30;
 
 const UNANSWERED: u8 = 1;
 const IN_USE: u8 = 2;
+const NARROWER: u8 = 4;
 
 /// An encoded path message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub(super) struct Probe {
     pub(super) unanswered: bool,
     /// The sender's data goes to this address.
     pub(super) in_use: bool,
+    /// Less crosses to this address than did; what comes from there may have to be smaller, too.
+    pub(super) narrower: bool,
 }
 
 /// Answers a probe.
@@ -88,7 +92,8 @@ impl Message {
         match self {
             Self::Probe(probe) => {
                 let flags = if probe.unanswered { UNANSWERED } else { 0 }
-                    | if probe.in_use { IN_USE } else { 0 };
+                    | if probe.in_use { IN_USE } else { 0 }
+                    | if probe.narrower { NARROWER } else { 0 };
                 PathMessage::of([
                     &[PROBE, flags],
                     &probe.id.to_be_bytes(),
@@ -120,6 +125,7 @@ impl Message {
                 heard: u64::from_be_bytes(take(&mut rest)?),
                 unanswered: flags & UNANSWERED != 0,
                 in_use: flags & IN_USE != 0,
+                narrower: flags & NARROWER != 0,
             })),
             PROBE_REPLY => {
                 let id = u64::from_be_bytes(take(&mut rest)?);
@@ -160,6 +166,7 @@ mod tests {
             heard: 0x1112_1314_1516_1718,
             unanswered: true,
             in_use: true,
+            narrower: false,
         })
     }
 
@@ -178,6 +185,14 @@ mod tests {
         assert_eq!(reply().encode().as_bytes(), GOLDEN_REPLY);
         assert_eq!(Message::decode(GOLDEN_PROBE), Ok(probe()));
         assert_eq!(Message::decode(GOLDEN_REPLY), Ok(reply()));
+        let Message::Probe(probe) = probe() else {
+            unreachable!("made above")
+        };
+        let narrower = Message::Probe(Probe {
+            narrower: true,
+            ..probe
+        });
+        assert_eq!(narrower.encode().as_bytes()[..2], *b"\x01\x07");
     }
 
     #[test]
@@ -210,13 +225,14 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
-                |(id, heard, unanswered, in_use)| {
+            (any::<u64>(), any::<u64>(), any::<[bool; 3]>()).prop_map(
+                |(id, heard, [unanswered, in_use, narrower])| {
                     Message::Probe(Probe {
                         id,
                         heard,
                         unanswered,
                         in_use,
+                        narrower,
                     })
                 }
             ),

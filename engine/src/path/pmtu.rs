@@ -62,6 +62,8 @@ pub(super) struct Pmtu {
     trials: Vec<Trial>,
     checked_at: Option<Instant>,
     suspicion: Option<Suspicion>,
+    /// Less crosses than did, and the peer does not know.
+    fell: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ impl Pmtu {
             trials: Vec::new(),
             checked_at: None,
             suspicion: None,
+            fell: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Pmtu {
         self.trials.clear();
         self.checked_at = None;
         self.suspicion = None;
+        self.fell = false;
     }
 
     /// The local interface's MTU changed.
@@ -132,6 +136,7 @@ impl Pmtu {
             return;
         }
         self.limit = limit;
+        self.fell |= self.confirmed > limit;
         self.confirmed = self.confirmed.min(limit);
         match self.phase {
             Phase::Off => self.too_big = limit + 1,
@@ -253,11 +258,32 @@ impl Pmtu {
             return;
         }
         if len <= self.confirmed {
-            self.confirmed = BASE;
+            self.fall();
             self.search(None);
         }
         self.too_big = self.too_big.min(len);
         self.drop_decided_trials();
+    }
+
+    fn fall(&mut self) {
+        self.confirmed = BASE;
+        self.suspicion = None;
+        self.fell = true;
+    }
+
+    /// Whether the peer is to be told that less crosses than did.
+    pub(super) fn take_fell(&mut self) -> bool {
+        std::mem::take(&mut self.fell)
+    }
+
+    /// Less crosses in the other direction than did: is it so in this one? Until that is known the base size is used,
+    /// for a round trip if it is not so.
+    pub(super) fn doubt(&mut self) {
+        let confirmed = std::mem::replace(&mut self.confirmed, BASE);
+        if self.phase != Phase::Off && confirmed > BASE {
+            self.suspicion = None;
+            self.search(Some(confirmed));
+        }
     }
 
     /// Whether the next probe is to have the full size.
@@ -285,8 +311,7 @@ impl Pmtu {
         suspicion.full_lost += 1;
         let enough = LOST_FULL_MIN + suspicion.small_lost * 3 / 2;
         if suspicion.full_lost >= enough && suspicion.small_answered >= ANSWERED_SMALL_MIN {
-            self.suspicion = None;
-            self.confirmed = BASE;
+            self.fall();
             self.search(Some(len));
         }
     }

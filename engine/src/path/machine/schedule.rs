@@ -75,6 +75,7 @@ impl Paths {
         }
         for candidate in &mut self.candidates {
             candidate.time_out(&config, now);
+            candidate.tell_if_narrower();
         }
         self.judge(now);
         for index in 0..self.candidates.len() {
@@ -153,7 +154,7 @@ impl Paths {
                 .min();
         }
         if self.is_in_use(candidate.address) {
-            let steady = if candidate.is_suspect() {
+            let steady = if candidate.is_suspect() || candidate.narrower_left > 0 {
                 config.quick_interval
             } else {
                 regular
@@ -189,10 +190,11 @@ impl Paths {
         let full = (in_use && candidate.pmtu.check_due(check_every, now))
             .then(|| candidate.pmtu.confirmed());
         let small = full.is_none() || candidate.is_suspect();
-        let (to, heard, unanswered) = (
+        let (to, heard, unanswered, narrower) = (
             candidate.route(),
             candidate.heard_probe,
             candidate.lost_count() > 0,
+            candidate.narrower_left > 0,
         );
         let lens = [full.map(Some), small.then_some(None)];
         if full.is_some() {
@@ -209,6 +211,7 @@ impl Paths {
                     heard,
                     unanswered,
                     in_use,
+                    narrower,
                 }),
                 len,
             );
@@ -266,6 +269,7 @@ impl Paths {
                     heard,
                     unanswered,
                     in_use: true,
+                    narrower: false,
                 }),
                 Some(len),
             );

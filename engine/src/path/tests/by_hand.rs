@@ -73,6 +73,7 @@ fn impossible_addresses_are_never_probed() {
             heard: 0,
             unanswered: false,
             in_use: true,
+            narrower: false,
         };
         let message = Message::Probe(probe).encode();
         let verdict = paths.handle_message(address(from), 52, message.as_bytes(), now);
@@ -134,6 +135,7 @@ fn a_probe_is_answered_where_it_came_from_with_what_was_seen() {
         heard: 0,
         unanswered: false,
         in_use: false,
+        narrower: false,
     })
     .encode();
     let mut padded = probe.as_bytes().to_vec();
@@ -195,6 +197,7 @@ fn an_acknowledgement_alone_proves_no_new_path() {
         heard: first[0].1.id,
         unanswered: false,
         in_use: true,
+        narrower: false,
     };
     let message = Message::Probe(probe).encode();
     paths
@@ -224,6 +227,7 @@ fn acknowledgements_keep_a_path_alive_and_old_ones_do_not() {
             heard,
             unanswered: false,
             in_use: true,
+            narrower: false,
         };
         let message = Message::Probe(probe).encode();
         paths
@@ -255,6 +259,7 @@ fn an_unanswered_probe_is_met_with_one_of_ours() {
         heard: 0,
         unanswered: true,
         in_use: true,
+        narrower: false,
     })
     .encode();
     paths
@@ -365,6 +370,7 @@ fn an_address_first_seen_by_a_probe_is_challenged_in_full_when_data_comes_from_i
         heard: 0,
         unanswered: false,
         in_use: false,
+        narrower: false,
     })
     .encode();
     paths
@@ -461,6 +467,7 @@ fn step() -> impl Strategy<Value = Step> {
             heard,
             unanswered,
             in_use,
+            narrower: false,
         },
     );
     prop_oneof![
@@ -583,6 +590,7 @@ fn probe_of_the_peer(id: u64, in_use: bool) -> PathMessage {
         heard: 0,
         unanswered: false,
         in_use,
+        narrower: false,
     };
     Message::Probe(probe).encode()
 }

@@ -485,3 +485,28 @@ fn a_lost_session_takes_the_path_down_and_silences_it() {
     sim.call(0, |paths, now| paths.session_ready(now));
     assert!(sim.run_until(ms(50), |sim| sim.is_up(0)).is_some());
 }
+
+#[test]
+fn the_end_of_loss_is_told_though_there_was_little() {
+    for seed in 0..20 {
+        let mut sim = Sim::new(
+            seed,
+            PathConfig::default(),
+            vec![Underlay::v4(Way::default())],
+        );
+        sim.run_for(secs(10));
+        sim.ways(|way| way.loss = 0.1);
+        sim.run_for(secs(60));
+        sim.ways(|way| way.loss = 0.0);
+        sim.run_for(secs(60));
+        let told = sim.ends[0]
+            .told
+            .iter()
+            .rev()
+            .find_map(|(_, told)| match told {
+                Told::Up(path) | Told::Changed(path) => Some(path.loss),
+                Told::Down | Told::Observed(_) => None,
+            });
+        assert_eq!(told, Some(0.0), "seed {seed}");
+    }
+}

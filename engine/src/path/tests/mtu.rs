@@ -199,6 +199,42 @@ fn what_the_own_kernel_refuses_is_given_up_at_once() {
     assert_eq!(sim.downs(0), 0);
 }
 
+/// A host's interface shrinks: its own kernel says so, and what the peer sends it vanishes.
+#[test]
+fn the_peer_of_an_end_that_shrinks_follows_in_a_round_trip() {
+    let mut sim = Sim::new(8, config(9000), vec![Underlay::v4(lan(9000))]);
+    sim.run_for(secs(5));
+    assert!(found(&sim, 8972));
+
+    sim.ends[0].local_mtu = 1500;
+    sim.underlays[0].ways[1].mtu = 1500;
+    let peer = sim.underlays[0].addresses[1];
+    sim.call(0, |paths, now| {
+        paths.sent_failed(peer, 8972, SendFailure::TooBig, now)
+    });
+    let took = sim.run_until(ms(100), |sim| found(sim, 1472));
+    assert!(took.is_some(), "{}", sim.datagram_max(1));
+    // Neither tells the other again and again.
+    let before = sim.elapsed();
+    sim.run_for(secs(60));
+    // A probe a second, and one search for a larger size.
+    assert!(sim.probes_since(1, before).len() < 200);
+    assert!(found(&sim, 1472));
+}
+
+/// What shrinks one way only, in the middle, costs the other way a round trip of small datagrams.
+#[test]
+fn the_way_back_keeps_its_size_when_one_way_shrinks() {
+    let mut sim = Sim::new(9, config(9000), vec![Underlay::v4(lan(9000))]);
+    sim.ends[0].data_every = Some(ms(5));
+    sim.run_for(secs(5));
+    sim.underlays[0].ways[0].mtu = 1500;
+    sim.run_until(secs(5), |sim| sim.datagram_max(0) == 1472)
+        .expect("noticed");
+    sim.run_for(secs(1));
+    assert_eq!(sim.datagram_max(1), 8972);
+}
+
 #[test]
 fn false_refusals_never_take_the_base_size() {
     let mut sim = Sim::new(3, config(1500), vec![Underlay::v4(lan(1500))]);
