@@ -217,6 +217,7 @@ fn step(pair: &mut Pair, input: &mut Input<'_>) {
                     path: PathStatus {
                         address: REMOTE[to].parse().expect("an address"),
                         rtt: Duration::from_millis(u64::from(input.short())),
+                        rtt_least: Duration::from_millis(u64::from(input.short())),
                         datagram_max: input.short(),
                         loss: 0.5,
                     },

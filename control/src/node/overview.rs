@@ -257,7 +257,10 @@ impl Node {
     /// Why frames go that way.
     pub(super) fn why(&self, id: PeerId, peer: &Peer) -> String {
         let relay = self.routing.data_way(id).filter(|way| way.hops > 1);
-        let direct = peer.path.filter(|_| peer.is_data_up()).map(|path| path.rtt);
+        let direct = peer
+            .path
+            .filter(|_| peer.is_data_up())
+            .map(|path| path.rtt_least);
         let relayed = matches!(peer.reach.route, Some(NextHop::Via(_)));
         match (direct, relay) {
             (Some(direct), Some(way)) if relayed => format!(

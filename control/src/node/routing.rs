@@ -162,7 +162,7 @@ impl Node {
         LinkReport {
             control: link.is_some_and(|entry| !entry.suspect),
             data: path.map(|path| DataReport {
-                rtt: path.rtt,
+                rtt: path.rtt_least,
                 datagram_max: path.datagram_max,
                 loss_percent: percent(path.loss),
             }),
@@ -261,7 +261,10 @@ impl Node {
             let Some(peer) = self.peers.find_mut(id) else {
                 continue;
             };
-            let direct = peer.path.filter(|_| peer.is_data_up()).map(|path| path.rtt);
+            let direct = peer
+                .path
+                .filter(|_| peer.is_data_up())
+                .map(|path| path.rtt_least);
             let chosen = peer
                 .reach
                 .chooser

@@ -85,6 +85,7 @@ impl EngineHandle for StandIn {
                     let path = PathStatus {
                         address,
                         rtt,
+                        rtt_least: rtt,
                         datagram_max: 1472,
                         loss: 0.0,
                     };

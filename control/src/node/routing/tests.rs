@@ -216,6 +216,31 @@ fn a_fast_relay_beats_a_slow_direct_path_until_that_gets_better() {
     }
 }
 
+/// As a measurement loads it, or a large transfer: the way that it takes must not be left for that.
+#[test]
+fn a_direct_path_is_not_left_for_a_load_that_passes() {
+    let ms = Duration::from_millis;
+    for seed in 0..5 {
+        let mut sim = mesh(seed, true, &[&[1, 2], &[2], &[]]);
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            sim.underlay.set_latency(a, b, ms(2));
+        }
+        sim.run_until(3 * SECOND, "all links", |sim| sim.reach().is_whole());
+        until_frames_pass(&mut sim, 0, 1, 2 * SECOND);
+        until_route(&mut sim, 10 * SECOND, &[0, 1]);
+        sim.run_for(10 * SECOND);
+        let changes = |sim: &Sim| [0, 1].map(|host| sim.counters(host)["route_changes"]);
+        let before = changes(&sim);
+
+        sim.underlay.set_latency(0, 1, ms(60));
+        sim.run_for(25 * SECOND);
+        sim.underlay.set_latency(0, 1, ms(2));
+        sim.run_for(10 * SECOND);
+
+        assert_eq!(changes(&sim), before, "seed {seed}");
+    }
+}
+
 /// Two hosts behind NATs of their own, and a public third.
 fn two_behind(kind: NatKind, seed: u64) -> Sim {
     let mut sim = Sim::new(seed);
