@@ -89,11 +89,14 @@ pub const LINK_QUEUE_MAX: usize = 4 * 1024 * 1024;
 pub const LINK_PING_AFTER: Duration = Duration::from_secs(5);
 /// An unanswered ping this old makes a link suspect: its target is dialled beside it.
 pub const LINK_SUSPECT_AFTER: Duration = Duration::from_secs(3);
+/// ...or this old, when there is reason to think so: datagrams reach the peer again that did not before, or our NAT
+/// has forgotten us.
+pub const LINK_SILENT_AFTER: Duration = Duration::from_millis(500);
 /// A link silent for this long is dead. Data does not depend on it.
 pub const LINK_DEAD_AFTER: Duration = Duration::from_secs(20);
-/// Two links to one peer made within this time were dialled from both ends at once, and the rule by PeerId
-/// decides; later ones replace the older, which may be dead without our knowing.
-pub const LINK_SIMULTANEOUS: Duration = Duration::from_secs(5);
+/// Two links to one peer made within this time, longer than any handshake takes, were dialled from both ends at once,
+/// and the rule by PeerId decides; later ones replace the older, which may be dead without our knowing.
+pub const LINK_SIMULTANEOUS: Duration = Duration::from_secs(2);
 /// Superseded boot ids remembered for each peer, to notice a clone that comes back.
 pub const BOOT_IDS_MAX: usize = 4;
 /// Sealed records on one link before it is replaced; far below 2^64 nonces, and above any real life.
@@ -101,6 +104,9 @@ pub const LINK_RECORDS_MAX: u64 = 1 << 48;
 
 /// TCP connect, name looked up, before the attempt counts as failed: two transmissions of the first packet.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// An attempt under way for so long is made anew at a sign of life: its first packet was lost, and the second comes
+/// only a second after it.
+pub const DIAL_STALE_AFTER: Duration = Duration::from_millis(300);
 /// The first pause between the starts of two attempts.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(300);
 /// The longest pause while the outage is young: a peer that restarts, or a network that heals, is back in two seconds.
@@ -276,13 +282,19 @@ pub const LINKS_PER_PART_MAX: usize = 512;
 pub const TOPOLOGY_PARTS_MAX: usize = PEERS_MAX / LINKS_PER_PART_MAX;
 /// How long a link that came back must last before it is said to be up...
 pub const LINK_UP_HOLD: Duration = Duration::from_millis(1000);
-/// ...if it went down within this time.
+/// ...if it had come back before within this time: one outage is no flapping, and ends for all at once.
 pub const LINK_FLAP_MEMORY: Duration = Duration::from_secs(10);
 /// Between two changes of a link's figures in the gossip: a thousand peers with twenty links each, whose round
 /// trips all drift, stay below the budget of idle traffic.
 pub const LINK_FIGURES_EVERY: Duration = Duration::from_secs(10);
 /// The same for loss, which chooses no way: on a bad line a few dozen probes say something else each time.
 pub const LINK_LOSS_EVERY: Duration = Duration::from_secs(60);
+/// ...but a size that grew, as it does once on every new path: until it is known, relays' frames are cut in two.
+pub const LINK_GROWTH_AFTER: Duration = Duration::from_millis(1000);
+
+/// When the size that a way carries is no longer expected to grow: a few rounds of three tries with a second's wait
+/// each on a slow path, and the word of others.
+pub const SIZE_SETTLES_IN: Duration = Duration::from_secs(10);
 
 /// Datagrams and routed messages cross at most this many links; sparse meshes of a thousand peers need four.
 pub const HOPS_MAX: u8 = 8;
@@ -349,8 +361,15 @@ pub const GROUP_RENEW_PAUSE: Duration = Duration::from_secs(300);
 pub const GROUP_KEY_LIFE: Duration = Duration::from_secs(3600);
 /// A peer that we have a session and no path with is told where we are again after this, then ever later...
 pub const PUNCH_PAUSE_MIN: Duration = Duration::from_secs(2);
-/// ...up to this: somebody may have opened a firewall.
-pub const PUNCH_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// ...up to this...
+pub const PUNCH_QUICK_MAX: Duration = Duration::from_secs(8);
+/// ...and then each time after this: somebody may have opened a firewall. Less a fifth, a second of probes and some
+/// more it is longer than the 30 s that NATs remember a datagram which nobody answered.
+pub const PUNCH_PAUSE_MAX: Duration = Duration::from_secs(45);
+/// How long a peer is probed after both ends were told to: four probes in the first second, and an answer.
+pub const MEETING_LENGTH: Duration = Duration::from_secs(2);
+/// How long after a path it is looked for all the time, as networks that fail heal.
+pub const PATH_PATIENCE: Duration = Duration::from_secs(60);
 /// Shortest time between two tries to meet.
 pub const PUNCH_SOON: Duration = Duration::from_millis(500);
 /// A session without frames for this long is not renewed, unless the peer has a link; it ends with its last epoch.

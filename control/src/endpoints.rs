@@ -123,6 +123,11 @@ impl OwnEndpoints {
         before != self.endpoints()
     }
 
+    /// Where a peer last saw them come from.
+    pub(crate) fn seen_by(&self, peer: PeerId) -> Option<SocketAddr> {
+        self.observed.get(&peer).copied()
+    }
+
     /// The path to the peer is gone: what it saw may no longer be so. True if that is news.
     pub(crate) fn unobserved_by(&mut self, peer: PeerId) -> bool {
         let before = self.endpoints();

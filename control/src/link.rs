@@ -15,6 +15,7 @@
 pub(crate) mod dialer;
 pub(crate) mod error;
 pub(crate) mod handshake;
+mod liveness;
 pub(crate) mod message;
 pub(crate) mod noise;
 pub(crate) mod preamble;
@@ -23,12 +24,10 @@ use std::time::Instant;
 
 use weft_engine::command::SecretKey;
 
-use crate::config::{
-    HANDSHAKE_TIMEOUT, LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_RECORDS_MAX, LINK_SUSPECT_AFTER,
-    MESSAGE_LEN_MAX, PREAMBLE_TIMEOUT,
-};
+use crate::config::{HANDSHAKE_TIMEOUT, LINK_RECORDS_MAX, MESSAGE_LEN_MAX, PREAMBLE_TIMEOUT};
 use crate::link::error::LinkError;
 use crate::link::handshake::Hello;
+use crate::link::liveness::Liveness;
 use crate::link::message::{
     ByeReason, FRAME_HEADER_LEN, FrameError, FrameHeader, FrameKind, Message, Refusal, frame,
 };
@@ -90,8 +89,7 @@ pub(crate) struct Link {
     outbox: Vec<Vec<u8>>,
     opened_at: Instant,
     up_at: Option<Instant>,
-    heard_at: Instant,
-    ping: Option<([u8; 8], Instant)>,
+    liveness: Liveness,
 }
 
 impl Link {
@@ -116,8 +114,7 @@ impl Link {
             outbox: Vec::new(),
             opened_at: now,
             up_at: None,
-            heard_at: now,
-            ping: None,
+            liveness: Liveness::new(now),
         }
     }
 
@@ -169,8 +166,7 @@ impl Link {
 
     /// True if a ping has waited too long for its answer.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        self.ping
-            .is_some_and(|(_, sent_at)| now.duration_since(sent_at) >= LINK_SUSPECT_AFTER)
+        self.liveness.is_suspect(now)
     }
 
     /// Takes bytes in, cut anywhere.
@@ -306,7 +302,7 @@ impl Link {
         let exchange = self.secured().ok_or(LinkError::Handshake)?.exchange;
         let hello = Hello::parse(hello, exchange, context.network).map_err(LinkError::Hello)?;
         self.up_at = Some(context.now);
-        self.heard_at = context.now;
+        self.liveness.heard(context.now);
         actions.push(LinkAction::Up(Box::new(hello)));
         Ok(())
     }
@@ -326,7 +322,7 @@ impl Link {
             .cipher
             .open(&header.encode(), &mut message)
             .map_err(|NoiseError| LinkError::Record)?;
-        self.heard_at = context.now;
+        self.liveness.heard(context.now);
         let Ok(message) = Message::decode(&message) else {
             actions.push(LinkAction::Malformed);
             return Ok(());
@@ -342,7 +338,7 @@ impl Link {
         }
         match message {
             Message::Ping(nonce) => self.send(&Message::Pong(nonce)),
-            Message::Pong(nonce) => self.ping = self.ping.filter(|(sent, _)| *sent != nonce),
+            Message::Pong(nonce) => self.liveness.answered(nonce),
             Message::Bye(reason) => return Err(LinkError::ByPeer(reason)),
             Message::Hello(_)
             | Message::Session(_)
@@ -437,7 +433,7 @@ impl Link {
         {
             return self.fail(LinkError::Worn, actions);
         }
-        if self.ping.is_some() {
+        if self.liveness.awaits_answer() {
             // The ping was sent `LINK_PING_AFTER` after the last word, and has waited for the rest.
             return self.fail(LinkError::Silent, actions);
         }
@@ -446,11 +442,18 @@ impl Link {
 
     /// Asks for a sign of life now.
     pub(crate) fn ping(&mut self, context: &mut LinkContext<'_>) {
-        if self.ping.is_none() {
+        if !self.liveness.awaits_answer() {
             let nonce = context.random.bytes();
-            self.ping = Some((nonce, context.now));
+            self.liveness.asked(nonce, context.now);
             self.send(&Message::Ping(nonce));
         }
+    }
+
+    /// The same, and an answer that has not come soon will not come: TCP says again what was lost only in its own
+    /// time, seconds later.
+    pub(crate) fn doubt(&mut self, context: &mut LinkContext<'_>) {
+        self.ping(context);
+        self.liveness.doubt();
     }
 
     /// When [`Link::tick`] has something to do.
@@ -462,16 +465,13 @@ impl Link {
             | Stage::AwaitSecond(_)
             | Stage::AwaitThird(_)
             | Stage::AwaitHello(_) => Some(self.opened_at + HANDSHAKE_TIMEOUT),
-            Stage::Up(_) => Some(match self.ping {
-                Some((_, sent_at)) => sent_at + (LINK_DEAD_AFTER - LINK_PING_AFTER),
-                None => self.heard_at + LINK_PING_AFTER,
-            }),
+            Stage::Up(_) => Some(self.liveness.deadline()),
         }
     }
 
     /// When [`Link::is_suspect`] may turn true.
     pub(crate) fn suspect_at(&self) -> Option<Instant> {
-        self.ping.map(|(_, sent_at)| sent_at + LINK_SUSPECT_AFTER)
+        self.liveness.suspect_at()
     }
 }
 

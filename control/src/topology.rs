@@ -10,16 +10,16 @@
 //!            23     loss in percent
 //! ```
 //!
-//! A link that comes or goes is said at once, but one that came back is held back for a moment. Round trips are
-//! said when they are off by a quarter, and loss, seldom: jitter must not flood the gossip. Bounds:
+//! A link that comes or goes is said at once, but one that comes back again and again is held back for a moment.
+//! Round trips are said when they are off by a quarter, and loss, seldom: jitter must not flood the gossip. Bounds:
 //! `config::LINKS_PER_PART_MAX` links in one part, `config::TOPOLOGY_PARTS_MAX` parts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_LOSS_EVERY, LINK_UP_HOLD, LINKS_PER_PART_MAX,
-    TOPOLOGY_PARTS_MAX,
+    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_GROWTH_AFTER, LINK_LOSS_EVERY, LINK_UP_HOLD,
+    LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
 };
 use crate::fields::{FieldError, FieldWriter, Fields};
 use crate::peer::PeerId;
@@ -130,6 +130,15 @@ struct Said {
     report: LinkReport,
     /// When the data path, or the link, went down last.
     down_at: Option<Instant>,
+    control: Damper,
+    data: Damper,
+}
+
+/// Holds one half of a link back that flaps, its control or its data.
+#[derive(Debug, Default)]
+struct Damper {
+    /// When it was last said to be back, or went before that was said.
+    back_at: Option<Instant>,
     /// Since when it is up, and not yet said to be.
     up_since: Option<Instant>,
 }
@@ -142,6 +151,8 @@ pub(crate) struct Reporter {
     figures_at: Option<Instant>,
     /// When losses were news last.
     losses_at: Option<Instant>,
+    /// Since when larger datagrams cross some link than is said.
+    grown_since: Option<Instant>,
 }
 
 /// Which figures may be news now, if they differ by enough.
@@ -149,17 +160,19 @@ pub(crate) struct Reporter {
 struct Due {
     figures: bool,
     losses: bool,
+    growth: bool,
 }
 
 impl Reporter {
     /// Takes in how our links are; true if that is to be said. Links not named are gone.
     pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
-        let (mut news, mut figures) = (false, false);
+        let (mut news, mut figures, mut grown) = (false, false, false);
         let figures_at = *self.figures_at.get_or_insert(now);
         let losses_at = *self.losses_at.get_or_insert(now);
         let due = Due {
             figures: now.duration_since(figures_at) >= LINK_FIGURES_EVERY,
             losses: now.duration_since(losses_at) >= LINK_LOSS_EVERY,
+            growth: self.growth_due().is_some_and(|due| due <= now),
         };
         for (peer, said) in &mut self.said {
             let gone = LinkReport {
@@ -169,7 +182,14 @@ impl Reporter {
             let report = *actual.get(peer).unwrap_or(&gone);
             news |= said.observe(report, now);
             figures |= said.observe_figures(report.data, due);
+            let grows = said.grows(report.data);
+            if grows && due.growth {
+                said.report.data = report.data;
+                news = true;
+            }
+            grown |= grows && !due.growth;
         }
+        self.grown_since = grown.then(|| self.grown_since.unwrap_or(now));
         if figures && due.figures {
             self.figures_at = Some(now);
         }
@@ -195,10 +215,17 @@ impl Reporter {
 
     /// When [`Reporter::observe`] may find something new though nothing happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.said
+        let holds = self
+            .said
             .values()
-            .filter_map(|said| Some(said.up_since? + LINK_UP_HOLD))
-            .min()
+            .flat_map(|said| [said.control.up_since, said.data.up_since])
+            .filter_map(|since| Some(since? + LINK_UP_HOLD));
+        holds.chain(self.growth_due()).min()
+    }
+
+    /// When sizes that grew are to be said.
+    fn growth_due(&self) -> Option<Instant> {
+        Some(self.grown_since? + LINK_GROWTH_AFTER)
     }
 
     /// What is said now, part by part; never none.
@@ -232,40 +259,31 @@ impl Said {
         Self {
             report,
             down_at: None,
-            up_since: None,
+            control: Damper::default(),
+            data: Damper::default(),
         }
     }
 
     fn observe(&mut self, actual: LinkReport, now: Instant) -> bool {
-        let mut news = false;
-        if self.report.data.is_some() && actual.data.is_none() {
-            (self.report.data, self.down_at) = (None, Some(now));
-            news = true;
+        let (said_control, said_data) = (self.report.control, self.report.data);
+        let control = self.control.next(said_control, actual.control, now);
+        let data = self
+            .data
+            .next(said_data.is_some(), actual.data.is_some(), now);
+        self.report = LinkReport {
+            control,
+            data: said_data.or(actual.data).filter(|_| data),
+        };
+        if (said_control && !control) || (said_data.is_some() && !data) {
+            self.down_at = Some(now);
         }
-        if self.report.control && !actual.control {
-            (self.report.control, self.down_at) = (false, Some(now));
-            news = true;
-        }
-        let comes_up = (actual.control && !self.report.control)
-            || (actual.data.is_some() && self.report.data.is_none());
-        if !comes_up {
-            // Gone again before it was said to be back: the flapping goes on.
-            self.down_at = self.up_since.take().map_or(self.down_at, |_| Some(now));
-        } else if self.may_come_up(now) {
-            self.report = actual;
-            self.up_since = None;
-            return true;
-        }
-        news
+        (control, data) != (said_control, said_data.is_some())
     }
 
-    /// What went down lately is up only after a while, so that a link that flaps is mostly down.
-    fn may_come_up(&mut self, now: Instant) -> bool {
-        let flapped = self
-            .down_at
-            .is_some_and(|at| now.duration_since(at) < LINK_FLAP_MEMORY);
-        let since = *self.up_since.get_or_insert(now);
-        !flapped || now.duration_since(since) >= LINK_UP_HOLD
+    /// Whether larger datagrams cross than is said.
+    fn grows(&self, actual: Option<DataReport>) -> bool {
+        let both = self.report.data.zip(actual);
+        both.is_some_and(|(said, actual)| actual.datagram_max > said.datagram_max)
     }
 
     fn observe_figures(&mut self, actual: Option<DataReport>, due: Due) -> bool {
@@ -280,6 +298,33 @@ impl Said {
             return false;
         }
         self.report.data = Some(actual);
+        true
+    }
+}
+
+impl Damper {
+    /// What is to be said, from what is said and what is. Down at once; up at once after an outage, but if it was
+    /// back lately only after a while, so that what flaps is mostly down.
+    fn next(&mut self, said: bool, is_up: bool, now: Instant) -> bool {
+        if said {
+            return is_up;
+        }
+        if !is_up {
+            // Gone again before it was said to be back: the flapping goes on.
+            self.back_at = self.up_since.take().map_or(self.back_at, |_| Some(now));
+            return false;
+        }
+        let since = *self.up_since.get_or_insert(now);
+        let flaps = self
+            .back_at
+            .is_some_and(|at| now.duration_since(at) < LINK_FLAP_MEMORY);
+        if flaps && now.duration_since(since) < LINK_UP_HOLD {
+            return false;
+        }
+        *self = Self {
+            back_at: Some(now),
+            up_since: None,
+        };
         true
     }
 }
@@ -378,7 +423,42 @@ mod tests {
         assert_eq!(reporter.parts(false)[0].links, [(PEER, smaller)]);
     }
 
-    /// A link flaps at 1 Hz for a minute: one change down, and up once it has been up for the hold time.
+    /// A path begins with the size that every path has; what it can carry is found when its link was said already.
+    #[test]
+    fn a_size_that_grew_is_said_soon_though_nothing_more_happens() {
+        let (mut reporter, now) = (Reporter::default(), first_instant());
+        let mut small = up(20);
+        small.data.as_mut().unwrap().datagram_max = 1200;
+        reporter.observe(&one(small), now);
+        assert_eq!(reporter.deadline(), None);
+        assert!(!reporter.observe(&one(up(20)), now));
+        let due = reporter.deadline().expect("the new size is to be said");
+        assert_eq!(due, now + LINK_GROWTH_AFTER);
+        assert!(!reporter.observe(&one(up(20)), now + LINK_GROWTH_AFTER / 2));
+        assert_eq!(reporter.deadline(), Some(due), "not put off");
+        assert!(reporter.observe(&one(up(20)), due));
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, up(20))]);
+        assert_eq!(reporter.deadline(), None);
+        assert!(!reporter.observe(&one(up(20)), due + LINK_GROWTH_AFTER));
+    }
+
+    /// Those behind a relay have no other word of it.
+    #[test]
+    fn a_link_is_back_at_once_after_an_outage() {
+        let (mut reporter, mut now) = (Reporter::default(), first_instant());
+        reporter.observe(&one(up(2)), now);
+        // Data dies first, and comes back first.
+        let states = [(true, false), (false, false), (false, true), (true, true)];
+        for (control, data) in states {
+            now += Duration::from_secs(3);
+            let data = up(2).data.filter(|_| data);
+            assert!(reporter.observe(&one(LinkReport { control, data }), now));
+        }
+        assert_eq!(reporter.parts(false)[0].links, [(PEER, up(2))]);
+        assert_eq!(reporter.deadline(), None);
+    }
+
+    /// A link flaps at 1 Hz for a minute: it is said to be back once, and then when it has been up for the hold time.
     #[test]
     fn a_flapping_link_stays_down_until_it_holds() {
         let (mut reporter, mut now) = (Reporter::default(), first_instant());
@@ -393,7 +473,7 @@ mod tests {
             let report = if step % 2 == 0 { down } else { up(2) };
             news += u32::from(reporter.observe(&one(report), now));
         }
-        assert_eq!(news, 1, "said to be down, and no more");
+        assert_eq!(news, 3, "down, back, down, and no more");
         let back_at = reporter.deadline().expect("it waits to be up");
         assert!(back_at - now <= LINK_UP_HOLD);
         assert!(reporter.observe(&one(up(2)), back_at));

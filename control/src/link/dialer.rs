@@ -20,7 +20,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::config::{BACKOFF_MIN, DIALS_MAX, TARGET_LEN_MAX, TARGETS_MAX};
+use crate::config::{BACKOFF_MIN, DIAL_STALE_AFTER, DIALS_MAX, TARGET_LEN_MAX, TARGETS_MAX};
 use crate::link::dialer::target::Target;
 use crate::link::error::LinkError;
 use crate::link::message::ByeReason;
@@ -409,10 +409,14 @@ impl Dialer {
 
     /// A sign of life from the peer: its targets are dialled at once.
     pub(crate) fn hurry(&mut self, peer: PeerId, now: Instant) {
-        self.targets
-            .iter_mut()
-            .filter(|t| t.peer == Some(peer))
-            .for_each(|target| target.hurry(now));
+        let is_its = |target: &&mut Target| target.peer == Some(peer);
+        for target in self.targets.iter_mut().filter(is_its) {
+            let is_stale = now.duration_since(target.started_at) >= DIAL_STALE_AFTER;
+            if is_stale && matches!(target.phase, TargetPhase::Dialing { .. }) {
+                target.phase = TargetPhase::Waiting { until: now };
+            }
+            target.hurry(now);
+        }
     }
 
     /// Targets that sent us away because others lead to them are dialled at once: nobody does any more.

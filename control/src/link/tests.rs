@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::LINK_DEAD_AFTER;
+use crate::config::{LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_SILENT_AFTER, LINK_SUSPECT_AFTER};
 use crate::link::handshake::tests::config;
 use crate::link::preamble::PreambleError;
 use crate::node::tests::first_instant;
@@ -187,6 +187,25 @@ fn silence_is_asked_about_and_then_ends_the_link() {
     a.run(dead, |link, context, actions| link.tick(context, actions));
     assert_eq!(a.down, Some(LinkError::Silent));
     assert!(dead - now <= LINK_DEAD_AFTER + LINK_PING_AFTER + Duration::from_secs(1));
+}
+
+#[test]
+fn a_link_in_doubt_must_answer_sooner_until_it_has() {
+    let (mut a, mut b, now) = pair((1, 1));
+    talk(&mut a, &mut b, 1000, now);
+    a.run(now, |link, context, _| link.ping(context));
+    let ping = a.out.remove(0);
+    let soon = now + LINK_SILENT_AFTER;
+    assert!(!a.link.is_suspect(soon));
+    a.run(soon, |link, context, _| link.doubt(context));
+    assert!(a.out.is_empty(), "it is asked already");
+    assert!(a.link.is_suspect(soon), "and has waited long enough");
+
+    b.take(&ping, soon);
+    a.take(&b.out.remove(0), soon);
+    assert!(!a.link.is_suspect(soon));
+    a.run(soon, |link, context, _| link.ping(context));
+    assert!(!a.link.is_suspect(soon + LINK_SILENT_AFTER));
 }
 
 #[test]

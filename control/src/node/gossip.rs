@@ -77,7 +77,7 @@ impl Node {
             Some(RecordKind::Topology) => self.topology_record_changed(key, now),
             Some(RecordKind::Endpoints) => {
                 self.mesh.is_alive(key.origin);
-                self.endpoints_record_changed(key.origin);
+                self.endpoints_record_changed(key.origin, now);
                 self.touch_mesh(now);
             }
             Some(RecordKind::Names) => self.names_record_changed(key.origin),

@@ -206,7 +206,7 @@ impl Node {
         self.mesh.is_alive(peer_id);
         self.touch_mesh(now);
         self.choose_link(peer_id, id, now);
-        self.update_candidates(peer_id, id);
+        self.update_candidates(peer_id, id, now);
         self.with_session(peer_id, now, |session, context| {
             session.link_up(context.now)
         });
@@ -353,6 +353,10 @@ impl Node {
         let (Some(old), Some(new)) = (self.links.get(&old), self.links.get(&new)) else {
             return true;
         };
+        // The peer's word that it closes the new one as a duplicate may come together with its first.
+        if new.link.hash().is_none() {
+            return false;
+        }
         let (Some(old_at), Some(new_at)) = (old.link.up_at(), new.link.up_at()) else {
             return true;
         };
@@ -371,7 +375,7 @@ impl Node {
     }
 
     /// Tells the engine where the peer may be found, from where its link goes.
-    fn update_candidates(&mut self, peer_id: PeerId, id: LinkId) {
+    fn update_candidates(&mut self, peer_id: PeerId, id: LinkId, now: Instant) {
         let (Some(entry), Some(peer)) = (self.links.get(&id), self.peers.find_mut(peer_id)) else {
             return;
         };
@@ -382,6 +386,6 @@ impl Node {
         }
         peer.reach.path_of_link = true;
         peer.add_candidates(&fresh);
-        self.try_addresses(peer_id, false);
+        self.try_addresses(peer_id, false, now);
     }
 }

@@ -5,17 +5,22 @@
 //!  smallest path - relay's headers  >  --mtu      larger frames would fit, relays included
 //! ```
 //!
+//! A path begins with the size that every path has, and what it can carry is found in the seconds after; how much
+//! crosses a relay is heard a moment later still. Until then nothing is said of it.
+//!
 //! The MTU itself is one for the whole network and never changes by itself: a host whose containers took another one,
 //! from paths that it alone knows, would lose what the others send: a bridge drops what is larger than its port's MTU
 //! and tells nobody. That a person has given two hosts different ones is said on both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::api::{Connection, Status};
-use crate::config::OTHER_MTUS_SHOWN;
+use crate::config::{OTHER_MTUS_SHOWN, SIZE_SETTLES_IN};
 use crate::link::handshake::Hello;
 use crate::node::Node;
 use crate::node::notice::Notice;
+use crate::node::peers::Peer;
 use crate::node::status::named_peer;
 
 /// What a relay's headers take of a datagram.
@@ -67,9 +72,24 @@ fn other_mtu(ours: u16, theirs: u16, peers: &[String]) -> String {
     )
 }
 
-/// Returns what somebody should know, if anything.
-pub(super) fn advice(status: &Status) -> Option<String> {
-    let paths = status.connections.iter().filter_map(|connection| {
+impl Node {
+    /// What somebody should know of the MTU, if anything.
+    pub(super) fn mtu_note(&self, status: &Status, now: Instant) -> Option<String> {
+        let settles = |(_, peer): &(_, &Peer)| {
+            let since = peer.reach.size.map(|(_, since)| since);
+            since.is_some_and(|since| now < since + SIZE_SETTLES_IN)
+        };
+        let open = self.peers.all().filter(settles);
+        let open = open.map(|(id, _)| id.to_string()).collect();
+        advice(status, &open)
+    }
+}
+
+/// `open` are the PeerIds of those whose way may yet turn out to carry more.
+fn advice(status: &Status, open: &BTreeSet<String>) -> Option<String> {
+    let is_sure = |connection: &&Connection| !open.contains(&connection.peer_id);
+    let paths = status.connections.iter().filter(is_sure);
+    let paths = paths.filter_map(|connection| {
         let path = connection.path.as_ref()?;
         Some((path.mtu, connection))
     });
@@ -106,12 +126,16 @@ mod tests {
 
     /// A daemon with the default MTU and paths that carry so much.
     fn advised(paths: &[u16], pieces: u64) -> Option<String> {
+        advice(&status(paths, pieces), &BTreeSet::new())
+    }
+
+    fn status(paths: &[u16], pieces: u64) -> Status {
         let connections: Vec<serde_json::Value> = paths
             .iter()
             .map(|mtu| {
                 serde_json::json!({
                     "outbound": true, "address": "192.0.2.7:6783", "state": "established", "name": "da:00:00:00:00:01",
-                    "nickname": format!("host{mtu}"), "peer_id": "",
+                    "nickname": format!("host{mtu}"), "peer_id": format!("of {mtu}"),
                     "path": {"address": "192.0.2.7:6783", "kind": "direct", "rtt_ms": 0.1, "mtu": mtu, "loss": 0.0},
                 })
             })
@@ -124,7 +148,7 @@ mod tests {
                 "counters": {"seal_pieces": pieces},
             },
         });
-        advice(&serde_json::from_value(status).expect("a status as the daemon writes it"))
+        serde_json::from_value(status).expect("a status as the daemon writes it")
     }
 
     #[test]
@@ -133,6 +157,14 @@ mod tests {
         for word in ["host1300", "--mtu 1300", "two pieces (12 so far)"] {
             assert!(said.contains(word), "{word}: {said}");
         }
+    }
+
+    #[test]
+    fn a_path_whose_size_is_still_searched_is_not_spoken_of() {
+        let status = status(&[1424, 1152], 12);
+        let open = |mtu: u16| BTreeSet::from([format!("of {mtu}")]);
+        assert_eq!(advice(&status, &open(1152)), None);
+        assert!(advice(&status, &open(1424)).is_some());
     }
 
     #[test]

@@ -282,6 +282,11 @@ impl Node {
                 // Frames wait while a session is made and addresses are tried.
                 (None, _) => peer.may_be_direct().then_some(NextHop::Direct),
             };
+            let size = match (hop, relay) {
+                (Some(NextHop::Via(_)), Some((way, _))) => Some(way.datagram_max),
+                _ => peer.path.map(|path| path.datagram_max),
+            };
+            peer.note_size(size, now);
             if peer.reach.route != hop {
                 self.routing.changes += u64::from(peer.reach.route.is_some());
                 peer.reach.route = hop;

@@ -146,7 +146,8 @@ impl Node {
         let was_down = peer.path.replace(path).is_none();
         self.data_changed(id, now);
         if was_down {
-            self.path_changed(slot, now);
+            self.path_found(id, now);
+            self.doubt_link(id, now);
             self.group.may_be_given(id, now);
         }
     }
@@ -169,24 +170,29 @@ impl Node {
             self.routing.touch();
         }
         self.no_longer_observed(id, now);
-        self.look_for_path(id, now);
-        self.path_changed(slot, now);
+        self.path_lost(id, now);
+        match self.peers.find(id).and_then(|peer| peer.link) {
+            Some(link) => self.with_link(link, now, |link, context, _| link.ping(context)),
+            None => self.dial_at_once(id, now),
+        }
     }
 
-    /// The path came or went: find out what that means for the link, and dial if there is none.
-    fn path_changed(&mut self, slot: PeerSlot, now: Instant) {
-        let Some(peer_id) = self.peers.at(slot) else {
-            return;
+    /// The way to the peer is another than it was, and the link may not have lived through the change: what it lost is
+    /// said again only seconds later, and others hear by it what has changed.
+    pub(super) fn doubt_link(&mut self, id: PeerId, now: Instant) {
+        let Some(link) = self.peers.find(id).and_then(|peer| peer.link) else {
+            return self.dial_at_once(id, now);
         };
-        match self.peers.find(peer_id).and_then(|peer| peer.link) {
-            Some(link) => {
-                self.with_link(link, now, |link, context, _| link.ping(context));
-            }
-            None => {
-                self.dialer.hurry(peer_id, now);
-                self.wake(self.dialer.deadline());
-            }
+        self.with_link(link, now, |link, context, _| link.doubt(context));
+        self.suspect_links(now);
+        if self.links.get(&link).is_none_or(|entry| entry.suspect) {
+            self.dial_at_once(id, now);
         }
+    }
+
+    fn dial_at_once(&mut self, id: PeerId, now: Instant) {
+        self.dialer.hurry(id, now);
+        self.wake(self.dialer.deadline());
     }
 
     /// A message that came inside a session.

@@ -11,7 +11,6 @@ use crate::api::{ApiError, Connection, EngineStatus, PathReport, Status, Target 
 use crate::link::dialer::TargetPhase;
 use crate::link::dialer::target::Target;
 use crate::node::exchange::LinkId;
-use crate::node::mtu;
 use crate::node::overview::round_trip;
 use crate::node::peers::Peer;
 use crate::node::{LinkEntry, Node};
@@ -55,7 +54,7 @@ impl Node {
             ipam: self.show_ipam(),
             engine,
         };
-        let advice = mtu::advice(&status);
+        let advice = self.mtu_note(&status, now);
         status.engine.notes.extend(advice);
         status.engine.notes.extend(self.other_mtu_notes());
         status.engine.notes.extend(self.refusal_notes(now));

@@ -49,6 +49,11 @@ pub(super) struct Wire {
     ways: [Way; 2],
 }
 
+/// Where connections come from, as NATs know it: not from where datagrams do.
+fn connection_of(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 0)
+}
+
 /// An attempt to connect.
 pub(super) struct Open {
     from: HostId,
@@ -65,7 +70,7 @@ impl Sim {
         };
         let to = SocketAddr::new(ip, address.port);
         let life = self.hosts[host].life;
-        let from = self.hosts[host].address;
+        let from = connection_of(self.hosts[host].address);
         let realm = self.underlay.outbound(host, from, to, self.now).0;
         let latency = match self.underlay.listener(realm, to) {
             Some(target) => self.latency_between(host, target) * 2,
@@ -99,7 +104,7 @@ impl Sim {
             return;
         }
         let now = self.now;
-        let inside = self.hosts[from].address;
+        let inside = connection_of(self.hosts[from].address);
         let (realm, source) = self.underlay.outbound(from, inside, to, now);
         let target = self.underlay.listener(realm, to).filter(|target| {
             self.underlay.passes(from, *target) && self.underlay.passes(*target, from)

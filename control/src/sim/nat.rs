@@ -5,9 +5,13 @@
 //!  FullCone         each address inside           everybody
 //!  PortRestricted   each address inside           whom that address has sent to
 //!  Symmetric        each pair of addresses        whom the mapping was made for
+//!  Remembering      each address inside, but      whom the mapping was used for
+//!                   another for strangers whose
+//!                   datagrams it remembers
 //! ```
 //!
-//! RFC 4787 calls them endpoint-independent and address-and-port-dependent mapping and filtering.
+//! RFC 4787 calls them endpoint-independent and address-and-port-dependent mapping and filtering. `Remembering` is
+//! Linux whose own firewall lets strangers in: to each it keeps the address free at which the stranger has spoken to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +30,7 @@ pub(crate) enum NatKind {
     FullCone,
     PortRestricted,
     Symmetric,
+    Remembering,
 }
 
 struct Mapping {
@@ -43,6 +48,8 @@ pub(super) struct Nat {
     /// By the address inside and, if symmetric, the one outside.
     ports: BTreeMap<(SocketAddr, Option<SocketAddr>), u16>,
     mappings: BTreeMap<u16, Mapping>,
+    /// When strangers last spoke to a port.
+    strangers: BTreeMap<(u16, SocketAddr), Instant>,
     next_port: u16,
 }
 
@@ -53,6 +60,7 @@ impl Nat {
             public,
             ports: BTreeMap::new(),
             mappings: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             next_port: FIRST_PORT,
         }
     }
@@ -65,18 +73,35 @@ impl Nat {
         to: SocketAddr,
         now: Instant,
     ) -> SocketAddr {
-        let key = (inside, (self.kind == NatKind::Symmetric).then_some(to));
-        let known = self.ports.get(&key).copied().filter(|port| {
-            self.mappings
-                .get(port)
-                .is_some_and(|mapping| now < mapping.used_at + MAPPING_LIFE)
-        });
+        let apart = self.kind == NatKind::Symmetric || self.is_taken(inside, to, now);
+        let key = (inside, apart.then_some(to));
+        let known = self.living(key, now);
         let port = known.unwrap_or_else(|| self.map(key, host, now));
         if let Some(mapping) = self.mappings.get_mut(&port) {
             mapping.used_at = now;
             mapping.contacts.insert(to);
         }
         SocketAddr::new(self.public, port)
+    }
+
+    fn living(&self, key: (SocketAddr, Option<SocketAddr>), now: Instant) -> Option<u16> {
+        let port = self.ports.get(&key).copied();
+        port.filter(|port| {
+            self.mappings
+                .get(port)
+                .is_some_and(|mapping| now < mapping.used_at + MAPPING_LIFE)
+        })
+    }
+
+    /// Whether the address inside needs a mapping of its own to speak to a stranger, or has one.
+    fn is_taken(&self, inside: SocketAddr, to: SocketAddr, now: Instant) -> bool {
+        let remembered = |port| {
+            let spoke = self.strangers.get(&(port, to));
+            spoke.is_some_and(|at| now < *at + MAPPING_LIFE)
+        };
+        self.kind == NatKind::Remembering
+            && (self.living((inside, None), now).is_some_and(remembered)
+                || self.living((inside, Some(to)), now).is_some())
     }
 
     fn map(&mut self, key: (SocketAddr, Option<SocketAddr>), host: HostId, now: Instant) -> u16 {
@@ -110,6 +135,7 @@ impl Nat {
             .filter(|mapping| now < mapping.used_at + MAPPING_LIFE)?;
         let admitted = self.kind == NatKind::FullCone || mapping.contacts.contains(&from);
         if !admitted {
+            self.strangers.insert((port, from), now);
             return None;
         }
         mapping.used_at = now;
@@ -124,6 +150,7 @@ impl Nat {
     /// Forgets every mapping, as after a restart; new ones have other ports.
     pub(super) fn forget(&mut self) {
         self.ports.clear();
+        self.strangers.clear();
         self.mappings.clear();
     }
 }
@@ -173,6 +200,25 @@ mod tests {
             assert_eq!(friend, Some((3, at("10.0.0.2:6783"))));
             assert_eq!(stranger.is_some(), admitted, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn one_that_remembers_strangers_speaks_to_them_from_elsewhere() {
+        let now = first_instant();
+        let mut nat = nat(NatKind::Remembering);
+        let (inside, stranger) = (at("10.0.0.2:6783"), at("192.0.2.2:6783"));
+        let known = nat.outbound(0, inside, at("192.0.2.1:6783"), now);
+        assert_eq!(nat.inbound(known.port(), stranger, now), None);
+        let answer = nat.outbound(0, inside, stranger, now);
+        assert_ne!(answer, known);
+        assert_eq!(nat.inbound(known.port(), stranger, now), None);
+
+        let later = now + MAPPING_LIFE;
+        let known = nat.outbound(0, inside, at("192.0.2.1:6783"), later);
+        assert_eq!(
+            nat.outbound(0, inside, stranger, later + MAPPING_LIFE / 2),
+            known
+        );
     }
 
     #[test]

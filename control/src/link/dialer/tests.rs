@@ -173,6 +173,31 @@ fn an_attempt_that_took_long_is_repeated_at_once() {
 }
 
 #[test]
+fn a_sign_of_life_makes_an_attempt_anew_whose_first_packet_was_lost() {
+    let (mut dialer, mut random, mut now) = dialer(&["192.0.2.1"]);
+    let found = |dialer: &mut Dialer, now| {
+        let (dial, _) = dialer.poll_dial(now)?;
+        Some(dial)
+    };
+    let first = found(&mut dialer, now).unwrap();
+    assert_eq!(dialer.opened(first, LinkId(1)), Some(0));
+    dialer.connected(LinkId(1), peer(7), now);
+    dialer.disconnected(peer(7), None, &mut random, now);
+    let second = found(&mut dialer, now).unwrap();
+
+    dialer.hurry(peer(7), now);
+    assert_eq!(found(&mut dialer, now), None, "it has only begun");
+    now += DIAL_STALE_AFTER;
+    dialer.hurry(peer(8), now);
+    assert_eq!(found(&mut dialer, now), None, "another peer");
+    dialer.hurry(peer(7), now);
+    let third = found(&mut dialer, now).unwrap();
+
+    assert_eq!(dialer.opened(second, LinkId(2)), None, "too late");
+    assert_eq!(dialer.opened(third, LinkId(3)), Some(0));
+}
+
+#[test]
 fn a_refusal_tries_each_secret_and_then_waits_for_a_person() {
     let (mut dialer, mut random, now) = dialer(&["a"]);
     for attempt in 0..2 {

@@ -273,6 +273,28 @@ fn hosts_behind_two_nats_meet() {
     }
 }
 
+/// Whoever speaks first makes the other's NAT choose another port; both must begin at once, and rest first if they did
+/// not.
+#[test]
+fn hosts_behind_nats_that_remember_strangers_meet() {
+    for seed in 0..10 {
+        let mut sim = two_behind(NatKind::Remembering, seed);
+        for (a, b, ms) in [(0, 1, 10), (0, 2, 25), (1, 2, 15)] {
+            sim.underlay.set_latency(a, b, Duration::from_millis(ms));
+        }
+        until_frames_pass(&mut sim, 1, 2, 5 * SECOND);
+        let direct = Some(vec![1, 2]);
+        let took = (0..80).find(|_| {
+            // Without frames the session would end.
+            sim.send_frame(1, 2);
+            sim.run_for(SECOND);
+            sim.route(1, 2) == direct
+        });
+        assert!(took.is_some(), "seed {seed}: {:?}", sim.route(1, 2));
+        assert_eq!(sim.route(2, 1), Some(vec![2, 1]));
+    }
+}
+
 #[test]
 fn symmetric_nats_on_both_sides_stay_relayed_and_say_so() {
     let mut sim = two_behind(NatKind::Symmetric, 1);
