@@ -159,6 +159,11 @@ impl Host {
         }
     }
 
+    /// Makes what leaves through a device fit its MTU and carry its checksums.
+    pub fn send_as_on_a_wire(&self, device: &str) {
+        self.set_features(device, &["tso", "gso", "tx-udp-segmentation", "tx"], false);
+    }
+
     /// Makes each UDP datagram leave singly, as on a wire, instead of in one large buffer.
     pub fn send_datagrams_singly(&self, device: &str) {
         self.set_features(device, &["tx-udp-segmentation"], false);
@@ -183,15 +188,22 @@ impl Host {
         self.translate(device, "masquerade");
     }
 
+    /// As [`Host::masquerade`], but the router takes what strangers send to itself, as one without a firewall does, and
+    /// for a while keeps the port for them to which they sent.
+    pub fn masquerade_openly(&self, device: &str) {
+        self.run(&[
+            "nft",
+            &format!("table ip translation {{ {}; }}", out(device, "masquerade")),
+        ]);
+    }
+
     /// As [`Host::masquerade`], with another random port for each address and port spoken to.
     pub fn masquerade_randomly(&self, device: &str) {
         self.translate(device, "masquerade random,fully-random");
     }
 
     fn translate(&self, device: &str, how: &str) {
-        let out = format!(
-            "chain out {{ type nat hook postrouting priority 100; oifname {device} {how}; }}"
-        );
+        let out = out(device, how);
         // Without this a stranger's datagram, meant for the router itself, would take the port that the one inside
         // needs a moment later.
         let own = format!(
@@ -303,4 +315,9 @@ impl Host {
             .status
             .success()
     }
+}
+
+/// The chain of a translator.
+fn out(device: &str, how: &str) -> String {
+    format!("chain out {{ type nat hook postrouting priority 100; oifname {device} {how}; }}")
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  #[test] ─► in_lab ─► unshare (own network, mounts, processes) ─► the same test again, inside
 //!                                                                    │
-//!             Lab ─► Host ─┬─ link, switch: the underlay, its MTU, rate, loss, holes, translation
+//!             Lab ─► Host ─┬─ link, switch: the underlay, its MTU, rate, delay, loss, holes, translation
 //!             Mesh: several hosts on a switch, Overlay: two with a container each
 //!                          ├─ Weft: the daemon and every verb, as a user types them
 //!                          ├─ Capture, RawSocket: frames seen and frames made up
@@ -31,6 +31,7 @@ mod ping;
 mod raw;
 mod record;
 mod sandbox;
+mod slow;
 mod wait;
 mod weft;
 
@@ -48,5 +49,6 @@ pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;
 pub use crate::record::record;
 pub use crate::sandbox::{alone_in_lab, in_lab, is_long, say_skipped, weft_binary};
+pub use crate::slow::SlowHub;
 pub use crate::wait::{eventually, now, pause, within};
 pub use crate::weft::{Outcome, Weft};

@@ -6,19 +6,25 @@
 //!  c2 ─ h2 192.168.2.1 ─ nat2 ─┘
 //! ```
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use weft_netns_tests::{Host, Lab, Ping, Weft, alone_in_lab, in_lab, pause, within};
+use weft_netns_tests::{Host, Lab, Ping, SlowHub, Weft, alone_in_lab, in_lab, pause, within};
 
 const PUBLIC: &str = "198.51.100.3";
 /// Through the public host.
 const RELAYED_LIMIT: Duration = Duration::from_secs(2);
 /// Past it.
 const DIRECT_LIMIT: Duration = Duration::from_secs(5);
+/// As [`DIRECT_LIMIT`] where the translators must first forget what they saw: a few quick tries, and a long pause.
+const FORGOTTEN_LIMIT: Duration = Duration::from_secs(90);
+/// Of the wire between the translators; what two hosts do at the same moment differs by a few milliseconds.
+const DELAY: Duration = Duration::from_millis(15);
 const PING_INTERVAL: Duration = Duration::from_millis(20);
 
 struct Internet {
     /// `h0` is public, `h1` and `h2` are not.
+    switch: Host,
     weft: [Weft; 3],
     containers: [Host; 3],
     nats: [Host; 2],
@@ -46,6 +52,7 @@ impl Internet {
             translate(nat, index);
         }
         let this = Self {
+            switch: internet,
             weft: [0, 1, 2].map(|index: usize| lab.weft(&hosts[index])),
             containers: [lab.host("c0"), lab.host("c1"), lab.host("c2")],
             nats,
@@ -97,6 +104,46 @@ fn hosts_behind_two_translators_are_relayed_at_once_and_direct_soon() {
 
         within("a direct path", DIRECT_LIMIT, || internet.way() == "direct");
         internet.wait_until_reachable(RELAYED_LIMIT);
+    });
+}
+
+/// A port unreachable, but remembered: the router itself took the datagram.
+fn send_from_router(nat: &Host, to: &str) {
+    nat.inside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:6783").expect("the router runs no weft");
+        socket
+            .send_to(b"who is there?", to)
+            .expect("a route leads there");
+    });
+}
+
+/// The routers let strangers in, and keep the port for them: whoever of the two hosts speaks first has the other's router
+/// choose another port for the answer, which nobody knows of. They must begin at the same moment; and here each router
+/// knows the other as a stranger already, which both hosts must leave alone until that is forgotten.
+#[test]
+fn hosts_behind_routers_that_remember_strangers_meet_when_those_are_forgotten() {
+    in_lab(|lab| {
+        let internet = Internet::new(lab, |nat, _| {
+            nat.masquerade_openly("out");
+            nat.send_as_on_a_wire("out");
+        });
+        internet.weft[0].host().send_as_on_a_wire("eth0");
+        let _wire = SlowHub::replace(&internet.switch, &["h0", "nat1", "nat2"], DELAY);
+        send_from_router(&internet.nats[0], "198.51.100.20:6783");
+        send_from_router(&internet.nats[1], "198.51.100.10:6783");
+        internet.launch(1);
+        internet.launch(2);
+        internet.wait_until_reachable(RELAYED_LIMIT * 5);
+        let ping = Ping::start(&internet.containers[1], second(), 5 * PING_INTERVAL);
+
+        within("a direct path", FORGOTTEN_LIMIT, || {
+            internet.way() == "direct"
+        });
+        pause(DIRECT_LIMIT);
+
+        assert_eq!(internet.way(), "direct");
+        let report = ping.finish();
+        assert!(report.longest_silence <= RELAYED_LIMIT, "{report:?}");
     });
 }
 

@@ -24,8 +24,6 @@ const DETECTION_LIMIT: Duration = Duration::from_secs(4);
 const LOSS_LIMIT: Duration = Duration::from_secs(2);
 /// From the end of a cut to the first answer.
 const HEAL_LIMIT: Duration = Duration::from_secs(2);
-/// Until those behind a relay know that their way is back: its links are dialled again, and must last a second.
-const RELAY_HEAL_LIMIT: Duration = Duration::from_secs(8);
 
 /// Three hosts that know each other, with daemons and without containers.
 fn three_hosts(lab: &Lab) -> Mesh {
@@ -138,7 +136,6 @@ fn names_of_a_host_that_is_cut_off_vanish_everywhere_and_return() {
         let both = [0, 1];
         cut_and_heal(
             (&mesh, "names_cut"),
-            HEAL_LIMIT,
             |mesh| both.iter().for_each(|near| mesh.keep_apart(*near, 2)),
             |mesh| both.iter().for_each(|near| mesh.bring_together(*near, 2)),
         );
@@ -160,7 +157,6 @@ fn names_of_a_host_behind_a_relay_vanish_and_return() {
         });
         cut_and_heal(
             (&mesh, "names_cut_relay"),
-            RELAY_HEAL_LIMIT,
             |mesh| mesh.keep_apart(1, 2),
             |mesh| mesh.bring_together(1, 2),
         );
@@ -168,12 +164,7 @@ fn names_of_a_host_behind_a_relay_vanish_and_return() {
 }
 
 /// Cuts h2 off for a while; the containers of the others must not find its container then.
-fn cut_and_heal(
-    (mesh, what): (&Mesh, &str),
-    way_limit: Duration,
-    cut: impl Fn(&Mesh),
-    heal: impl Fn(&Mesh),
-) {
+fn cut_and_heal((mesh, what): (&Mesh, &str), cut: impl Fn(&Mesh), heal: impl Fn(&Mesh)) {
     let find = |index: usize, name: &str| {
         !answers(&mesh.containers[index], &[&format!("{name}.weave.local")]).is_empty()
     };
@@ -199,8 +190,8 @@ fn cut_and_heal(
     assert!(find(2, "c2") && find(0, "c1") && find(1, "c0"));
     let begin = now();
     heal(mesh);
-    // Names come back with the way: where that is another's to tell, it takes its links to heal, too.
-    within("the way", way_limit, || {
+    // Names come back with the way, also where that is another's to tell.
+    within("the way", HEAL_LIMIT, || {
         mesh.way(0, 2) != "none" && mesh.way(1, 2) == "direct"
     });
     let healed = begin.elapsed();
