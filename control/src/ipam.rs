@@ -393,6 +393,11 @@ impl Ipam {
     }
 
     fn message(&mut self, from: PeerId, body: &[u8], now: Instant) {
+        if body.is_empty() {
+            // It gives no addresses, so there is nothing to agree on.
+            self.agreed(from);
+            return;
+        }
         let Ok(message) = IpamMessage::decode(body) else {
             return;
         };

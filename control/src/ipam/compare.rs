@@ -160,7 +160,7 @@ impl Ipam {
                 match (self.ring.is_some(), genesis.is_some()) {
                     (false, true) => self.send(from, &IpamMessage::RingWanted),
                     (true, false) => self.send_ring(from, now),
-                    _ if digest == self.digest() => self.agreed(from, now),
+                    _ if digest == self.digest() => self.agreed(from),
                     _ => self.send_ring(from, now),
                 }
                 if answer {
@@ -234,10 +234,10 @@ impl Ipam {
             self.adopt(Ring::blank(told.genesis, told.range, Council::default()));
         }
         self.merge_council(&told.council);
-        self.merge_runs(&told.runs, now);
+        self.merge_runs(&told.runs, Some(from), now);
         if told.digest == self.digest() {
             self.compare(from, false, now);
-            self.agreed(from, now);
+            self.agreed(from);
         } else {
             self.send_ring(from, now);
         }
@@ -263,6 +263,9 @@ impl Ipam {
                 return false;
             }
         };
+        // Nobody of another ring has a right that could stand beside ours.
+        self.settling.waits_for.remove(&peer);
+        self.settle();
         if self.strangers.insert(peer) {
             self.close(peer);
             self.notice(IpamNotice::Stranger { peer, why });
@@ -270,13 +273,13 @@ impl Ipam {
         true
     }
 
-    fn agreed(&mut self, peer: PeerId, now: Instant) {
+    pub(crate) fn agreed(&mut self, peer: PeerId) {
         if let Some(meeting) = self.meetings.get_mut(&peer) {
             meeting.agreed = true;
         }
         self.settling.waits_for.remove(&peer);
         self.settle();
-        self.heir_agreed(peer, now);
+        self.heir_agreed(peer);
     }
 
     pub(crate) fn close(&mut self, peer: PeerId) {
@@ -364,11 +367,11 @@ impl Ipam {
             }
         }
         self.published.confirmed_by(origin, &record.runs);
-        self.merge_runs(&record.runs, now);
+        self.merge_runs(&record.runs, Some(origin), now);
     }
 
-    /// Merges what a peer knows about ranges.
-    pub(crate) fn merge_runs(&mut self, runs: &[Run], now: Instant) {
+    /// Merges what a peer knows about ranges; `None` if we say it ourselves.
+    pub(crate) fn merge_runs(&mut self, runs: &[Run], told_by: Option<PeerId>, now: Instant) {
         let by_free = self.config.faults.tie_by_free.then(|| self.free.clone());
         let mut changes = Vec::new();
         if let Some(ring) = &mut self.ring {
@@ -376,7 +379,7 @@ impl Ipam {
                 changes.extend(ring.join(run.span, &run.claim, by_free.as_ref()));
             }
         }
-        self.ring_changes(&changes, now);
+        self.ring_changes(&changes, told_by, now);
     }
 
     /// Merges a council that came with the ranges that belong to it.
@@ -390,8 +393,16 @@ impl Ipam {
         }
     }
 
-    /// Draws the conclusions from changes of the ring.
-    pub(crate) fn ring_changes(&mut self, changes: &[Change], now: Instant) {
+    /// Draws the conclusions from changes of the ring that a peer told us of.
+    ///
+    /// An owner writes a gift itself and uses it no more. What comes to us in any other way its owner may not know
+    /// of: after a decree, or when two histories meet that forced removals began. It rests until all agree.
+    pub(crate) fn ring_changes(
+        &mut self,
+        changes: &[Change],
+        told_by: Option<PeerId>,
+        now: Instant,
+    ) {
         if changes.is_empty() {
             return;
         }
@@ -409,13 +420,20 @@ impl Ipam {
             };
             let taken_over = change.after.version.era > before.version.era;
             let fresh_dispute = change.after.is_disputed() && !before.is_disputed();
-            if taken_over && change.after.owner() == me && before.owner() != me {
+            let is_owners_gift = !taken_over && told_by == Some(before.owner());
+            let displaces = change.after.owner() == me
+                && before.owner() != me
+                && told_by.is_some()
+                && !is_owners_gift;
+            let takes = taken_over && change.after.owner() == me && before.owner() != me;
+            if takes || displaces {
                 self.rest(change.span);
             }
             if fresh_dispute {
                 self.notice(IpamNotice::Disputed { span: change.span });
             }
-            if (taken_over || fresh_dispute) && before.owner() != change.after.owner() {
+            if (taken_over || fresh_dispute || displaces) && before.owner() != change.after.owner()
+            {
                 losers.insert(before.owner());
             }
         }
@@ -438,7 +456,10 @@ impl Ipam {
             return;
         }
         self.settling.spans.push(span);
-        self.settling.waits_for = self.contacts.keys().copied().collect();
+        let others = self.contacts.keys().copied();
+        self.settling.waits_for = others
+            .filter(|peer| !self.strangers.contains(peer))
+            .collect();
         self.settling.asked_at = None;
         self.settle();
     }
@@ -470,7 +491,7 @@ impl Ipam {
             })
             .collect();
         if !runs.is_empty() {
-            self.merge_runs(&runs, now);
+            self.merge_runs(&runs, None, now);
         }
     }
 }

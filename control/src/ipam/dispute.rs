@@ -87,7 +87,7 @@ impl Ipam {
     pub(crate) fn dispute_message(&mut self, from: PeerId, message: IpamMessage, now: Instant) {
         match message {
             IpamMessage::Disputed { runs } => {
-                self.merge_runs(&runs, now);
+                self.merge_runs(&runs, Some(from), now);
                 for run in runs {
                     self.testify(from, &run, now);
                 }
@@ -160,7 +160,7 @@ impl Ipam {
             })
             .collect();
         self.published.given(&given);
-        self.ring_changes(&changes, now);
+        self.ring_changes(&changes, None, now);
         self.notice(IpamNotice::Settled { span: run.span });
         for peer in said.keys().copied().collect::<Vec<_>>() {
             self.send_ring(peer, now);

@@ -218,7 +218,7 @@ impl Ipam {
                 if self.ring.is_none() {
                     return;
                 }
-                self.merge_runs(&runs, now);
+                self.merge_runs(&runs, Some(from), now);
                 self.answered(from, number, None, now);
                 if number == 0 {
                     self.inherited(from, now);
@@ -286,7 +286,7 @@ impl Ipam {
                 claim: change.after.clone(),
             })
             .collect();
-        self.ring_changes(&changes, now);
+        self.ring_changes(&changes, None, now);
         self.published.given(&runs);
         self.send(to, &IpamMessage::Given { number, runs });
     }

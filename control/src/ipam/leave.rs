@@ -13,8 +13,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::ipam::Ipam;
+use crate::ipam::council::Council;
 use crate::ipam::message::IpamMessage;
 use crate::ipam::request::{Failure, Reply};
+use crate::ipam::ring::Ring;
 use crate::ipam::span::Span;
 use crate::peer::PeerId;
 
@@ -22,9 +24,6 @@ use crate::peer::PeerId;
 const HEIR_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long a promise to inherit holds us back from leaving.
 const INHERITING_MAX: Duration = Duration::from_secs(5);
-
-/// How long who leaves tries to be no voter any more; without a majority it goes all the same.
-const RESIGN_MAX: Duration = Duration::from_secs(5);
 
 /// How far we have come with leaving.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub(crate) struct Leaving {
     heir: Option<PeerId>,
     count: u64,
     is_known: bool,
-    /// The last thing that was reached; resigning is tried for some time from here on.
-    since: Instant,
 }
 
 impl Ipam {
@@ -56,7 +53,6 @@ impl Ipam {
                 heir: None,
                 count: 0,
                 is_known: false,
-                since: now,
             });
         }
         let me = self.config.me;
@@ -75,8 +71,7 @@ impl Ipam {
             return Some(Reply::Left { heir, count });
         }
         let (heir, count) = (leaving.heir, leaving.count);
-        let is_over = !self.is_voter_now() || now >= leaving.since + RESIGN_MAX;
-        (self.is_handed_over() && is_over).then_some(Reply::Left { heir, count })
+        (self.is_handed_over() && !self.must_be_removed()).then_some(Reply::Left { heir, count })
     }
 
     fn is_handed_over(&self) -> bool {
@@ -89,14 +84,36 @@ impl Ipam {
         ring.is_some_and(|ring| ring.council.members.contains(&self.voter()))
     }
 
-    /// Whether all that is left to do is to be no voter any more. A voter that is gone would be missed at every
-    /// later decree, and a decree that it began might still name it as an heir.
+    /// A voter that is gone would be missed at every later decree, and a decree that it began might still name it as
+    /// an heir; what it disputes would stay disputed.
+    fn must_be_removed(&self) -> bool {
+        let disputes = |ring: &Ring| !ring.claimed_by(self.config.me).is_empty();
+        self.is_voter_now() || self.ring.as_ref().is_some_and(disputes)
+    }
+
+    /// Whoever cannot be removed keeps its ranges: its containers need them if it stays.
+    fn lacks_votes(&self) -> bool {
+        let council = self.ring.as_ref().map(|ring| &ring.council);
+        let lacks = |council: &Council| self.voters_in_reach(council) < council.majority();
+        self.is_voter_now() && council.is_some_and(lacks)
+    }
+
+    /// Whether all that is left to do is to be removed.
     pub(crate) fn should_resign(&self) -> bool {
-        self.is_handed_over() && self.is_voter_now()
+        self.is_handed_over() && self.must_be_removed()
     }
 
     pub(crate) fn no_heir(&mut self) -> Failure {
+        let is_about_votes = self.is_handed_over() || self.lacks_votes();
         self.leaving = None;
+        if let (true, Some(ring)) = (is_about_votes, &self.ring) {
+            return Failure::NoVotesToLeave {
+                majority: ring.council.majority(),
+                voters: ring.council.members.len(),
+                votes: self.voters_in_reach(&ring.council),
+                missing: self.missing_voters(&ring.council),
+            };
+        }
         Failure::NoHeir {
             count: self.owned.iter().map(|span| span.count()).sum(),
         }
@@ -127,6 +144,9 @@ impl Ipam {
     }
 
     fn ask_an_heir(&mut self, now: Instant) {
+        if self.lacks_votes() {
+            return;
+        }
         let Some(leaving) = &mut self.leaving else {
             return;
         };
@@ -207,15 +227,12 @@ impl Ipam {
     }
 
     /// A peer knows what we know; if it is our heir, we may go.
-    pub(crate) fn heir_agreed(&mut self, peer: PeerId, now: Instant) {
+    pub(crate) fn heir_agreed(&mut self, peer: PeerId) {
         let none_left = self.owned.is_empty();
         if let Some(leaving) = &mut self.leaving
             && leaving.heir == Some(peer)
             && none_left
         {
-            if !leaving.is_known {
-                leaving.since = now;
-            }
             leaving.is_known = true;
         }
     }

@@ -19,8 +19,8 @@ use crate::ipam::ring::{GenesisId, RingDigest, Run};
 use crate::ipam::span::Span;
 use crate::peer::PeerId;
 
-/// Runs in one message: below 9 KiB even if all are disputed.
-pub(crate) const CHUNK_RUNS_MAX: usize = 96;
+/// Runs in one message: below 6 KiB even if all are disputed; the council beside them has at most nine.
+pub(crate) const CHUNK_RUNS_MAX: usize = 64;
 
 /// Why space was not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

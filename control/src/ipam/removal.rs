@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::ipam::Ipam;
 use crate::ipam::claim::{Claim, Version};
 use crate::ipam::codec::TAKEOVERS_MAX;
+use crate::ipam::council::Council;
 use crate::ipam::request::{Failure, Missing, Reply};
 use crate::ipam::span::Span;
 use crate::peer::PeerId;
@@ -23,23 +24,40 @@ pub(crate) struct RemovalOrder {
 }
 
 impl Ipam {
-    /// What a peer owns or disputes, and who gets it: we, or whoever disputes it.
+    /// What a peer owns or disputes, and who gets it: whoever disputes it, or the heir.
     pub(crate) fn takeovers(&self, victim: PeerId) -> Vec<(Span, PeerId)> {
         let Some(ring) = &self.ring else {
             return Vec::new();
         };
+        let chosen = self.heir_of(victim, &ring.council);
         let heir = |owners: &[PeerId]| {
             owners
                 .iter()
                 .copied()
                 .find(|owner| *owner != victim)
-                .unwrap_or(self.config.me)
+                .unwrap_or(chosen)
         };
         ring.claimed_by(victim)
             .into_iter()
             .take(TAKEOVERS_MAX)
             .map(|run| (run.span, heir(run.claim.owners())))
             .collect()
+    }
+
+    /// We, if we vote. A decree may be carried out long after it was proposed; a voter is there then, or was removed
+    /// by a decree of its own first, while others may have left without a word.
+    fn heir_of(&self, victim: PeerId, council: &Council) -> PeerId {
+        let votes = |peer: &PeerId| {
+            council.members.contains(peer)
+                || council.members.contains(&Self::seeded_owner(peer.name()))
+        };
+        let others = self.contacts.keys().copied();
+        let ours = self.config.me;
+        if council.members.contains(&self.voter()) && self.leaving.is_none() {
+            return ours;
+        }
+        let mut heirs = others.filter(|peer| *peer != victim && votes(peer));
+        heirs.next().unwrap_or(ours)
     }
 
     pub(crate) fn carry_out_removal(
@@ -59,7 +77,7 @@ impl Ipam {
         }
         let council = ring.council.removing(victim, incarnation, slot);
         self.merge_council(&council);
-        self.ring_changes(&changes, now);
+        self.ring_changes(&changes, None, now);
     }
 
     /// Carries out or answers a request for a removal; `None` while votes are awaited.
@@ -95,8 +113,7 @@ impl Ipam {
             return removed(if waited { self.taken_from(victim) } else { 0 });
         }
         let takeovers = self.takeovers(victim);
-        let ours = takeovers.iter().filter(|(_, heir)| *heir == self.config.me);
-        let count = ours.map(|(span, _)| span.count()).sum();
+        let count = takeovers.iter().map(|(span, _)| span.count()).sum();
         if dry_run {
             return removed(count);
         }
@@ -119,7 +136,7 @@ impl Ipam {
         removed(count)
     }
 
-    /// What the removal of a peer has brought us.
+    /// What the removal of a peer has brought us or the heir.
     fn taken_from(&self, victim: PeerId) -> u64 {
         let Some(ring) = &self.ring else {
             return 0;
@@ -129,7 +146,7 @@ impl Ipam {
         };
         let taken = Version::of_era(removal.index);
         ring.runs()
-            .filter(|run| run.claim.version == taken && run.claim.owner() == self.config.me)
+            .filter(|run| run.claim.version == taken)
             .map(|run| run.span.count())
             .sum()
     }
@@ -148,7 +165,7 @@ impl Ipam {
         council.members.remove(&victim);
         council.index += 1;
         self.merge_council(&council);
-        self.ring_changes(&changes, now);
+        self.ring_changes(&changes, None, now);
     }
 
     /// Why a removal has not come about.
@@ -158,18 +175,19 @@ impl Ipam {
             .as_ref()
             .map(|ring| ring.council.clone())
             .unwrap_or_default();
-        let missing = council
-            .members
-            .iter()
-            .filter(|peer| **peer != self.config.me && !self.contacts.contains_key(peer))
-            .map(|peer| self.label(*peer))
-            .collect();
         Failure::NoMajority {
             victim: self.label(victim),
             majority: council.majority(),
             voters: council.members.len(),
             votes: self.voters_in_reach(&council),
-            missing: Missing(missing),
+            missing: self.missing_voters(&council),
         }
+    }
+
+    pub(crate) fn missing_voters(&self, council: &Council) -> Missing {
+        let voters = council.members.iter();
+        let missing =
+            voters.filter(|peer| **peer != self.voter() && !self.contacts.contains_key(peer));
+        Missing(missing.map(|peer| self.label(*peer)).collect())
     }
 }

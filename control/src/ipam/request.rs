@@ -188,6 +188,20 @@ pub enum Failure {
         /// Addresses that stay with us.
         count: u64,
     },
+    /// We have a vote that would be missed.
+    #[error(
+        "leaving needs {majority} of {voters} votes, {votes} within reach{missing}; reset --force goes without"
+    )]
+    NoVotesToLeave {
+        /// Votes that decide.
+        majority: usize,
+        /// All voters.
+        voters: usize,
+        /// Votes within reach.
+        votes: usize,
+        /// Who is missing.
+        missing: Missing,
+    },
     /// The store does not take writes.
     #[error("addresses cannot be written to the store: see the log; nothing was changed")]
     Store,

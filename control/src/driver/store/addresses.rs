@@ -55,7 +55,88 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::ipam::request::{IpamRequestId, Reply, Request};
+    use crate::ipam::{Ipam, IpamConfig, IpamInit, IpamInput, IpamOutput};
+    use crate::peer::PeerId;
+    use crate::random::Randomness;
+
+    #[expect(clippy::disallowed_methods, reason = "it measures this machine's disk")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// Asks, writes what is to be written, and returns the addresses and the time until the answer.
+    fn ask(ipam: &mut Ipam, store: &Store, number: u64, what: Request) -> (Reply, Duration) {
+        let (began, request) = (now(), IpamRequestId(number));
+        let deadline = None;
+        let mut inputs = vec![IpamInput::Request {
+            request,
+            what,
+            deadline,
+        }];
+        while let Some(input) = inputs.pop() {
+            ipam.handle(input, now());
+            while let Some(output) = ipam.poll_output() {
+                match output {
+                    IpamOutput::Persist { token, changes } => {
+                        store.write_ipam(&changes).unwrap();
+                        let durable = true;
+                        inputs.push(IpamInput::Persisted { token, durable });
+                    }
+                    IpamOutput::Answer { result, .. } => {
+                        return (result.unwrap(), began.elapsed());
+                    }
+                    IpamOutput::Publish { .. }
+                    | IpamOutput::Send { .. }
+                    | IpamOutput::Reload
+                    | IpamOutput::Flow { .. }
+                    | IpamOutput::Blocked(_)
+                    | IpamOutput::Notice(_) => {}
+                }
+            }
+            if inputs.is_empty() {
+                inputs.push(IpamInput::Tick);
+            }
+        }
+        unreachable!("a tick follows whatever comes of the last one");
+    }
+
+    #[test]
+    #[ignore = "measures the disk: .ci/long runs it"]
+    #[expect(clippy::print_stdout, reason = "the record of a measurement")]
+    fn an_address_is_given_and_on_disk_within_five_milliseconds() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let me = PeerId([7; 16]);
+        let range = "10.32.0.0/12".parse().unwrap();
+        let init = IpamInit::Consensus { electors: Some(1) };
+        let config = IpamConfig::new(me, me.name(), range, init);
+        let random = Randomness::seeded(1);
+        let mut ipam = Ipam::new(config, StoreContent::new(), random, now()).unwrap();
+        ask(&mut ipam, &store, 0, Request::Prime);
+        let mut took: Vec<Duration> = (1..=1000)
+            .map(|number| {
+                let holder = format!("c{number}");
+                let subnet = None;
+                ask(
+                    &mut ipam,
+                    &store,
+                    number,
+                    Request::Allocate { holder, subnet },
+                )
+                .1
+            })
+            .collect();
+        took.sort_unstable();
+        println!(
+            "allocation with its write: median {:?}, 99 % {:?}",
+            took[500], took[990]
+        );
+        assert!(took[990] <= Duration::from_millis(5));
+    }
 
     #[test]
     fn steps_are_there_after_the_store_was_opened_again() {

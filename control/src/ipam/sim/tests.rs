@@ -296,16 +296,16 @@ type Plant = (&'static str, u64, fn(&mut Faults));
 
 /// The planted faults.
 const PLANTED: [Plant; 6] = [
-    ("tie by free counts", 204, |faults| {
+    ("tie by free counts", 50, |faults| {
         faults.tie_by_free = true;
     }),
-    ("answer before the write", 33, |faults| {
+    ("answer before the write", 26, |faults| {
         faults.answer_before_write = true;
     }),
-    ("forgotten promise", 491, |faults| {
+    ("forgotten promise", 1543, |faults| {
         faults.forget_promise = true;
     }),
-    ("double vote", 123, |faults| faults.double_vote = true),
+    ("double vote", 2740, |faults| faults.double_vote = true),
     ("removal without fence", 0, |faults| {
         faults.remove_without_fence = true;
     }),

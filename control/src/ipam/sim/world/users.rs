@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Asked, World};
-use crate::ipam::IpamInput;
 use crate::ipam::request::{IpamRequestId, Reply, Request};
 use crate::ipam::sim::checker::Shown;
+use crate::ipam::{Contact, IpamInput};
 
 impl World {
     pub(in crate::ipam::sim) fn ask(&mut self, at: usize, what: Request) {
@@ -150,11 +150,14 @@ impl World {
     /// Looks for one address that somebody hears from two hosts.
     pub(super) fn watch_the_wire(&mut self, at: usize) {
         let mine = self.hosts[at].addresses();
-        let open = |a: usize, b: usize| {
-            self.connected(a, b)
-                && self.hosts[a].flows.contains(&self.hosts[b].id)
-                && self.hosts[b].flows.contains(&self.hosts[a].id)
+        // Frames travel in the session of two processes: what was opened for another one of the same identity, a
+        // copy or an earlier start, carries none.
+        let speaks = |a: usize, b: usize| {
+            let (a, b) = (&self.hosts[a], &self.hosts[b]);
+            let is_it = |(_, boot): &(Contact, u64)| *boot == b.boot;
+            a.flows.contains(&b.id) && a.told.get(&b.id).is_some_and(is_it)
         };
+        let open = |a: usize, b: usize| self.connected(a, b) && speaks(a, b) && speaks(b, a);
         let mut found = Vec::new();
         for other in (0..self.hosts.len()).filter(|other| self.connected(at, *other)) {
             for address in self.hosts[other].addresses().intersection(&mine) {
