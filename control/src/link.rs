@@ -349,6 +349,7 @@ impl Link {
             | Message::GroupKey(_)
             | Message::GroupKeyTaken(_)
             | Message::Ipam(_)
+            | Message::SignedIpam(_)
             | Message::Unknown(_) => actions.push(LinkAction::Message(message)),
         }
         Ok(())

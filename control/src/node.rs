@@ -20,6 +20,7 @@ mod gossip;
 mod group;
 mod links;
 mod losses;
+mod mail;
 mod mesh;
 mod mtu;
 mod names;
@@ -58,6 +59,7 @@ use crate::node::attachments::Attachments;
 pub(crate) use crate::node::attachments::attachments_body;
 use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, RequestId};
 use crate::node::losses::Refusals;
+use crate::node::mail::AddressMail;
 use crate::node::names::Namings;
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
@@ -135,6 +137,7 @@ pub struct Node {
     refusals: Refusals,
     /// Who gives addresses, unless that is off.
     addresses: Option<Addresses>,
+    mail: AddressMail,
     counters: Counters,
     waiting: BTreeMap<PersistToken, Waiting>,
     tokens: u64,
@@ -180,6 +183,7 @@ impl Node {
             admission: Admission::default(),
             refusals: Refusals::default(),
             addresses: None,
+            mail: AddressMail::default(),
             counters: Counters::default(),
             waiting: BTreeMap::new(),
             tokens: 0,
@@ -242,13 +246,13 @@ impl Node {
         }
         self.do_what_is_due(now);
         self.do_gossip(now);
-        self.do_addresses(now);
         self.do_punches(now);
         self.do_pings(now);
         self.do_group(now);
         self.renew_neighbours(now);
         self.ask_for_traffic(now);
         self.do_routes(now);
+        self.do_addresses(now);
         self.do_names(now);
     }
 

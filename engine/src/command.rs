@@ -134,6 +134,8 @@ pub enum Command {
     /// The attachments that are known, ours and others': their addresses are answered for, their MACs stay
     /// where they belong.
     SetNeighbours(Arc<NeighbourTable>),
+    /// IPv4 addresses, sorted, from which nothing leaves: they are in use here and belong to another host.
+    SetDisputed(Arc<[[u8; 4]]>),
     /// What we do for others, and how much of a storm we let out.
     SetLimits(Limits),
     /// Accept floods under this key, or seal our own under it from now on. A source's key before this one is

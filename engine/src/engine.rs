@@ -211,6 +211,7 @@ impl Engine {
             | Command::SetLabel(_)
             | Command::SetFib(_)
             | Command::SetNeighbours(_)
+            | Command::SetDisputed(_)
             | Command::SetLimits(_)
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. }

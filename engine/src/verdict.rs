@@ -40,6 +40,8 @@ counted! {
         FloodMac => "flood_mac",
         /// `bridge`: the whole host has.
         FloodTap => "flood_tap",
+        /// `bridge`: from an IPv4 address that belongs to another host.
+        AddressDisputed => "address_disputed",
         /// `bridge`: no peer to send to.
         NoRoute => "no_route",
         /// `stage`: too many frames wait for this peer's session.

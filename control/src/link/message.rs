@@ -16,6 +16,7 @@
 //!  PUNCH          fields (endpoints.rs): look for me there, now
 //!  ECHO           0 is this an answer?, 1-8 id; inside sessions only
 //!  IPAM           ipam/message.rs
+//!  SIGNED_IPAM    node/mail.rs
 //!  GROUP_KEY      0-3 number, 4 cipher, 5 lanes, 6-37 key; never routed, as those on the way could read it
 //!  GROUP_TAKEN    0-3 number of the key that was taken
 //! ```
@@ -32,6 +33,7 @@ use crate::link::noise::TAG_LEN;
 use crate::peer::PeerId;
 
 const IPAM: u8 = 10;
+const SIGNED_IPAM: u8 = 11;
 const GROUP_KEY: u8 = 16;
 const GROUP_KEY_TAKEN: u8 = 17;
 /// Bytes before a frame's body.
@@ -277,6 +279,8 @@ pub(crate) enum Message {
     GroupKeyTaken(u32),
     /// About addresses; its body is read by `ipam`.
     Ipam(Vec<u8>),
+    /// The same, signed, as others pass it on.
+    SignedIpam(Vec<u8>),
     /// Of a type that we do not know; skipped.
     Unknown(u8),
 }
@@ -333,6 +337,7 @@ impl Message {
                 [[GROUP_KEY_TAKEN].as_slice(), &epoch.to_be_bytes()].concat()
             }
             Self::Ipam(body) => [[IPAM].as_slice(), body].concat(),
+            Self::SignedIpam(body) => [[SIGNED_IPAM].as_slice(), body].concat(),
             Self::Unknown(kind) => vec![*kind],
         }
     }
@@ -370,6 +375,7 @@ impl Message {
                 }
             }
             IPAM => Self::Ipam(body.to_vec()),
+            SIGNED_IPAM => Self::SignedIpam(body.to_vec()),
             GROUP_KEY => Self::GroupKey(decode_group_key(body)?),
             GROUP_KEY_TAKEN => {
                 let epoch = body.try_into().map_err(|_| MessageError)?;

@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use weft_engine::command::Command;
+
 use crate::api::{IpamOwner, IpamReport};
 use crate::config::BootId;
 use crate::ipam::request::{Failure, OwnerStatus};
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
 use crate::link::dialer::TargetPhase;
-use crate::link::message::{ByeReason, Message};
+use crate::link::message::ByeReason;
 use crate::node::Node;
 use crate::node::exchange::Output;
 use crate::peer::PeerId;
@@ -26,6 +28,8 @@ pub(super) struct Addresses {
     ipam: Ipam,
     contacts: BTreeMap<PeerId, (Contact, BootId)>,
     targets: usize,
+    /// Somebody may have come within reach, or gone out of it.
+    look: bool,
 }
 
 impl Node {
@@ -36,6 +40,7 @@ impl Node {
             ipam,
             contacts: BTreeMap::new(),
             targets: 0,
+            look: true,
         });
         self
     }
@@ -110,7 +115,20 @@ impl Node {
     }
 
     pub(super) fn ipam_message(&mut self, from: PeerId, body: Vec<u8>, now: Instant) {
+        if self.addresses.is_none() {
+            if !body.is_empty() {
+                self.send_ipam(from, Vec::new(), now);
+            }
+            return;
+        }
         self.ipam_input(IpamInput::Message { from, body }, now);
+    }
+
+    /// The ways to others have changed.
+    pub(super) fn contacts_changed(&mut self) {
+        if let Some(addresses) = &mut self.addresses {
+            addresses.look = true;
+        }
     }
 
     /// Tells the machine what has changed and does what it wants.
@@ -132,7 +150,13 @@ impl Node {
             }
             self.ipam_input(IpamInput::Targets(targets), now);
         }
-        self.tell_contacts(now);
+        if self
+            .addresses
+            .as_mut()
+            .is_some_and(|it| std::mem::take(&mut it.look))
+        {
+            self.tell_contacts(now);
+        }
         if is_due {
             self.ipam_input(IpamInput::Tick, now);
         }
@@ -156,7 +180,8 @@ impl Node {
                 let contact = Contact {
                     label: format!("{}({})", peer.hello.name, peer.hello.nickname),
                     incarnation: peer.hello.incarnation,
-                    meets: true,
+                    // Others exchange no frames with us; they are asked when there is a reason.
+                    meets: peer.link.is_some() || peer.session.suite().is_some(),
                 };
                 (id, (contact, peer.hello.boot_id))
             })
@@ -194,6 +219,8 @@ impl Node {
             IpamOutput::Publish { part, body } => {
                 self.gossip.publish(RecordKind::Ring, part, body, now);
             }
+            // The engine has no gate for one peer: until two have compared, which takes a round trip, an address that
+            // a removal gave away while its host was cut off may be heard twice. Then it is disputed, and dropped.
             IpamOutput::Flow { .. } => {}
             IpamOutput::Notice(IpamNotice::Stranger { peer, why }) => {
                 if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
@@ -203,10 +230,15 @@ impl Node {
                 self.outputs
                     .push_back(Output::Ipam(IpamOutput::Notice(notice)));
             }
+            IpamOutput::Blocked(blocked) => {
+                let disputed = blocked.iter().map(|ip| ip.to_be_bytes()).collect();
+                self.engine(Command::SetDisputed(disputed));
+                let output = IpamOutput::Blocked(blocked);
+                self.outputs.push_back(Output::Ipam(output));
+            }
             IpamOutput::Persist { .. }
             | IpamOutput::Reload
             | IpamOutput::Answer { .. }
-            | IpamOutput::Blocked(_)
             | IpamOutput::Notice(_) => self.outputs.push_back(Output::Ipam(output)),
         }
     }
@@ -221,10 +253,5 @@ impl Node {
         if let Some(body) = body.map(<[u8]>::to_vec) {
             self.ipam_input(IpamInput::Record { origin, body }, now);
         }
-    }
-
-    fn send_ipam(&mut self, to: PeerId, body: Vec<u8>, now: Instant) {
-        // What finds no way is asked for again.
-        self.send_to(to, &Message::Ipam(body), now);
     }
 }

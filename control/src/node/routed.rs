@@ -134,7 +134,7 @@ impl Node {
         true
     }
 
-    fn send_routed(&mut self, to: PeerId, message: &Message, now: Instant) -> bool {
+    pub(super) fn send_routed(&mut self, to: PeerId, message: &Message, now: Instant) -> bool {
         let body = message.encode();
         debug_assert!(body.len() <= ROUTED_BODY_MAX, "callers keep to the limit");
         let routed = Routed {
@@ -225,6 +225,8 @@ impl Node {
         }
         self.router.counters.delivered += 1;
         match Message::decode(&routed.body) {
+            // Of whoever passed it on, for all we know.
+            Ok(Message::Ipam(_)) => self.counters.messages_unknown += 1,
             Ok(message) => self.message_from(routed.from, message, now),
             Err(_) => self.counters.messages_malformed += 1,
         }
@@ -240,6 +242,7 @@ impl Node {
             }
             Message::Punch(body) => self.punched(peer, &body, now),
             Message::Ipam(body) => self.ipam_message(peer, body, now),
+            Message::SignedIpam(signed) => self.signed_ipam(peer, &signed, now),
             Message::Hello(_)
             | Message::Ping(_)
             | Message::Pong(_)

@@ -218,10 +218,12 @@ impl Node {
         if self.routing.due.is_some_and(|due| due <= now) {
             self.routing.compute(ours, now);
             self.look_who_is_there(now);
+            self.contacts_changed();
         }
         self.compute_trees(ours, now);
         if self.routing.fib_is_due(now) {
             self.namings.ways_changed();
+            self.contacts_changed();
             self.publish_fib(now);
             self.look_who_is_there(now);
         }

@@ -191,6 +191,8 @@ impl Sim {
                 self.fib_changed(host);
             }
             Command::SetLimits(limits) => engine.limits = limits,
+            // Simulated frames have no addresses.
+            Command::SetDisputed(_) => {}
             Command::SetGroupKey(key) => {
                 engine.group_keys.insert((key.slot, key.epoch), key);
             }

@@ -36,6 +36,9 @@ impl Datapath {
         if self.shared.is_host_only(&view) {
             return self.count_drop(DropReason::LinkLocal);
         }
+        if !self.disputed.is_empty() && self.is_disputed(&view) {
+            return self.count_drop(DropReason::AddressDisputed);
+        }
         let destination = view.destination();
         if destination.is_multicast() {
             return self.transmit_group(bytes, frame, now);
@@ -52,6 +55,11 @@ impl Datapath {
             Some(Port::Local) => self.count_drop(DropReason::SamePort),
             None => self.flood(source, Wish::Flood, bytes, now),
         }
+    }
+
+    fn is_disputed(&self, view: &EthernetView<'_>) -> bool {
+        let source = view.ipv4_source();
+        source.is_some_and(|source| self.disputed.binary_search(&source).is_ok())
     }
 
     /// Puts the frame in the peer's train, or aside while there is no session or path.

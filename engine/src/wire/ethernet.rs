@@ -183,6 +183,17 @@ impl<'a> EthernetView<'a> {
             .any(|at| payload.get(*at..at + 4) == Some(&address[..]))
     }
 
+    /// Returns the IPv4 address that sends this, in a packet or in ARP.
+    #[must_use]
+    pub fn ipv4_source(&self) -> Option<[u8; 4]> {
+        let at = match self.ether_type {
+            EtherType::IPV4 => 12,
+            EtherType::ARP => 14,
+            _ => return None,
+        };
+        self.payload().get(at..)?.first_chunk().copied()
+    }
+
     /// Returns what follows the Ethernet header; it may be empty.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {

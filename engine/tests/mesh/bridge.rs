@@ -111,6 +111,36 @@ fn nothing_is_answered_for_a_peer_that_cannot_be_reached() {
     assert_eq!(mesh.hosts[2].delivered(), [arp(1, 2)]);
 }
 
+fn ipv4(from: u8, to: u8) -> Vec<u8> {
+    let mut frame = frame(to, from, 100, 7);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[26..30].copy_from_slice(&[10, 32, 0, from]);
+    frame
+}
+
+#[test]
+fn nothing_leaves_from_an_address_that_another_host_owns() {
+    let mut mesh = triangle();
+    attach(&mut mesh, &[(1, 0, 0), (2, 1, 0), (3, 0, 0)]);
+    let disputed = Command::SetDisputed([[10, 32, 0, 1], [10, 32, 0, 7]].into());
+    let now = mesh.now;
+    mesh.hosts[0].command(disputed, now);
+    for frame in [ipv4(1, 2), arp(1, 9)] {
+        mesh.hosts[0].send(&frame);
+    }
+    mesh.exchange();
+    assert!(mesh.hosts[1].delivered().is_empty());
+    assert_eq!(mesh.hosts[0].dropped(DropReason::AddressDisputed), 2);
+    mesh.hosts[0].send(&ipv4(3, 2));
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].delivered(), [ipv4(3, 2)]);
+    mesh.hosts[0].command(Command::SetDisputed([].into()), now);
+    mesh.hosts[0].send(&ipv4(1, 2));
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].delivered(), [ipv4(1, 2)]);
+    mesh.hosts.iter_mut().for_each(|host| host.check_pools());
+}
+
 #[test]
 fn a_frame_for_a_known_attachment_is_not_flooded_before_it_was_heard() {
     let mut mesh = triangle();

@@ -103,6 +103,7 @@ impl EngineHandle for StandIn {
             | Command::SetLabel(_)
             | Command::SetFib(_)
             | Command::SetNeighbours(_)
+            | Command::SetDisputed(_)
             | Command::SetLimits(_)
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. }
