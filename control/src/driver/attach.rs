@@ -24,7 +24,7 @@ use self::apply::{Plan, find_pair, take};
 pub use self::follow::follow_mtu;
 use super::bridge::BridgeError;
 use super::container::{Container, shown_id};
-use super::identity::{Alias, container_mac, host_name};
+use super::identity::{Alias, HOST_PREFIX, container_mac, host_name};
 use super::netlink::{GsoLimits, Interface, Netlink, NetlinkError};
 use super::netns::{NetNs, NetNsError, run_between};
 use crate::api::Attachment;
@@ -226,6 +226,29 @@ impl Host {
             .await
     }
 
+    /// Removes what attachments left behind that were cut off half way: interfaces without an address, or without a
+    /// word on whose they are. For a host to which nobody attaches yet.
+    pub async fn sweep(&self) -> Result<(), AttachError> {
+        let _turn = self.turn.lock().await;
+        let name = self.bridge.clone();
+        self.netns
+            .run(move |host| async move {
+                let Some(bridge) = host.interface(&name).await? else {
+                    return Ok(());
+                };
+                for outer in host.interfaces().await? {
+                    let is_ours = outer.controller == Some(bridge.index)
+                        && outer.name.starts_with(HOST_PREFIX);
+                    if is_ours && is_unfinished(&outer).await? {
+                        tracing::info!(interface = outer.name, "attachment cut off, removed");
+                        host.delete(outer.index, &outer.name).await?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
     /// All attached containers, by id. One whose namespace cannot be found is listed without addresses.
     pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
         let (bridge, peer_name) = (self.bridge.clone(), self.peer_name);
@@ -258,6 +281,17 @@ impl Host {
 pub fn mac_text(mac: [u8; 6]) -> String {
     let [a, b, c, d, e, f] = mac;
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+async fn is_unfinished(outer: &Interface) -> Result<bool, AttachError> {
+    let Some(alias) = Alias::from_text(&outer.alias) else {
+        return Ok(true);
+    };
+    let Some(netns) = NetNs::find(alias.inode, &alias.path) else {
+        return Ok(false);
+    };
+    let found = look_into(netns, outer).await?;
+    Ok(found.is_some_and(|(_, addresses)| addresses.is_empty()))
 }
 
 async fn look_inside(

@@ -90,6 +90,9 @@ impl HostAttacher {
     }
 
     async fn watch_containers(&self) {
+        if let Err(error) = self.shared.survey().await {
+            tracing::debug!(error = error.error, "cannot see which containers exist");
+        }
         loop {
             tokio::time::sleep(WATCH_PAUSE).await;
             if let Err(error) = self.shared.tell_what_exists().await {
@@ -169,6 +172,11 @@ enum ListError {
 }
 
 impl Shared {
+    async fn first_look(&self) -> Result<(), ListError> {
+        self.host.sweep().await?;
+        self.tell_what_exists().await
+    }
+
     async fn tell_what_exists(&self) -> Result<(), ListError> {
         let _alone = self.looking.lock().await;
         let look = self.turns.look();
@@ -325,7 +333,7 @@ impl Shared {
     /// Nothing is given before the addresses in use are known.
     async fn survey(&self) -> Result<(), ApiError> {
         if self.default_subnet.is_some() {
-            let survey = self.surveyed.get_or_try_init(|| self.tell_what_exists());
+            let survey = self.surveyed.get_or_try_init(|| self.first_look());
             survey.await.map_err(|error| in_one_line(&error))?;
         }
         Ok(())

@@ -1,0 +1,176 @@
+//! Addresses on the built binary when things go wrong: kills, a store that takes no writes, containers that come and go.
+//!
+//! ```text
+//!  attach, detach … ── weft a ── kill -9, again and again ── what was answered is there, and nothing else
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use weft_netns_tests::{Host, Lab, Weft, in_lab, is_long, pause, within};
+
+/// A dead container's address is free after 30 s, and a look at the host comes every 5 s.
+const FREE_LIMIT: Duration = Duration::from_secs(60);
+/// Containers that are attached at the same time.
+const CONTAINERS: usize = 4;
+
+/// Random enough for moments; the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, max: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % max
+    }
+}
+
+fn launched(lab: &Lab) -> Weft {
+    let host = lab.host("a");
+    let weft = lab.weft(&host);
+    launch(&weft);
+    weft.ok(&["prime"]);
+    weft
+}
+
+fn launch(weft: &Weft) {
+    weft.ok(&["launch", "--password", "secret"]);
+}
+
+fn start(weft: &Weft, words: &[&str]) -> Child {
+    let mut command = weft.command(words);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("weft can be started")
+}
+
+fn attach(weft: &Weft, container: &Host) -> String {
+    let named = container.as_container();
+    weft.ok(&["attach", &named]).trim().to_owned()
+}
+
+fn active(weft: &Weft) -> u64 {
+    weft.json(&["status"])["ipam"]["active"]
+        .as_u64()
+        .expect("a number")
+}
+
+fn has_ports(weft: &Weft) -> bool {
+    let links = weft.host().run(&["ip", "-o", "link", "show"]);
+    links.contains("vethwe")
+}
+
+/// What stands on the container's interface.
+fn shown(container: &Host) -> String {
+    let output = container.output(&["ip", "-4", "-o", "addr", "show", "dev", "ethwe"]);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// One kill while containers are attached and detached; returns what is answered for and was before.
+fn kill_once(
+    weft: &Weft,
+    containers: &[Host],
+    answered: &mut BTreeMap<usize, String>,
+    dice: &mut Dice,
+) {
+    let mut commands = Vec::new();
+    for (at, container) in containers.iter().enumerate() {
+        // A detach may be cut off before or after it freed the address.
+        let verb = match answered.remove(&at) {
+            Some(_) => "detach",
+            None => "attach",
+        };
+        commands.push((at, verb, start(weft, &[verb, &container.as_container()])));
+    }
+    pause(Duration::from_millis(dice.below(80)));
+    weft.crash();
+    for (at, verb, command) in commands {
+        let output = command.wait_with_output().expect("it ends");
+        if verb == "attach" && output.status.success() {
+            let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            answered.insert(at, printed);
+        }
+    }
+    launch(weft);
+}
+
+#[test]
+fn kills_lose_nothing_that_was_answered_and_leave_nothing_behind() {
+    let kills = if is_long() { 500 } else { 8 };
+    in_lab(|lab| {
+        let weft = launched(lab);
+        let names = (0..CONTAINERS).map(|n| format!("c{n}"));
+        let containers: Vec<Host> = names.map(|name| lab.host(&name)).collect();
+        let (mut answered, mut dice) = (BTreeMap::new(), Dice(7));
+        let mut seen = 0;
+        for kill in 0..kills {
+            kill_once(&weft, &containers, &mut answered, &mut dice);
+            seen += answered.len();
+            for (at, address) in &answered {
+                let again = attach(&weft, &containers[*at]);
+                assert_eq!(&again, address, "kill {kill}, c{at}: {}", weft.log());
+                let stands = shown(&containers[*at]);
+                assert!(stands.contains(&format!(" {address}/")), "{stands}");
+            }
+            let distinct: BTreeSet<&String> = answered.values().collect();
+            assert_eq!(distinct.len(), answered.len(), "kill {kill}: {answered:?}");
+        }
+        assert!(seen > 0, "some attach was answered before its kill");
+        for at in answered.keys() {
+            weft.ok(&["detach", &containers[*at].as_container()]);
+        }
+        // Those whose answers were cut off hold nothing for long, and their interfaces are gone already.
+        let before: Vec<String> = containers.iter().map(shown).collect();
+        for (at, stands) in before.iter().enumerate() {
+            if stands.contains("10.32.") {
+                weft.ok(&["detach", &containers[at].as_container()]);
+            }
+        }
+        within("all addresses to be free", FREE_LIMIT, || {
+            active(&weft) == 0
+        });
+        assert!(
+            !has_ports(&weft),
+            "{}",
+            weft.host().run(&["ip", "-o", "link"])
+        );
+    });
+}
+
+#[test]
+fn a_thousand_attach_and_detach_leave_nothing() {
+    let rounds = if is_long() { 1000 } else { 25 };
+    in_lab(|lab| {
+        let weft = launched(lab);
+        let container = lab.host("c");
+        let named = container.as_container();
+        let devices = || weft.host().run(&["ip", "-o", "link"]).lines().count();
+        let before = devices();
+        for round in 0..rounds {
+            assert_eq!(attach(&weft, &container), "10.32.0.1", "round {round}");
+            assert_eq!(weft.ok(&["detach", &named]).trim(), "10.32.0.1");
+        }
+        assert_eq!((active(&weft), devices()), (0, before));
+    });
+}
+
+/// Dropped without asking the daemon: its namespace is gone, and so is its interface.
+#[test]
+fn a_container_that_is_gone_loses_its_address_after_the_grace() {
+    in_lab(|lab| {
+        let weft = launched(lab);
+        let container = lab.host("c");
+        attach(&weft, &container);
+        let removed = Command::new("ip")
+            .args(["netns", "del", container.name()])
+            .status();
+        assert!(removed.unwrap().success());
+        assert_eq!(active(&weft), 1, "it may come back");
+        within("the address to be free", FREE_LIMIT, || active(&weft) == 0);
+        assert!(
+            weft.log()
+                .contains("addresses of a dead container are free")
+        );
+    });
+}
