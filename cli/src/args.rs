@@ -252,8 +252,8 @@ pub(crate) struct ExposeArgs {
     /// A name for the host's addresses in DNS: whole, or one label of our domain; may be repeated.
     #[arg(short = 'h', value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// [ip:]CIDR, net:CIDR or net:default
-    #[arg(value_name = "ADDRESS")]
+    // Not a doc comment: rustdoc would take the brackets for a link.
+    #[arg(help = "[ip:]CIDR, net:CIDR or net:default", value_name = "ADDRESS")]
     pub(crate) addresses: Vec<String>,
     /// Print help
     #[arg(long, hide = true, action = clap::ArgAction::Help)]
@@ -265,8 +265,8 @@ pub(crate) struct ExposeArgs {
     after_help = "Mirrors expose; the names of these addresses go with them.\n\nExample:\n  weft hide net:10.2.2.0/24"
 )]
 pub(crate) struct HideArgs {
-    /// [ip:]CIDR, net:CIDR or net:default
-    #[arg(value_name = "ADDRESS")]
+    // Not a doc comment: rustdoc would take the brackets for a link.
+    #[arg(help = "[ip:]CIDR, net:CIDR or net:default", value_name = "ADDRESS")]
     pub(crate) addresses: Vec<String>,
 }
 

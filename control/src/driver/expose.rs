@@ -1,7 +1,7 @@
 //! The host's own place on the network: addresses on the bridge, and the translation that goes with them.
 //!
 //! The bridge's addresses are the state; which of their subnets are translated stands in the firewall's table and,
-//! while the daemon runs, here. A pause of [`LOOK_PAUSE`] is the longest that flushed rules are missing.
+//! while the daemon runs, here. A pause of `LOOK_PAUSE` is the longest that flushed rules are missing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
