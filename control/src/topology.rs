@@ -137,6 +137,8 @@ struct Said {
 /// Holds one half of a link back that flaps, its control or its data.
 #[derive(Debug, Default)]
 struct Damper {
+    /// It has been said to be down.
+    fell: bool,
     /// When it was last said to be back, or went before that was said.
     back_at: Option<Instant>,
     /// Since when it is up, and not yet said to be.
@@ -307,6 +309,7 @@ impl Damper {
     /// back lately only after a while, so that what flaps is mostly down.
     fn next(&mut self, said: bool, is_up: bool, now: Instant) -> bool {
         if said {
+            self.fell |= !is_up;
             return is_up;
         }
         if !is_up {
@@ -321,10 +324,8 @@ impl Damper {
         if flaps && now.duration_since(since) < LINK_UP_HOLD {
             return false;
         }
-        *self = Self {
-            back_at: Some(now),
-            up_since: None,
-        };
+        // The first time it only comes; it is not back.
+        (self.back_at, self.up_since) = (self.fell.then_some(now), None);
         true
     }
 }
@@ -446,6 +447,11 @@ mod tests {
     #[test]
     fn a_link_is_back_at_once_after_an_outage() {
         let (mut reporter, mut now) = (Reporter::default(), first_instant());
+        let control = LinkReport {
+            control: true,
+            data: None,
+        };
+        reporter.observe(&one(control), now);
         reporter.observe(&one(up(2)), now);
         // Data dies first, and comes back first.
         let states = [(true, false), (false, false), (false, true), (true, true)];
