@@ -214,8 +214,14 @@ impl Host {
 
     /// Adds an nft table of this name (family `inet`) with one chain, before everything else, that holds `rules`.
     pub fn add_rules(&self, table: &str, rules: &str) {
-        let chain = format!("chain first {{ type filter hook prerouting priority -350; {rules} }}");
-        self.run(&["nft", &format!("table inet {table} {{ {chain}; }}")]);
+        self.run(&["nft", &first_chain(table, rules)]);
+    }
+
+    /// The same in place of what the table held, if it is there, in one step: no packet passes in between.
+    pub fn replace_rules(&self, table: &str, rules: &str) {
+        let empty = format!("table inet {table} {{ }}; delete table inet {table};");
+        let added = first_chain(table, rules);
+        self.run(&["nft", &format!("{empty} {added}")]);
     }
 
     /// Removes what [`Host::add_rules`] added.
@@ -315,6 +321,12 @@ impl Host {
             .status
             .success()
     }
+}
+
+/// An nft table of this name with one chain before everything else.
+fn first_chain(table: &str, rules: &str) -> String {
+    let chain = format!("chain first {{ type filter hook prerouting priority -350; {rules} }}");
+    format!("table inet {table} {{ {chain}; }}")
 }
 
 /// The chain of a translator.
