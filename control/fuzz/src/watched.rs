@@ -115,6 +115,7 @@ impl Watched {
                 | Output::Answer { .. }
                 | Output::Pong { .. }
                 | Output::CountTraffic
+                | Output::Ipam(_)
                 | Output::Names { .. }
                 | Output::Notice(_) => {}
             }
@@ -160,6 +161,7 @@ impl Watched {
             | Command::SetFib(_)
             | Command::SetNeighbours(_)
             | Command::SetLimits(_)
+            | Command::SetDisputed(_)
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. }
             | Command::Bench { .. } => {}
