@@ -1,10 +1,11 @@
 //! `weft expose`, `hide`, `prime`, `rmpeer` and `status ipam`: who has which addresses.
 
 use serde_json::{Value, json};
-use weft_control::api::{AttachReply, ExposeRequest, IpamReport, RemoveReply, RemoveRequest};
+use weft_control::api::{ExposeRequest, IpamReport, RemoveReply, RemoveRequest};
 
 use crate::args::{ExposeArgs, RemovePeerArgs};
 use crate::client::Client;
+use crate::container::change;
 use crate::output::{self, Format};
 
 /// Puts the host on the network and prints its addresses in the order asked.
@@ -33,25 +34,6 @@ pub(crate) fn hide(client: &Client, addresses: Vec<String>, format: Format) -> a
         masquerade: true,
     };
     change(client, "/hide", &request, format)
-}
-
-fn change(
-    client: &Client,
-    path: &str,
-    request: &ExposeRequest,
-    format: Format,
-) -> anyhow::Result<()> {
-    let reply: AttachReply = client.post(path, request)?;
-    for warning in &reply.warnings {
-        output::talk(&format!("note: {warning}"));
-    }
-    match format {
-        Format::Json => output::json(&reply),
-        Format::Text => {
-            let addresses: Vec<String> = reply.addresses.iter().map(ToString::to_string).collect();
-            output::line(&addresses.join(" "))
-        }
-    }
 }
 
 /// Returns when there is a ring.

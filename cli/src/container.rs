@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use weft_control::api::{AttachReply, AttachRequest, Attachment};
 
 use crate::args::AttachArgs;
@@ -43,10 +44,15 @@ pub(crate) fn detach(client: &Client, words: &[String], format: Format) -> anyho
     change(client, "/detach", &request, format)
 }
 
-fn change(
+/// Has addresses given or taken, and prints those of the reply in its order.
+///
+/// # Errors
+///
+/// The daemon's line.
+pub(crate) fn change(
     client: &Client,
     path: &str,
-    request: &AttachRequest,
+    request: &impl Serialize,
     format: Format,
 ) -> anyhow::Result<()> {
     let reply: AttachReply = client.post(path, request)?;

@@ -54,6 +54,17 @@ impl Lab {
         host
     }
 
+    /// Hosts `a`, 192.0.2.1, and `b`, 192.0.2.2, on one wire between their `eth0`.
+    #[must_use]
+    pub fn two_hosts(&self) -> [Host; 2] {
+        let hosts = [self.host("a"), self.host("b")];
+        self.link(
+            (&hosts[0], "eth0", "192.0.2.1/24"),
+            (&hosts[1], "eth0", "192.0.2.2/24"),
+        );
+        hosts
+    }
+
     /// Joins two hosts by a veth pair; an end is host, device and address with prefix length.
     pub fn link(&self, one: (&Host, &str, &str), other: (&Host, &str, &str)) {
         let mut command = Command::new("ip");

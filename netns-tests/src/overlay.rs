@@ -30,11 +30,7 @@ impl Overlay {
     /// Two hosts `a` and `b` on a veth pair (`eth0`, 192.0.2.1 and 192.0.2.2), then as [`Overlay::on`].
     #[must_use]
     pub fn on_a_link(lab: &Lab, flags: &[&str]) -> Self {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
+        let hosts = lab.two_hosts();
         Self::on(lab, &hosts, "192.0.2.1", flags)
     }
 

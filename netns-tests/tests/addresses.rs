@@ -20,12 +20,7 @@ const RANGE: [&str; 4] = [
 ];
 
 fn two_hosts(lab: &Lab) -> [Weft; 2] {
-    let hosts = [lab.host("a"), lab.host("b")];
-    lab.link(
-        (&hosts[0], "eth0", "192.0.2.1/24"),
-        (&hosts[1], "eth0", "192.0.2.2/24"),
-    );
-    [lab.weft(&hosts[0]), lab.weft(&hosts[1])]
+    lab.two_hosts().map(|host| lab.weft(&host))
 }
 
 fn launch(weft: &Weft, flags: &[&str], peers: &[&str]) {

@@ -171,12 +171,7 @@ fn a_full_disk_is_said_in_status_until_there_is_room_again() {
 #[test]
 fn a_host_that_was_reset_has_its_nickname_back_at_once() {
     in_lab(|lab| {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
-        let [a, b] = hosts.map(|host| lab.weft(&host));
+        let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
         let twin = [
             "launch",
             "--password",
@@ -205,12 +200,7 @@ fn a_host_that_was_reset_has_its_nickname_back_at_once() {
 #[test]
 fn a_wrong_password_is_a_note_that_names_the_other_host() {
     in_lab(|lab| {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
-        let [a, b] = hosts.map(|host| lab.weft(&host));
+        let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
         a.ok(&["launch", "--password", "secret"]);
         b.ok(&["launch", "--password", "other", "192.0.2.1"]);
 

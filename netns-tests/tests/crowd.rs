@@ -23,11 +23,7 @@ fn a_daemon_that_knows_a_thousand_peers_stays_small() {
         return say_skipped("WEFT_CROWD names no program");
     };
     in_lab(|lab| {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
+        let hosts = lab.two_hosts();
         let weft = lab.weft(&hosts[0]);
         weft.ok(&["launch"]);
         let pid = weft.pid().expect("it runs").to_string();

@@ -106,11 +106,7 @@ fn a_path_that_works_one_way_only_is_dead() {
 #[test]
 fn answers_leave_from_the_address_that_was_hit() {
     in_lab(|lab| {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
+        let hosts = lab.two_hosts();
         hosts[0].add_address("eth0", "192.0.2.5/24");
         hosts[1].add_rules("strict", "udp dport 6783 ip saddr != 192.0.2.5 drop;");
         let wire = Capture::start(&hosts[1], "eth0");
@@ -162,11 +158,7 @@ fn another_known_address_takes_over_from_one_that_goes_away() {
 
 /// Returns how many echoes were lost in a row.
 fn lose_the_address_that_was_hit(lab: &Lab, flags: &[&str]) -> usize {
-    let hosts = [lab.host("a"), lab.host("b")];
-    lab.link(
-        (&hosts[0], "eth0", "192.0.2.1/24"),
-        (&hosts[1], "eth0", "192.0.2.2/24"),
-    );
+    let hosts = lab.two_hosts();
     hosts[0].add_address("eth0", "192.0.2.5/24");
     let overlay = Overlay::on(lab, &hosts, "192.0.2.5", flags);
     let ping = Ping::start(&overlay.containers[0], overlay.addresses[1], PING_INTERVAL);

@@ -10,25 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use weft_netns_tests::{
-    Capture, Host, Lab, Ping, RawSocket, alone_in_lab, ethernet, flood, in_lab, pace, pause,
-    transfer, udp_datagram, vlan, within,
+    Capture, Ping, RawSocket, alone_in_lab, ethernet, flood, in_lab, pace, pause, transfer,
+    udp_datagram, vlan, within,
 };
 
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-fn pair(lab: &Lab) -> [Host; 2] {
-    let hosts = [lab.host("a"), lab.host("b")];
-    lab.link(
-        (&hosts[0], "eth0", "192.0.2.1/24"),
-        (&hosts[1], "eth0", "192.0.2.2/24"),
-    );
-    hosts
-}
-
 #[test]
 fn a_black_hole_swallows_everything_until_it_is_healed() {
     in_lab(|lab| {
-        let [a, b] = pair(lab);
+        let [a, b] = lab.two_hosts();
         assert!(a.reaches(FAR));
 
         b.black_hole("eth0");
@@ -42,7 +33,7 @@ fn a_black_hole_swallows_everything_until_it_is_healed() {
 #[test]
 fn a_ping_report_names_the_longest_silence() {
     in_lab(|lab| {
-        let [a, b] = pair(lab);
+        let [a, b] = lab.two_hosts();
         let ping = Ping::start(&a, FAR, Duration::from_millis(10));
         pause(Duration::from_millis(300));
         b.black_hole("eth0");
@@ -60,7 +51,7 @@ fn a_ping_report_names_the_longest_silence() {
 #[test]
 fn tagged_and_odd_frames_are_captured_as_they_were_sent() {
     in_lab(|lab| {
-        let [a, b] = pair(lab);
+        let [a, b] = lab.two_hosts();
         let capture = Capture::start(&b, "eth0");
         let socket = RawSocket::open(&a, "eth0");
         let odd = ethernet([0xff; 6], [2, 0, 0, 0, 0, 9], 0x88b5, &[0x5a; 77]);
@@ -78,7 +69,7 @@ fn tagged_and_odd_frames_are_captured_as_they_were_sent() {
 #[test]
 fn flows_count_what_arrives_and_loss_shows() {
     in_lab(|lab| {
-        let [a, b] = pair(lab);
+        let [a, b] = lab.two_hosts();
         let report = transfer(&a, &b, FAR, 50_000_000);
         assert!(report.gbit_per_s() > 0.1, "{report:?}");
 
@@ -97,7 +88,7 @@ fn flows_count_what_arrives_and_loss_shows() {
 #[test]
 fn a_flood_reaches_its_rate() {
     alone_in_lab(|lab| {
-        let [a, b] = pair(lab);
+        let [a, b] = lab.two_hosts();
         a.send_datagrams_singly("eth0");
         let capture = Capture::start(&b, "eth0");
         let stop = Arc::new(AtomicBool::new(false));
@@ -132,7 +123,7 @@ fn nothing_is_left_of_a_lab_that_panicked() {
         .unwrap_or(0);
     let outcome = std::panic::catch_unwind(|| {
         in_lab(|lab| {
-            let _ = pair(lab);
+            let _ = lab.two_hosts();
             panic!("as planned");
         });
     });

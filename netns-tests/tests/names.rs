@@ -17,11 +17,7 @@ const SOON: Duration = Duration::from_secs(10);
 const SERVER: &str = "@169.254.53.1";
 
 fn host(lab: &Lab) -> Weft {
-    let hosts = [lab.host("a"), lab.host("b")];
-    lab.link(
-        (&hosts[0], "eth0", "192.0.2.1/24"),
-        (&hosts[1], "eth0", "192.0.2.2/24"),
-    );
+    let hosts = lab.two_hosts();
     lab.weft(&hosts[0])
 }
 
@@ -425,11 +421,7 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
 #[test]
 fn nobody_outside_is_answered() {
     in_lab(|lab| {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
+        let hosts = lab.two_hosts();
         let weft = lab.weft(&hosts[0]);
         launch(&weft, &[]);
         container(lab, &weft, "c1", &["10.2.1.1/24"]);

@@ -30,11 +30,7 @@ const SEED: u64 = 20_261_125;
 const WAVE: usize = 200;
 
 fn host(lab: &Lab, flags: &[&str]) -> (Weft, Host, Host) {
-    let hosts = [lab.host("a"), lab.host("b")];
-    lab.link(
-        (&hosts[0], "eth0", "192.0.2.1/24"),
-        (&hosts[1], "eth0", "192.0.2.2/24"),
-    );
+    let hosts = lab.two_hosts();
     let weft = lab.weft(&hosts[0]);
     weft.ok(&[&["launch", "--password", "secret"], flags].concat());
     let container = lab.host("c1");

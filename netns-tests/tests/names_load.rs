@@ -130,11 +130,7 @@ struct Range {
 
 impl Range {
     fn new(lab: &Lab) -> Self {
-        let hosts = [lab.host("a"), lab.host("b")];
-        lab.link(
-            (&hosts[0], "eth0", "192.0.2.1/24"),
-            (&hosts[1], "eth0", "192.0.2.2/24"),
-        );
+        let hosts = lab.two_hosts();
         let weft = lab.weft(&hosts[0]);
         let launch = ["launch", "--password", "secret", "--dns-upstream", UPSTREAM];
         weft.ok(&[&launch[..], &["--dns-client-rate", "0"]].concat());

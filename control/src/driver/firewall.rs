@@ -6,7 +6,9 @@
 //!  out of an exposed subnet                from the host's own address there
 //! ```
 //!
-//! A blocked address is one that is in use here and belongs to another peer: no frame of it passes the bridge.
+//! A blocked address is one that is in use here and belongs to another peer: no frame of it passes the bridge, so
+//! that its neighbours here reach the container that has it by right. What would leave the host the engine drops as well:
+//! no other host may hear it, be `nft` there or not.
 //!
 //! One file of rules is handed to `nft` at once, which is atomic; other tables, and rules of users, are left alone.
 //! A subnet exposed without translation has no rule.
