@@ -18,6 +18,7 @@ use crate::packet::{Packet, Pool};
 pub mod epoll;
 pub mod memory;
 pub mod offload;
+pub mod slice;
 pub mod tuntap;
 pub mod udp;
 pub mod uring;
