@@ -138,7 +138,8 @@ impl Default for PathConfig {
             old_address_keep: Duration::from_secs(10),
             // A path that shrinks is noticed within 3 s and a second more of probes.
             mtu_check_busy: Duration::from_secs(3),
-            mtu_check_idle: Duration::from_secs(10),
+            // The first second of data brings the check in any case; this is most of what an idle path costs.
+            mtu_check_idle: Duration::from_secs(30),
             underlay_mtu: 1500,
         }
     }
