@@ -289,6 +289,9 @@ pub const LINK_FLAP_MEMORY: Duration = Duration::from_secs(10);
 pub const LINK_FIGURES_EVERY: Duration = Duration::from_secs(10);
 /// The same for loss, which chooses no way: on a bad line a few dozen probes say something else each time.
 pub const LINK_LOSS_EVERY: Duration = Duration::from_secs(60);
+/// Loss is told within this time after a host's own second of each minute, or at the next: long enough that a look at
+/// the links falls into it while figures change.
+pub const LINK_LOSS_WITHIN: Duration = Duration::from_secs(12);
 /// ...but a size that grew, as it does once on every new path: until it is known, relays' frames are cut in two.
 pub const LINK_GROWTH_AFTER: Duration = Duration::from_millis(1000);
 

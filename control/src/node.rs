@@ -160,6 +160,7 @@ impl Node {
         let mut node = Self {
             gossip: gossip::begin(&config, &identity, random.fork(), now),
             mesh: Mesh::new(identity.peer_id()),
+            routing: Routing::new(identity.peer_id()),
             origins_at: now + ORIGIN_CHECK_EVERY,
             lost_at: None,
             handovers_at: None,
@@ -170,7 +171,6 @@ impl Node {
             random,
             links: BTreeMap::new(),
             peers: Peers::new(),
-            routing: Routing::default(),
             router: Router::default(),
             own_endpoints: OwnEndpoints::new(config.port),
             group: GroupKeys::default(),

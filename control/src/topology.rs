@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_GROWTH_AFTER, LINK_LOSS_EVERY, LINK_UP_HOLD,
-    LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
+    LINK_FIGURES_EVERY, LINK_FLAP_MEMORY, LINK_GROWTH_AFTER, LINK_LOSS_EVERY, LINK_LOSS_WITHIN,
+    LINK_UP_HOLD, LINKS_PER_PART_MAX, TOPOLOGY_PARTS_MAX,
 };
 use crate::fields::{FieldError, FieldWriter, Fields};
 use crate::peer::PeerId;
@@ -148,10 +148,12 @@ struct Damper {
 /// Our own links: what we say of them.
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
+    /// How far into each [`LINK_LOSS_EVERY`] losses are told.
+    phase: Duration,
     said: BTreeMap<PeerId, Said>,
     /// When figures were news last: those of all links go together, or twenty links would be news all the time.
     figures_at: Option<Instant>,
-    /// When losses were news last.
+    /// From when losses are news the next time.
     losses_at: Option<Instant>,
     /// Since when larger datagrams cross some link than is said.
     grown_since: Option<Instant>,
@@ -166,14 +168,22 @@ struct Due {
 }
 
 impl Reporter {
+    /// For the host with that id, which decides when in a minute it tells losses.
+    pub(crate) fn new(own: PeerId) -> Self {
+        let share = u32::from(own.0.first().copied().unwrap_or(0));
+        Self {
+            phase: LINK_LOSS_EVERY * share / 256,
+            ..Self::default()
+        }
+    }
+
     /// Takes in how our links are; true if that is to be said. Links not named are gone.
     pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
         let (mut news, mut figures, mut grown) = (false, false, false);
         let figures_at = *self.figures_at.get_or_insert(now);
-        let losses_at = *self.losses_at.get_or_insert(now);
         let due = Due {
             figures: now.duration_since(figures_at) >= LINK_FIGURES_EVERY,
-            losses: now.duration_since(losses_at) >= LINK_LOSS_EVERY,
+            losses: self.losses_due(now),
             growth: self.growth_due().is_some_and(|due| due <= now),
         };
         for (peer, said) in &mut self.said {
@@ -195,9 +205,6 @@ impl Reporter {
         if figures && due.figures {
             self.figures_at = Some(now);
         }
-        if figures && due.losses {
-            self.losses_at = Some(now);
-        }
         news |= figures;
         self.said.retain(|peer, said| {
             let remembered = said
@@ -213,6 +220,20 @@ impl Reporter {
             }
         }
         news
+    }
+
+    /// Whether losses are news now: once in [`LINK_LOSS_EVERY`], at this host's own time. What makes the lines of all
+    /// hosts bad at once is not told by all at once, also when nobody had anything to tell for long.
+    fn losses_due(&mut self, now: Instant) -> bool {
+        let mut at = *self
+            .losses_at
+            .get_or_insert(now + LINK_LOSS_EVERY + self.phase);
+        let due = at <= now && now - at < LINK_LOSS_WITHIN;
+        while at <= now {
+            at += LINK_LOSS_EVERY;
+        }
+        self.losses_at = Some(at);
+        due
     }
 
     /// When [`Reporter::observe`] may find something new though nothing happened.
@@ -409,9 +430,34 @@ mod tests {
         let mut news = 0;
         for step in 0..60 {
             now += LINK_FIGURES_EVERY;
-            news += u32::from(reporter.observe(&lossy([20, 50, 35][step % 3]), now));
+            news += u32::from(reporter.observe(&lossy([20, 50, 35, 65][step % 4]), now));
         }
         assert!((5..=10).contains(&news), "{news} times in ten minutes");
+    }
+
+    /// What goes wrong under all hosts at once would else be told by all in the same second.
+    #[test]
+    fn hosts_say_losses_at_times_of_their_own() {
+        let mut lossy = up(20);
+        lossy.data.as_mut().unwrap().loss_percent = 50;
+        let mut said = Vec::new();
+        for first in [0, 60, 120, 180] {
+            let (mut reporter, mut now) = (Reporter::new(PeerId([first; 16])), first_instant());
+            let start = now;
+            // Nothing happens for long, and then the lines of all are bad.
+            reporter.observe(&one(up(20)), now);
+            now += Duration::from_secs(1000);
+            while !reporter.observe(&one(lossy), now) {
+                now += Duration::from_secs(1);
+                assert!(now - start < Duration::from_secs(1100), "it is never said");
+            }
+            said.push(now - start);
+        }
+        said.sort();
+        let apart = said
+            .windows(2)
+            .all(|two| two[1] - two[0] >= Duration::from_secs(5));
+        assert!(apart, "{said:?}");
     }
 
     #[test]

@@ -82,6 +82,14 @@ impl Pace {
 }
 
 impl Routing {
+    /// Nothing known yet; the id is our own.
+    pub(super) fn new(ours: PeerId) -> Self {
+        Self {
+            reporter: Reporter::new(ours),
+            ..Self::default()
+        }
+    }
+
     /// The way of messages to a peer.
     pub(super) fn control_way(&self, to: PeerId) -> Option<Way> {
         self.network.way(&self.control, to)
