@@ -41,11 +41,16 @@ pub const DNS_CLIENTS_MAX: usize = 4096;
 pub const DNS_FORWARDS_MAX: usize = 1024;
 /// The longest a client waits for a forwarded answer: below the five seconds after which resolvers ask again.
 pub const DNS_FORWARD_TIMEOUT: Duration = Duration::from_secs(4);
-/// The wait for one upstream before the next one is asked too.
+/// The wait for one upstream before it is asked again.
 pub const DNS_UPSTREAM_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The wait for one upstream before the next one is asked too: longer than nearly every answer takes, and all have
+/// their turn within [`DNS_FORWARD_TIMEOUT`].
+pub const DNS_UPSTREAM_LATE: Duration = Duration::from_millis(400);
+/// How long an upstream that was late is asked last.
+pub const DNS_UPSTREAM_DISTRUST: Duration = Duration::from_secs(10);
 /// Upstreams that are asked; resolvers take three from resolv.conf.
 pub const DNS_UPSTREAMS_MAX: usize = 8;
-/// Answers of upstreams that are kept as long as their TTL allows.
+/// Answers of one upstream that are kept as long as their TTL allows.
 pub const DNS_CACHE_MAX: u64 = 1024;
 /// Largest UDP answer: what crosses any path in one piece, whatever the asker takes.
 pub const DNS_UDP_LEN_MAX: u16 = 1232;

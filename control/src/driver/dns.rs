@@ -18,6 +18,7 @@ pub mod guest;
 mod handler;
 mod listen;
 pub mod resolv_conf;
+mod servers;
 mod tcp;
 mod udp;
 mod upstreams;

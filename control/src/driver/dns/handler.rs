@@ -64,9 +64,9 @@ enum Step<'a> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the driver reads the clock for the rates"
+    reason = "the driver reads the clock for the rates and for late upstreams"
 )]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

@@ -347,6 +347,35 @@ async fn a_dead_upstream_does_not_hide_a_living_one() {
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
+/// Of the three that resolv.conf may name the last one alone is there; after the first question it comes first.
+#[tokio::test]
+async fn upstreams_that_are_late_are_asked_last_for_a_while() {
+    let (first, asked_first) = upstream(Upstream::Silence).await;
+    let (second, _) = upstream(Upstream::Silence).await;
+    let (living, _) = upstream(Upstream::Answer).await;
+    let handler = handler(&config(vec![first, second, living]), &[]);
+    for (name, limit) in [("a.example.org.", 2000), ("b.example.org.", 350)] {
+        let started = clock();
+        let reply = ask(&handler, name, RecordType::A).await;
+        assert_eq!(reply.answers.len(), 2);
+        let took = started.elapsed();
+        assert!(took < Duration::from_millis(limit), "{name} {took:?}");
+    }
+    assert!(asked_first.load(Ordering::Relaxed) > 0);
+}
+
+#[tokio::test]
+async fn upstreams_are_asked_in_their_order_and_the_next_one_after_a_failure() {
+    let (failing, _) = upstream(Upstream::Nothing(ResponseCode::ServFail)).await;
+    let (refusing, _) = upstream(Upstream::Nothing(ResponseCode::Refused)).await;
+    let (knowing, _) = upstream(Upstream::Nothing(ResponseCode::NXDomain)).await;
+    let (last, asked) = upstream(Upstream::Answer).await;
+    let handler = handler(&config(vec![failing, refusing, knowing, last]), &[]);
+    let reply = ask(&handler, "none.example.org.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
 async fn without_upstreams_the_answer_is_servfail_at_once() {
     let handler = handler(&config(Vec::new()), &[]);

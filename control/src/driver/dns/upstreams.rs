@@ -3,7 +3,7 @@
 //! ```text
 //!  question ─► under way already? ─► wait for that one
 //!                   │ no
-//!                   └► resolver (cache, UDP, TCP when cut) ─► answer │ nothing │ failure, in time
+//!                   └► servers, in their order ─► answer │ nothing │ failure, in time
 //! ```
 //!
 //! One question is asked once at a time, whoever asks it: should an upstream ask us what we ask it, the loop ends at
@@ -11,28 +11,21 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-    ServerOrderingStrategy,
-};
-use hickory_server::net::runtime::TokioRuntimeProvider;
-use hickory_server::net::{DnsError, NetError};
 use hickory_server::proto::op::{LowerQuery, ResponseCode};
 use hickory_server::proto::rr::{LowerName, Record, RecordType};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::resolv_conf::name_servers;
+use super::servers::Servers;
 use super::{DnsConfig, PORT};
-use crate::config::{DNS_CACHE_MAX, DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX, DNS_UPSTREAM_TIMEOUT};
+use crate::config::{DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX};
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +36,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Not a failure: there is something, or nothing for certain.
+    pub(super) fn is_verdict(&self) -> bool {
+        [ResponseCode::NoError, ResponseCode::NXDomain].contains(&self.code)
+    }
+
     pub(super) fn nothing(code: ResponseCode) -> Self {
         Self {
             code,
@@ -56,7 +54,7 @@ type Flights = HashMap<(LowerName, RecordType), Arc<OnceCell<Arc<Found>>>>;
 
 /// The upstreams in use.
 pub(super) struct Upstreams {
-    resolver: ArcSwapOption<TokioResolver>,
+    servers: ArcSwapOption<Servers>,
     flights: Mutex<Flights>,
     given: Vec<SocketAddr>,
     resolv_conf: PathBuf,
@@ -75,7 +73,7 @@ struct Seen {
 impl Upstreams {
     pub(super) fn new(config: &DnsConfig) -> Self {
         Self {
-            resolver: ArcSwapOption::empty(),
+            servers: ArcSwapOption::empty(),
             flights: Mutex::default(),
             given: config.upstreams.clone(),
             resolv_conf: config.resolv_conf.clone(),
@@ -103,11 +101,11 @@ impl Upstreams {
         };
         if servers != seen.servers {
             tracing::info!(?servers, "DNS upstreams");
-            let resolver = resolver(&servers).unwrap_or_else(|error| {
+            let used = Servers::new(&servers).unwrap_or_else(|error| {
                 tracing::warn!(%error, "DNS upstreams cannot be used");
                 None
             });
-            self.resolver.store(resolver.map(Arc::new));
+            self.servers.store(used.map(Arc::new));
             seen.servers = servers;
         }
         seen.servers.clone()
@@ -116,7 +114,7 @@ impl Upstreams {
     /// Asks; `None` if too much is asked already.
     pub(super) async fn ask(&self, query: &LowerQuery) -> Option<Arc<Found>> {
         let failure = || Arc::new(Found::nothing(ResponseCode::ServFail));
-        let Some(resolver) = self.resolver.load_full() else {
+        let Some(servers) = self.servers.load_full() else {
             return Some(failure());
         };
         let key = (query.name().clone(), query.query_type());
@@ -134,7 +132,7 @@ impl Upstreams {
         };
         let asking = landing
             .flight
-            .get_or_init(|| async { Arc::new(look_up(&resolver, query).await) });
+            .get_or_init(|| async { Arc::new(servers.ask(query).await) });
         match timeout(DNS_FORWARD_TIMEOUT, asking).await {
             Ok(found) => Some(Arc::clone(found)),
             Err(_) => Some(failure()),
@@ -162,72 +160,8 @@ impl Drop for Landing<'_> {
     }
 }
 
-async fn look_up(resolver: &TokioResolver, query: &LowerQuery) -> Found {
-    let mut name = query.original().name().clone();
-    name.set_fqdn(true);
-    match resolver.lookup(name, query.query_type()).await {
-        Ok(lookup) => Found {
-            code: ResponseCode::NoError,
-            answers: lookup.answers().to_vec(),
-            authorities: Vec::new(),
-        },
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            let soa = none.soa.map(|soa| {
-                let mut soa = soa.into_record_of_rdata();
-                soa.ttl = none.negative_ttl.unwrap_or(soa.ttl).min(soa.ttl);
-                soa
-            });
-            let is_verdict =
-                [ResponseCode::NoError, ResponseCode::NXDomain].contains(&none.response_code);
-            let code = if is_verdict {
-                none.response_code
-            } else {
-                ResponseCode::ServFail
-            };
-            Found {
-                authorities: soa.into_iter().collect(),
-                ..Found::nothing(code)
-            }
-        }
-        Err(error) => {
-            tracing::debug!(%error, "DNS upstreams gave no answer");
-            Found::nothing(ResponseCode::ServFail)
-        }
-    }
-}
-
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     let file = fs::metadata(path).ok()?;
     Some((file.modified().ok()?, file.len(), file.ino()))
-}
-
-fn resolver(servers: &[SocketAddr]) -> io::Result<Option<TokioResolver>> {
-    if servers.is_empty() {
-        return Ok(None);
-    }
-    let servers = servers.iter().map(|server| {
-        let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-        for connection in &mut connections {
-            connection.port = server.port();
-        }
-        NameServerConfig::new(server.ip(), true, connections)
-    });
-    let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-    let mut options = ResolverOpts::default();
-    options.ndots = 0;
-    options.timeout = DNS_UPSTREAM_TIMEOUT;
-    options.attempts = 2;
-    options.cache_size = DNS_CACHE_MAX;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.edns0 = true;
-    options.preserve_intermediates = true;
-    options.try_tcp_on_error = true;
-    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-    options.max_active_requests = DNS_FORWARDS_MAX;
-    let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options)
-        .build()
-        .map_err(io::Error::other)?;
-    Ok(Some(resolver))
 }
