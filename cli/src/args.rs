@@ -1,5 +1,6 @@
 //! The command line: every verb, its arguments and the help that teaches them.
 
+mod containers;
 mod dns;
 mod launch;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use containers::{AttachArgs, DetachArgs};
 pub(crate) use dns::{DnsAddArgs, DnsLaunchArgs, DnsLookupArgs, DnsRemoveArgs};
 pub(crate) use launch::{Cipher, Io, LaunchArgs};
 
@@ -203,41 +205,6 @@ pub(crate) struct ForgetArgs {
     /// The peers, spelt as they were given.
     #[arg(value_name = "PEER", required = true)]
     pub(crate) peers: Vec<String>,
-}
-
-const CONTAINERS: &str = "\
-A container is: the NAME or ID of a running Docker container; netns:NAME or netns:/path/to/ns;
-pid:N. An address is: [ip:]CIDR, such as 10.2.1.1/24; net:CIDR, any of that subnet; net:default, which none at all means, too.";
-
-#[derive(Debug, Args)]
-#[command(after_help = format!("{CONTAINERS}\n\nExamples:\n  weft attach web\n  weft attach 10.2.1.1/24 net:10.2.2.0/24 web\n  weft attach 10.2.1.2/24 10.2.2.2/24 netns:blue\n  weft attach --name shop 10.2.1.3/24 netns:green    # ping shop"))]
-pub(crate) struct AttachArgs {
-    /// Do not route 224.0.0.0/4 to the interface.
-    #[arg(long, env = "WEFT_NO_MULTICAST_ROUTE", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
-    pub(crate) no_multicast_route: bool,
-    /// Name in DNS, once or more: whole, or one label of our domain [default: the container's own]
-    #[arg(
-        long,
-        visible_alias = "name",
-        env = "WEFT_DNS_NAME",
-        hide_env = true,
-        value_name = "NAME"
-    )]
-    pub(crate) dns_name: Vec<String>,
-    /// No name, no resolv.conf, no route to the DNS server.
-    #[arg(long, env = "WEFT_WITHOUT_DNS", hide_env = true, value_parser = clap::builder::BoolishValueParser::new())]
-    pub(crate) without_dns: bool,
-    /// Addresses, then the container.
-    #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
-    pub(crate) words: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = format!("{CONTAINERS}\n\nExample:\n  weft detach 10.2.1.1/24 web"))]
-pub(crate) struct DetachArgs {
-    /// Addresses, then the container.
-    #[arg(value_name = "ADDRESS… CONTAINER", required = true)]
-    pub(crate) words: Vec<String>,
 }
 
 #[derive(Debug, Args)]

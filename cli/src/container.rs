@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use weft_control::api::{AttachReply, AttachRequest, Attachment};
+use weft_control::api::{AttachReply, AttachRequest, Attachment, ContainerFiles};
 
 use crate::args::AttachArgs;
 use crate::client::Client;
@@ -23,6 +23,15 @@ pub(crate) fn attach(client: &Client, args: AttachArgs, format: Format) -> anyho
         multicast_route: !args.no_multicast_route,
         names: args.dns_name,
         without_dns: args.without_dns,
+        files: ContainerFiles {
+            dns_search: args.files.dns_search,
+            add_hosts: args.files.add_host,
+            rewrite_hosts: match (args.files.rewrite_hosts, args.files.no_rewrite_hosts) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+        },
     };
     change(client, "/attach", &request, format)
 }
@@ -40,6 +49,7 @@ pub(crate) fn detach(client: &Client, words: &[String], format: Format) -> anyho
         multicast_route: true,
         names: Vec::new(),
         without_dns: false,
+        files: ContainerFiles::default(),
     };
     change(client, "/detach", &request, format)
 }

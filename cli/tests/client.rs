@@ -131,6 +131,36 @@ fn attach_sends_the_words_in_order_and_prints_one_line() {
 }
 
 #[test]
+fn attach_sends_what_goes_into_the_containers_files() {
+    let added = ["--add-host", "a:192.0.2.1", "--add-host", "b:fd00::1"];
+    for (flags, wanted) in [
+        (
+            &["--dns-search", "sub.weave.local"][..],
+            json!({ "dns_search": ["sub.weave.local"] }),
+        ),
+        (&added, json!({ "add_hosts": ["a:192.0.2.1", "b:fd00::1"] })),
+        (&["--rewrite-hosts"], json!({ "rewrite_hosts": true })),
+        (&["--no-rewrite-hosts"], json!({ "rewrite_hosts": false })),
+    ] {
+        let daemon = FakeDaemon::answering(
+            200,
+            r#"{"addresses":["10.2.1.3"],"warnings":["/etc/netns/blue/hosts is not ours and stays as it is"]}"#,
+        );
+        let output = daemon.weft(&[&["attach"], flags, &["10.2.1.3/24", "netns:blue"]].concat());
+        assert_eq!(stdout(&output), "10.2.1.3\n");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            said,
+            "note: /etc/netns/blue/hosts is not ours and stays as it is\n"
+        );
+        let (_, body) = daemon.request();
+        for (key, value) in wanted.as_object().unwrap() {
+            assert_eq!(&body[key], value, "{body}");
+        }
+    }
+}
+
+#[test]
 fn a_refusal_is_the_daemons_line_on_stderr_and_exit_code_1() {
     let daemon = FakeDaemon::answering(
         400,

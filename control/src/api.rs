@@ -27,6 +27,7 @@
 //! A failure is 4xx (the request's fault) or 5xx (ours) with an [`ApiError`].
 
 mod addresses;
+mod containers;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use addresses::{
     ExposeRequest, IpamOwner, IpamReport, RemoveReply, RemoveRequest, ResetRequest,
 };
+pub use containers::{AttachReply, AttachRequest, ContainerFiles};
 
 /// The line with which requests fail while the daemon ends.
 pub const STOPPING: &str = "the daemon is stopping";
@@ -65,42 +67,8 @@ pub struct ForgetRequest {
     pub peers: Vec<String>,
 }
 
-/// Attach a container to, or detach it from, the network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachRequest {
-    /// `NAME|ID`, `netns:NAME`, `netns:/path` or `pid:N`.
-    pub container: String,
-    /// Address arguments as typed: `[ip:]CIDR`, `net:CIDR`, `net:default`.
-    pub addresses: Vec<String>,
-    /// Route 224.0.0.0/4 to the interface.
-    #[serde(default = "yes")]
-    pub multicast_route: bool,
-    /// Names in DNS; none means the container's own.
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// No names, no `resolv.conf`, no route to the server.
-    #[serde(default)]
-    pub without_dns: bool,
-}
-
 fn yes() -> bool {
     true
-}
-
-/// The addresses that an attach or detach was about, in the order asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachReply {
-    /// Without prefix lengths.
-    pub addresses: Vec<IpAddr>,
-    /// The container, as `weft ps` shows it.
-    #[serde(default)]
-    pub id: String,
-    /// Its names in DNS from this call.
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// What the user should know though it worked: an address that another container has, too.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
 }
 
 /// Give addresses a name in DNS, or take it away.

@@ -26,6 +26,7 @@ mod frame;
 mod host;
 mod lab;
 mod mesh;
+mod names;
 mod overlay;
 mod ping;
 mod raw;
@@ -44,6 +45,7 @@ pub use crate::frame::{
 pub use crate::host::Host;
 pub use crate::lab::Lab;
 pub use crate::mesh::Mesh;
+pub use crate::names::{NameServer, answers, dig, resolved};
 pub use crate::overlay::Overlay;
 pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;

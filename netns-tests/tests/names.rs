@@ -5,10 +5,12 @@
 //! ```
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use weft_netns_tests::{Host, Lab, Weft, in_lab, within};
+use weft_netns_tests::{
+    Host, Lab, NameServer, Weft, answers, dig, in_lab, resolved, say_skipped, within,
+};
 
 /// A container that is gone must be forgotten in this time.
 const GONE_LIMIT: Duration = Duration::from_secs(2);
@@ -29,30 +31,6 @@ fn container(lab: &Lab, weft: &Weft, name: &str, words: &[&str]) -> Host {
     let container = lab.host(name);
     weft.ok(&[&["attach"], words, &[container.as_container().as_str()]].concat());
     container
-}
-
-/// What dig says, comments included.
-fn dig(from: &Host, words: &[&str]) -> String {
-    let output = from.output(&[&["dig", "+tries=1", "+time=5", SERVER], words].concat());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The answers alone, sorted.
-fn answers(from: &Host, words: &[&str]) -> Vec<String> {
-    let said = dig(from, &[words, &["+short"]].concat());
-    let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
-    lines.sort();
-    lines
-}
-
-/// What the container's own resolver finds.
-fn resolved(from: &Host, name: &str) -> String {
-    let output = from.output(&["getent", "ahostsv4", name]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 #[test]
@@ -199,6 +177,9 @@ fn names_by_hand_are_given_taken_and_survive_a_restart() {
 
         assert_eq!(found("printer.weave.local"), ["192.0.2.80"]);
         assert_eq!(found("c1.weave.local"), ["10.2.1.1"]);
+        weft.ok(&["stop"]);
+        launch(&weft, &[]);
+        assert_eq!(found("printer.weave.local"), ["192.0.2.80"]);
         weft.ok(&["dns-remove", "192.0.2.80", "-h", "printer"]);
         assert_eq!(
             answers(&c1, &["printer.weave.local", "AAAA"]),
@@ -260,6 +241,13 @@ int main(int count, char **words) {
 /// musl's resolver asks for A and AAAA at once and takes NXDOMAIN for either as the end.
 #[test]
 fn programs_of_another_c_library_find_names() {
+    let is_there = Command::new("musl-gcc").arg("--version").output().is_ok();
+    if !is_there && std::env::var("CI").is_ok_and(|value| value == "true") {
+        panic!("musl-gcc is missing: install musl-tools");
+    }
+    if !is_there {
+        return say_skipped("musl-gcc is missing: install musl-tools");
+    }
     in_lab(|lab| {
         let weft = host(lab);
         launch(&weft, &[]);
@@ -341,6 +329,13 @@ fn another_domain_and_names_below_it() {
         ]);
         assert_eq!(refused.code, 1);
         assert!(refused.stderr.contains("not below foo.bar."), "{refused:?}");
+
+        // The same with the final dot.
+        weft.ok(&["stop"]);
+        launch(&weft, &["--dns-domain", "foo.bar."]);
+        assert_eq!(resolved(&c1, "tre"), "10.2.1.3");
+        assert_eq!(answers(&c1, &["foo.sub2.foo.bar"]), ["10.2.1.2"]);
+        assert!(dig(&c1, &["foo.sub1.foo.bar"]).contains("\t1\tIN\tA\t"));
     });
 }
 
@@ -349,8 +344,19 @@ fn without_dns_nothing_is_served() {
     in_lab(|lab| {
         let weft = host(lab);
         launch(&weft, &["--no-dns"]);
+        let theirs = "nameserver 10.2.1.254\n";
+        std::fs::create_dir_all("/etc/netns/c1").expect("the lab has its own /etc/netns");
+        std::fs::write("/etc/netns/c1/resolv.conf", theirs).expect("the folder is there");
         let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
+        weft.host().add_address("weft", "10.2.1.254/24");
+        let known = ["--address=/example.org/192.0.2.99"];
+        let _server = NameServer::start(weft.host(), "10.2.1.254", &known);
 
+        within("a name of somebody else's", SOON, || {
+            resolved(&c1, "www.example.org") == "192.0.2.99"
+        });
+        let file = std::fs::read_to_string("/etc/netns/c1/resolv.conf");
+        assert_eq!(file.expect("it stays"), theirs);
         assert_eq!(weft.ok(&["dns-args"]), "");
         assert_eq!(weft.ok(&["status", "dns"]), "");
         assert!(!weft.ok(&["status"]).contains("Service: dns"));
@@ -358,35 +364,6 @@ fn without_dns_nothing_is_served() {
         assert!(!c1.run(&["ip", "route"]).contains("169.254"));
         assert!(!weft.host().run(&["ip", "address"]).contains("169.254.53.1"));
     });
-}
-
-/// dnsmasq as a name server of somebody else's; it ends with its namespace's lab.
-struct OtherServer(Child);
-
-impl OtherServer {
-    fn start(on: &Host, address: &str, names: &[&str]) -> Self {
-        let mut command = on.command("dnsmasq");
-        command.args([
-            "--keep-in-foreground",
-            "--no-resolv",
-            "--no-hosts",
-            "--bind-interfaces",
-        ]);
-        command.args(["--conf-file=/dev/null", "--user=root", "--pid-file="]);
-        command.arg(format!("--listen-address={address}"));
-        for name in names {
-            command.arg(format!("--address=/{name}/192.0.2.99"));
-        }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self(child.expect("dnsmasq is installed"))
-    }
-}
-
-impl Drop for OtherServer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -404,7 +381,11 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
         assert_eq!(answers(&c1, &["c1.weave.local"]), ["10.2.1.1"]);
 
         weft.host().add_address("eth0", "192.0.2.3/24");
-        let _server = OtherServer::start(weft.host(), "192.0.2.3", &["example.org"]);
+        let _server = NameServer::start(
+            weft.host(),
+            "192.0.2.3",
+            &["--address=/example.org/192.0.2.99"],
+        );
         std::fs::write(&file, "nameserver 169.254.53.1\nnameserver 192.0.2.3\n")
             .expect("the lab's folder is writable");
         within("the answer of the new server", SOON, || {
@@ -413,9 +394,46 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
         assert_eq!(answers(&c1, &["+tcp", "www.example.org"]), ["192.0.2.99"]);
         assert_eq!(resolved(&c1, "www.example.org"), "192.0.2.99");
         assert!(weft.ok(&["status"]).contains("Upstream: 192.0.2.3:53\n"));
+        many_from_elsewhere(lab, &weft, &c1);
+
+        // Those of a flag in place of the file's; the first is not there.
+        weft.ok(&["stop"]);
+        launch(
+            &weft,
+            &["--dns-upstream", "192.0.2.77,192.0.2.78:5353,192.0.2.3:53"],
+        );
+        assert_eq!(answers(&c1, &["flag.example.org"]), ["192.0.2.99"]);
         // Single labels are ours, whoever else may know them.
         assert!(dig(&c1, &["example"]).contains("status: NXDOMAIN"));
     });
+}
+
+/// A hundred addresses do not fit into what the upstream may send over UDP, nor into what the client takes.
+fn many_from_elsewhere(lab: &Lab, weft: &Weft, c1: &Host) {
+    let file = lab.folder().join("many");
+    let lines = (1..=100).map(|n| format!("10.9.0.{n} many.example.org\n"));
+    std::fs::write(&file, lines.collect::<String>()).expect("the lab's folder is writable");
+    weft.host().add_address("eth0", "192.0.2.4/24");
+    let known = format!("--addn-hosts={}", file.display());
+    let _server = NameServer::start(weft.host(), "192.0.2.4", &[&known]);
+    let path = lab.folder().join("resolv.conf");
+    std::fs::write(path, "nameserver 192.0.2.4\n").expect("the lab's folder is writable");
+    within("the third server", SOON, || {
+        weft.ok(&["status"]).contains("Upstream: 192.0.2.4:53\n")
+    });
+    let count = |words: &[&str]| {
+        let said = dig(c1, &[words, &["many.example.org"]].concat());
+        let lines = said.lines().filter(|line| line.contains("IN\tA\t"));
+        (lines.count(), said.contains("flags: qr tc"))
+    };
+    within("all addresses", SOON, || {
+        count(&["+noedns"]) == (100, false)
+    });
+    let (plain, is_cut) = count(&["+noedns", "+ignore"]);
+    assert!(is_cut && plain < 35, "{plain}");
+    let (more, is_cut) = count(&["+bufsize=700", "+ignore"]);
+    assert!(is_cut && more < 50, "{more}");
+    assert_eq!(count(&["+tcp"]), (100, false));
 }
 
 #[test]

@@ -244,6 +244,8 @@ enum Habit {
     Slow(Duration),
     /// Answers under another number.
     Lies,
+    /// Answers what it was not asked.
+    Strays,
     Garbage,
 }
 
@@ -297,6 +299,8 @@ fn answer(socket: &UdpSocket, question: &[u8], to: SocketAddr, habit: Habit) {
     match habit {
         Habit::Slow(delay) => pause(delay),
         Habit::Lies => reply[0] = !reply[0],
+        // The first letter of the name.
+        Habit::Strays => reply[13] ^= 1,
         Habit::Garbage => reply = vec![0xff; 40],
     }
     let _ = socket.send_to(&reply, to);
@@ -325,6 +329,7 @@ fn whatever_an_upstream_does_there_is_an_answer_in_time() {
             ("192.0.2.4", Habit::Slow(Duration::from_secs(6))),
             ("192.0.2.5", Habit::Lies),
             ("192.0.2.6", Habit::Garbage),
+            ("192.0.2.7", Habit::Strays),
         ];
         let running: Vec<Upstream> = habits
             .iter()
@@ -340,6 +345,7 @@ fn whatever_an_upstream_does_there_is_an_answer_in_time() {
             ("192.0.2.4", "SERVFAIL"),
             ("192.0.2.5", "SERVFAIL"),
             ("192.0.2.6", "SERVFAIL"),
+            ("192.0.2.7", "SERVFAIL"),
             ("192.0.2.77", "SERVFAIL"),
             ("127.0.0.5", "SERVFAIL"),
         ] {

@@ -95,6 +95,32 @@ fn containers_of_all_hosts_are_found_on_each_and_balanced() {
     });
 }
 
+/// The same with addresses that the hosts agree on.
+#[test]
+fn addresses_that_weft_gave_are_balanced_too() {
+    in_lab(|lab| {
+        let mesh = Mesh::new(lab, 3);
+        for index in 0..3 {
+            mesh.launch(index, &["--ipalloc-range", "10.2.0.0/16"], &[0, 1, 2]);
+        }
+        let mut given = Vec::new();
+        for (weft, container) in mesh.weft.iter().zip(&mesh.containers) {
+            let printed = weft.ok(&["attach", "--name", "foo", &container.as_container()]);
+            given.push(printed.trim().to_owned());
+        }
+        given.sort();
+        for client in &mesh.containers {
+            within("all addresses of foo", JOIN_LIMIT, || {
+                answers(client, &["foo.weave.local"]) == given
+            });
+        }
+        for address in &given {
+            let back = answers(&mesh.containers[0], &["-x", address]);
+            assert_eq!(back, ["foo.weave.local."]);
+        }
+    });
+}
+
 #[test]
 fn names_follow_containers_that_end_and_begin_anew() {
     in_lab(|lab| {

@@ -16,7 +16,7 @@ use super::attach::{AttachError, AttachOptions, Attached, Detached, Host, mac_te
 use super::bridge::{self, BridgeError};
 use super::container::{Container, ContainerRef};
 use super::dns::desk;
-use super::dns::guest::Guest;
+use super::dns::guest::{Called, FileWishes, Guest};
 use super::docker::Docker;
 use super::expose::Exposure;
 use super::request::{Attacher, BoxFuture, Changed, Effect};
@@ -142,9 +142,10 @@ impl Attacher for HostAttacher {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             if let Some(guest) = &shared.guest {
-                for id in &containers {
-                    guest.forget(id, also_living);
+                for id in containers.iter().filter(|_| also_living) {
+                    guest.forget(id);
                 }
+                guest.sweep();
             }
         })
     }
@@ -188,12 +189,13 @@ impl Shared {
     }
 
     async fn attach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
+        let wishes = FileWishes::read(request)?;
         let (container, arguments) = self.read(request).await?;
-        let guest = self.guest.as_ref().filter(|_| !request.without_dns);
-        let names = match guest {
+        let names = match &self.guest {
             Some(guest) => guest.names(&container, &request.names)?,
             None => Vec::new(),
         };
+        let guest = self.guest.as_ref().filter(|_| !request.without_dns);
         self.survey().await?;
         let turn = self.turns.take(&container.id).await;
         let obtained = self.allocator.obtain(&turn, &arguments).await;
@@ -211,15 +213,43 @@ impl Shared {
                 return Err(in_one_line(&error));
             }
         };
-        if let Some(guest) = guest {
-            guest.write_files(&container, &names, &attached.addresses);
-        }
+        let notes = self.write_files(
+            &container,
+            &wishes,
+            Called {
+                names: &names,
+                addresses: &addresses,
+                present: &attached.addresses,
+            },
+        );
+        let names = guest.map_or_else(Vec::new, |_| names);
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         Ok(Changed {
             effect: is_on(&container, attached),
-            reply: reply(&container, &addresses, names),
+            reply: AttachReply {
+                warnings: notes,
+                ..reply(&container, &addresses, names)
+            },
         })
+    }
+
+    /// Says which of the container's files are not as they were wished for.
+    fn write_files(
+        &self,
+        container: &Container,
+        wishes: &FileWishes,
+        called: Called<'_>,
+    ) -> Vec<String> {
+        let notes = match &self.guest {
+            Some(guest) => guest.write_files(container, called, wishes),
+            None if wishes.are_asked_for() => vec![format!("no files: {}", desk::is_off().error)],
+            None => Vec::new(),
+        };
+        for note in &notes {
+            tracing::warn!(container = container.shown(), note, "files of a container");
+        }
+        notes
     }
 
     async fn detach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
@@ -246,8 +276,11 @@ impl Shared {
         // Off the interface first, free only then.
         self.allocator.release(&container.id, &addresses).await;
         let remaining = left.as_ref().map_or(0, |left| left.addresses.len());
-        if let Some(guest) = self.guest.as_ref().filter(|_| remaining == 0) {
-            guest.remove_files(&container);
+        if let Some(guest) = &self.guest {
+            match &left {
+                Some(left) if remaining > 0 => guest.keep_hosts(&container, &left.addresses),
+                Some(_) | None => guest.remove_files(&container),
+            }
         }
         tracing::info!(
             container = container.shown(),
@@ -413,6 +446,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::api::ContainerFiles;
     use crate::driver::attach::Host;
     use crate::driver::netlink::GsoLimits;
     use crate::driver::netns::{NetNs, NetNsError};
@@ -465,6 +499,7 @@ mod tests {
                 multicast_route: true,
                 names: Vec::new(),
                 without_dns: false,
+                files: ContainerFiles::default(),
             };
             for answer in [
                 attacher().attach(request.clone()).await,

@@ -14,8 +14,10 @@
 mod builder;
 mod counters;
 pub(crate) mod desk;
+mod files;
 pub mod guest;
 mod handler;
+pub mod hosts;
 mod listen;
 pub mod resolv_conf;
 mod servers;

@@ -119,7 +119,7 @@ pub trait Attacher: Send + Sync {
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
     /// Finds a container, attached or not: its shown id, its own names, and the addresses that it has.
     fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>>;
-    /// Removes files that were written for these containers (shown ids), if they are gone or `also_living`.
+    /// Removes files that were written for containers that are gone, and if `also_living` for these (shown ids).
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()>;
     /// Waits until what is attached may have changed: an interface or an address, here or in a container.
     fn changed(&self) -> BoxFuture<()>;

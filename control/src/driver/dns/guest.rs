@@ -1,27 +1,113 @@
 //! What a container gets at attach so that names work in it: a name of its own, and files where `ip netns` finds them.
 //!
 //! ```text
-//!  /etc/netns/NAME/resolv.conf   our server, our domain     ─┐ `ip netns exec NAME` lays them over /etc
-//!  /etc/netns/NAME/hosts         the container's own names  ─┘
+//!  /etc/netns/NAME/resolv.conf   our server, our domain                     ─┐ `ip netns exec NAME` lays them
+//!  /etc/netns/NAME/hosts         the container's own names, --add-host      ─┘ over /etc
 //! ```
 //!
 //! Only containers that `ip netns` knows by name have such files; Docker writes its own. A file that somebody else
-//! wrote stays as it is.
+//! wrote stays as it is, unless a flag asks for ours: then it is put back when the container is detached.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::resolv_conf::{MARK, for_container};
-use crate::api::ApiError;
+use super::files;
+use super::hosts::{ADDED_MAX, AddedHost, Hosts};
+use super::resolv_conf::{asked_search, for_container};
+use crate::api::{ApiError, AttachRequest, ContainerFiles};
 use crate::dns::name::{DnsName, Domain};
 use crate::driver::container::Container;
 
 /// Where `ip netns` looks for files.
 pub const FOLDER_DEFAULT: &str = "/etc/netns";
+
+/// Where `ip netns` keeps its names.
+const NAMESPACES: [&str; 2] = ["/run/netns", "/var/run/netns"];
+/// Domains to search: older resolvers take no more, and each costs a question for every short name.
+const SEARCH_MAX: usize = 6;
+/// The files.
+const FILES: [&str; 2] = ["resolv.conf", "hosts"];
+
+/// What goes into a container's files, as it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileWishes {
+    has_resolv_conf: bool,
+    search: Vec<String>,
+    has_own_names: bool,
+    added: Vec<AddedHost>,
+    /// Which of [`FILES`] are to be ours whatever is there.
+    takes: [bool; 2],
+    /// Of an earlier call.
+    drops_own_names: bool,
+}
+
+impl FileWishes {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// One line for a domain or an entry that is none, and for wishes that contradict each other.
+    pub fn read(request: &AttachRequest) -> Result<Self, ApiError> {
+        let refusal = |error: String| ApiError { error };
+        let ContainerFiles {
+            dns_search,
+            add_hosts,
+            rewrite_hosts,
+        } = &request.files;
+        if request.without_dns && !dns_search.is_empty() {
+            let line = "--dns-search needs DNS: leave --without-dns out";
+            return Err(refusal(line.to_owned()));
+        }
+        for (flag, count, max) in [
+            ("--dns-search", dns_search.len(), SEARCH_MAX),
+            ("--add-host", add_hosts.len(), ADDED_MAX),
+        ] {
+            if count > max {
+                return Err(refusal(format!("{count} times {flag}: at most {max}")));
+            }
+        }
+        let domain = |text: &String| match DnsName::parse(text) {
+            Ok(name) => Ok(name.to_string()),
+            // None at all, as Docker has it.
+            Err(_) if text == "." => Ok(text.clone()),
+            Err(error) => Err(refusal(format!("--dns-search: {error}"))),
+        };
+        let added = |text: &String| {
+            let read = text.parse::<AddedHost>();
+            read.map_err(|error| refusal(format!("--add-host: {error}")))
+        };
+        let added: Vec<AddedHost> = add_hosts.iter().map(added).collect::<Result<_, _>>()?;
+        let takes_hosts = *rewrite_hosts == Some(true) || !added.is_empty();
+        Ok(Self {
+            has_resolv_conf: !request.without_dns,
+            search: dns_search.iter().map(domain).collect::<Result<_, _>>()?,
+            has_own_names: rewrite_hosts.unwrap_or(!request.without_dns),
+            takes: [!dns_search.is_empty(), takes_hosts],
+            drops_own_names: *rewrite_hosts == Some(false),
+            added,
+        })
+    }
+
+    /// True if a flag asks for a file.
+    #[must_use]
+    pub fn are_asked_for(&self) -> bool {
+        self.takes.contains(&true)
+    }
+}
+
+/// What a container is called, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Called<'a> {
+    /// Whole names.
+    pub names: &'a [String],
+    /// The addresses that have them.
+    pub addresses: &'a [IpNet],
+    /// All that the container has now.
+    pub present: &'a [IpNet],
+}
 
 /// What every container gets.
 #[derive(Debug, Clone)]
@@ -75,43 +161,89 @@ impl Guest {
         names.iter().map(whole).collect()
     }
 
-    /// Writes the files. Not fatal: the network works without.
-    pub fn write_files(&self, container: &Container, names: &[String], addresses: &[IpNet]) {
+    /// Writes the files, and says which are not as they were wished for. Not fatal: the network works without.
+    #[must_use]
+    pub fn write_files(
+        &self,
+        container: &Container,
+        called: Called<'_>,
+        wishes: &FileWishes,
+    ) -> Vec<String> {
         let Some(folder) = self.folder_of(container) else {
+            let line = format!(
+                "{} keeps its own files: --dns-search, --add-host and --rewrite-hosts are for what `ip netns` knows by name",
+                container.shown()
+            );
+            return Vec::from_iter(wishes.are_asked_for().then_some(line));
+        };
+        let mut notes = Vec::new();
+        let texts = [
+            self.resolv_conf(&folder, called, wishes),
+            self.hosts(&folder, called, wishes),
+        ];
+        for ((name, text), takes) in FILES.iter().zip(texts).zip(wishes.takes) {
+            let Some(text) = text else {
+                continue;
+            };
+            let path = folder.join(name);
+            let shown = path.display();
+            match files::write(&path, &text, takes) {
+                Ok(true) => {}
+                Ok(false) => notes.push(format!("{shown} is not ours and stays as it is")),
+                Err(error) => notes.push(format!("{shown} is not written: {error}")),
+            }
+        }
+        notes
+    }
+
+    /// After some addresses were taken: `hosts` names only these.
+    pub fn keep_hosts(&self, container: &Container, present: &[IpNet]) {
+        let Some(path) = self
+            .folder_of(container)
+            .map(|folder| folder.join(FILES[1]))
+        else {
             return;
         };
-        let first = names.first().and_then(|name| DnsName::parse(name).ok());
-        let resolv_conf = for_container(self.server, first.as_ref(), &self.domain);
-        let files = [
-            ("resolv.conf", resolv_conf),
-            ("hosts", self.hosts(names, addresses)),
-        ];
-        for (name, text) in files {
-            let path = folder.join(name);
-            if let Err(error) = write_ours(&path, &text) {
-                tracing::warn!(path = %path.display(), %error, "file for a container not written");
-            }
+        let Some(text) = files::read(&path) else {
+            return;
+        };
+        let mut hosts = Hosts::parse(&text);
+        hosts.keep(&bare(present));
+        if let Err(error) = files::write(&path, &hosts.text(), false) {
+            tracing::warn!(path = %path.display(), %error, "file for a container not written");
         }
     }
 
-    /// Removes what [`Self::write_files`] wrote.
+    /// Removes what [`Self::write_files`] wrote, and puts back what was there before.
     pub fn remove_files(&self, container: &Container) {
         if let Some(folder) = self.folder_of(container) {
             remove_ours(&folder);
         }
     }
 
-    /// The same for a container by its shown id, if its namespace is gone or `also_living`.
-    pub fn forget(&self, id: &str, also_living: bool) {
+    /// The same for a container by its shown id, whether it is still there or not.
+    pub fn forget(&self, id: &str) {
         let path = Path::new(id);
-        let named = [Path::new("/run/netns"), Path::new("/var/run/netns")];
         let Some(name) = path.file_name() else {
             return;
         };
-        let is_named = name == id || path.parent().is_some_and(|folder| named.contains(&folder));
-        let is_living = || named.iter().any(|folder| folder.join(name).exists());
-        if is_named && (also_living || !is_living()) {
+        let folders = NAMESPACES.map(Path::new);
+        let is_listed = || {
+            path.parent()
+                .is_some_and(|folder| folders.contains(&folder))
+        };
+        if name == id || is_listed() {
             remove_ours(&self.folder.join(name));
+        }
+    }
+
+    /// The same for all containers that are gone.
+    pub fn sweep(&self) {
+        // Where there is no such folder, there is nothing to remove.
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if !is_living(&entry.file_name()) {
+                remove_ours(&entry.path());
+            }
         }
     }
 
@@ -120,48 +252,70 @@ impl Guest {
         Some(self.folder.join(name))
     }
 
-    fn hosts(&self, names: &[String], addresses: &[IpNet]) -> String {
-        let mut text = format!("{MARK}127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
+    fn resolv_conf(
+        &self,
+        folder: &Path,
+        called: Called<'_>,
+        wishes: &FileWishes,
+    ) -> Option<String> {
+        if !wishes.has_resolv_conf {
+            return None;
+        }
+        let first = called
+            .names
+            .first()
+            .and_then(|name| DnsName::parse(name).ok());
+        let mut search = wishes.search.clone();
+        if search.is_empty() {
+            // Another address is no reason to forget what was asked for with the first.
+            let before = files::read(&folder.join(FILES[0])).unwrap_or_default();
+            search = asked_search(&before);
+        }
+        let (server, domain) = (self.server, &self.domain);
+        Some(for_container(server, first.as_ref(), domain, &search))
+    }
+
+    fn hosts(&self, folder: &Path, called: Called<'_>, wishes: &FileWishes) -> Option<String> {
+        let before = files::read(&folder.join(FILES[1]));
+        if before.is_none() && !wishes.has_own_names && wishes.added.is_empty() {
+            return None;
+        }
+        let mut hosts = before.map_or_else(Hosts::default, |text| Hosts::parse(&text));
         let mut words = Vec::new();
-        for name in names {
+        for name in called.names.iter().filter(|_| wishes.has_own_names) {
             words.push(name.clone());
             if let Ok(name) = DnsName::parse(name) {
                 words.push(self.domain.shorten(&name).to_owned());
             }
         }
-        if let (Some(address), false) = (addresses.first(), words.is_empty()) {
-            text.push_str(&format!("{} {}\n", address.addr(), words.join(" ")));
+        hosts.keep(&bare(called.present));
+        hosts.name(&bare(called.addresses), &words.join(" "));
+        if wishes.drops_own_names {
+            hosts.keep(&[]);
         }
-        text
+        hosts.add(&wishes.added);
+        Some(hosts.text())
     }
+}
+
+fn bare(addresses: &[IpNet]) -> Vec<IpAddr> {
+    addresses.iter().map(IpNet::addr).collect()
+}
+
+fn is_living(name: &OsStr) -> bool {
+    let mut folders = NAMESPACES.iter().map(Path::new);
+    folders.any(|folder| folder.join(name).exists())
 }
 
 /// Removes the files that are ours from a folder, and the folder with them.
 fn remove_ours(folder: &Path) {
-    for path in ["resolv.conf", "hosts"].map(|name| folder.join(name)) {
-        if is_ours(&path) {
-            let _ = fs::remove_file(path);
+    for path in FILES.map(|name| folder.join(name)) {
+        if let Err(error) = files::remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "file of a container not removed");
         }
     }
     // Stays if somebody else has a file in it.
     let _ = fs::remove_dir(folder);
-}
-
-/// Replaces a file of ours, or makes one where there is none.
-fn write_ours(path: &Path, text: &str) -> io::Result<()> {
-    if path.exists() && !is_ours(path) {
-        return Ok(());
-    }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    // Written in place: `ip netns exec` has laid it over another file, and that would keep showing the old one.
-    let mut file = fs::File::create(path)?;
-    file.write_all(text.as_bytes())
-}
-
-fn is_ours(path: &Path) -> bool {
-    fs::read_to_string(path).is_ok_and(|text| text.starts_with(MARK))
 }
 
 #[cfg(test)]
@@ -210,14 +364,33 @@ mod tests {
         assert_eq!(error, "web.example.org is not below weave.local.");
     }
 
+    fn wishes(request: &str) -> Result<FileWishes, String> {
+        let request = format!(r#"{{"container": "netns:c1", "addresses": []{request}}}"#);
+        let request = serde_json::from_str(&request).unwrap();
+        FileWishes::read(&request).map_err(|error| error.error)
+    }
+
+    /// Writes the files of `c1` at these addresses.
+    fn write(guest: &Guest, names: &[&str], addresses: &[&str], request: &str) -> Vec<String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let addresses: Vec<IpNet> = addresses.iter().map(|net| net.parse().unwrap()).collect();
+        let called = Called {
+            names: &names,
+            addresses: addresses.get(..1).unwrap_or_default(),
+            present: &addresses,
+        };
+        let c1 = container(Some("c1"), None);
+        guest.write_files(&c1, called, &wishes(request).unwrap())
+    }
+
     #[test]
     fn files_are_written_and_removed_but_never_somebody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let guest = guest(dir.path());
         let c1 = container(Some("c1"), None);
-        let names = ["web.weave.local".to_owned()];
+        let web = ["web.weave.local"];
 
-        guest.write_files(&c1, &names, &["10.2.1.1/24".parse().unwrap()]);
+        assert!(write(&guest, &web, &["10.2.1.1/24"], "").is_empty());
         let read = |name: &str| fs::read_to_string(dir.path().join("c1").join(name));
         assert!(
             read("resolv.conf")
@@ -230,8 +403,13 @@ mod tests {
                 .ends_with("\n10.2.1.1 web.weave.local web\n")
         );
 
-        fs::write(dir.path().join("c1/resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
-        guest.write_files(&c1, &[], &[]);
+        let path = dir.path().join("c1/resolv.conf");
+        fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        let notes = write(&guest, &[], &[], "");
+        assert_eq!(
+            notes,
+            [format!("{} is not ours and stays as it is", path.display())]
+        );
         assert_eq!(read("resolv.conf").unwrap(), "nameserver 192.0.2.1\n");
         assert!(!read("hosts").unwrap().contains("10.2.1.1"));
         guest.remove_files(&c1);
@@ -241,18 +419,126 @@ mod tests {
         fs::remove_file(dir.path().join("c1/resolv.conf")).unwrap();
         guest.remove_files(&c1);
         assert!(!dir.path().join("c1").exists());
-        guest.write_files(&container(None, None), &names, &[]);
+        let nobody = container(None, None);
+        let called = Called {
+            names: &[],
+            addresses: &[],
+            present: &[],
+        };
+        let plain = wishes("").unwrap();
+        assert!(guest.write_files(&nobody, called, &plain).is_empty());
+        let asking = wishes(r#", "add_hosts": ["a:192.0.2.1"]"#).unwrap();
+        let notes = guest.write_files(&nobody, called, &asking);
+        assert!(notes[0].starts_with("c1 keeps its own files"), "{notes:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
-        guest.write_files(&c1, &names, &[]);
+        write(&guest, &web, &[], "");
         for id in ["c2", "", "..", "/etc/c1", "/proc/1/ns/net"] {
-            guest.forget(id, true);
+            guest.forget(id);
             assert!(read("resolv.conf").is_ok(), "{id}");
         }
-        guest.forget("c1", true);
+        guest.forget("c1");
         assert!(!dir.path().join("c1").exists());
-        guest.write_files(&c1, &names, &[]);
-        guest.forget("/run/netns/c1", true);
+        write(&guest, &web, &[], "");
+        guest.forget("/run/netns/c1");
         assert!(!dir.path().join("c1").exists());
+    }
+
+    #[test]
+    fn what_is_asked_for_takes_the_place_of_somebody_elses_until_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let guest = guest(dir.path());
+        let c1 = container(Some("c1"), None);
+        let path = |name: &str| dir.path().join("c1").join(name);
+        let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+        fs::create_dir(dir.path().join("c1")).unwrap();
+        for name in FILES {
+            fs::write(path(name), "theirs").unwrap();
+        }
+        let web = ["web.weave.local"];
+        assert_eq!(write(&guest, &web, &["10.2.1.1/24"], "").len(), 2);
+
+        let asking =
+            r#", "dns_search": ["sub.weave.local.", "example.org"], "rewrite_hosts": true"#;
+        assert!(write(&guest, &web, &["10.2.1.1/24"], asking).is_empty());
+        assert!(read("resolv.conf").contains("\nsearch sub.weave.local example.org\n"));
+        assert!(read("hosts").ends_with("\n10.2.1.1 web.weave.local web\n"));
+
+        // Another address later keeps what was asked for.
+        let two = ["10.2.2.1/24", "10.2.1.1/24"];
+        let more = r#", "add_hosts": ["printer:192.0.2.80"]"#;
+        assert!(write(&guest, &["db.weave.local"], &two, more).is_empty());
+        assert!(read("resolv.conf").contains("\nsearch sub.weave.local example.org\n"));
+        let end = "\n10.2.1.1 web.weave.local web\n10.2.2.1 db.weave.local db\n# --add-host\n192.0.2.80 printer\n";
+        assert!(read("hosts").ends_with(end), "{}", read("hosts"));
+        guest.keep_hosts(&c1, &["10.2.2.1/24".parse().unwrap()]);
+        assert!(!read("hosts").contains("10.2.1.1"));
+        let without = r#", "rewrite_hosts": false"#;
+        assert!(write(&guest, &web, &two, without).is_empty());
+        assert!(!read("hosts").contains("10.2.2.1") && read("hosts").contains("printer"));
+
+        guest.remove_files(&c1);
+        assert!(FILES.iter().all(|name| read(name) == "theirs"));
+    }
+
+    #[test]
+    fn without_dns_there_are_entries_and_no_names_unless_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let guest = guest(dir.path());
+        let path = |name: &str| dir.path().join("c1").join(name);
+        let (web, one) = (["web.weave.local"], ["10.2.1.1/24"]);
+        write(&guest, &web, &one, r#", "without_dns": true"#);
+        assert!(!dir.path().join("c1").exists());
+        let added = r#", "without_dns": true, "add_hosts": ["printer:192.0.2.80"]"#;
+        write(&guest, &web, &one, added);
+        let hosts = fs::read_to_string(path("hosts")).unwrap();
+        assert!(hosts.contains("192.0.2.80 printer") && !hosts.contains("10.2.1.1"));
+        let named = r#", "without_dns": true, "rewrite_hosts": true"#;
+        write(&guest, &web, &one, named);
+        let hosts = fs::read_to_string(path("hosts")).unwrap();
+        assert!(hosts.contains("192.0.2.80 printer") && hosts.contains("10.2.1.1 web"));
+        assert!(!path("resolv.conf").exists());
+    }
+
+    #[test]
+    fn wishes_that_make_no_sense_are_refused_in_one_line() {
+        for (request, wanted) in [
+            (
+                r#", "add_hosts": ["printer"]"#,
+                "--add-host: \"printer\" is no entry",
+            ),
+            (
+                r#", "dns_search": ["a b"]"#,
+                "--dns-search: \"a b\" is no DNS name",
+            ),
+            (
+                r#", "dns_search": ["a","b","c","d","e","f","g"]"#,
+                "7 times --dns-search: at most 6",
+            ),
+            (
+                r#", "dns_search": ["a"], "without_dns": true"#,
+                "--dns-search needs DNS",
+            ),
+        ] {
+            let refused = wishes(request).unwrap_err();
+            assert!(refused.starts_with(wanted), "{refused}");
+        }
+        assert!(!wishes("").unwrap().are_asked_for());
+        assert!(wishes(r#", "dns_search": ["."]"#).unwrap().are_asked_for());
+    }
+
+    #[test]
+    fn files_of_containers_that_are_gone_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let guest = guest(dir.path());
+        write(&guest, &[], &["10.2.1.1/24"], "");
+        let gone = dir.path().join("no-such-namespace");
+        fs::rename(dir.path().join("c1"), &gone).unwrap();
+        let theirs = dir.path().join("no-such-namespace-either");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("hosts"), "theirs").unwrap();
+        guest.sweep();
+        assert!(!gone.exists() && theirs.join("hosts").exists());
+        self::guest(Path::new("/nowhere")).sweep();
     }
 }

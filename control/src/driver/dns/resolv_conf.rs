@@ -7,6 +7,8 @@ use crate::dns::name::{DnsName, Domain};
 
 /// First line of files that are ours.
 pub const MARK: &str = "# Written by weft attach.\n";
+/// Before domains that were asked for.
+const SEARCH_MARK: &str = "# --dns-search";
 
 /// The name servers, in their order, without those of `own`. Lines that are none are left out, as resolvers do.
 #[must_use]
@@ -23,14 +25,32 @@ pub fn name_servers(text: &str, own: &[IpAddr]) -> Vec<IpAddr> {
         .collect()
 }
 
-/// What a container is given: our server, and for short names the sub-domain of its own name and our domain.
+/// What a container is given: our server, and where short names are looked for: in `search`, or else in the sub-domain of
+/// its own name and in our domain.
 #[must_use]
-pub fn for_container(server: Ipv4Addr, name: Option<&DnsName>, domain: &Domain) -> String {
+pub fn for_container(
+    server: Ipv4Addr,
+    name: Option<&DnsName>,
+    domain: &Domain,
+    search: &[String],
+) -> String {
     let above = name.and_then(|name| name.as_str().split_once('.'));
     let own = above.and_then(|(_, above)| domain.qualify(above).ok());
     let own = own.map(|own| format!("{own} ")).unwrap_or_default();
-    let domain = domain.name();
-    format!("{MARK}nameserver {server}\nsearch {own}{domain}\noptions ndots:1\n")
+    let (mark, search) = if search.is_empty() {
+        (String::new(), format!("{own}{}", domain.name()))
+    } else {
+        (format!("{SEARCH_MARK}\n"), search.join(" "))
+    };
+    format!("{MARK}nameserver {server}\n{mark}search {search}\noptions ndots:1\n")
+}
+
+/// The domains that were asked for when a file of ours was written, if any were.
+#[must_use]
+pub fn asked_search(text: &str) -> Vec<String> {
+    let mut lines = text.lines().skip_while(|line| *line != SEARCH_MARK);
+    let words = lines.nth(1).unwrap_or_default().split_whitespace();
+    words.skip(1).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -58,9 +78,14 @@ mod tests {
             (Some("c1.a.b.foo.bar"), "a.b.foo.bar foo.bar"),
         ] {
             let name = name.map(|name| DnsName::parse(name).unwrap());
-            let text = for_container(server, name.as_ref(), &domain);
+            let text = for_container(server, name.as_ref(), &domain, &[]);
             assert_eq!(name_servers(&text, &[]), [IpAddr::from(server)]);
             assert!(text.contains(&format!("\nsearch {search}\n")), "{text}");
+            assert!(asked_search(&text).is_empty());
         }
+        let search = ["a.foo.bar".to_owned(), "example.org".to_owned()];
+        let text = for_container(server, None, &domain, &search);
+        assert!(text.contains("\nsearch a.foo.bar example.org\n"), "{text}");
+        assert_eq!(asked_search(&text), search);
     }
 }

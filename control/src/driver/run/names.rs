@@ -38,7 +38,7 @@ impl<E: EngineHandle> Driver<E> {
         let living = list.iter().map(|line| line.id.clone()).collect();
         match naming.desk.keep(&living, generation) {
             None => beside.lister.again(),
-            Some(gone) if gone.is_empty() => {}
+            // Those without a name may have files, too.
             Some(gone) => {
                 tokio::spawn(self.attacher.forget(gone, false));
             }
@@ -48,7 +48,10 @@ impl<E: EngineHandle> Driver<E> {
     /// Removes what attached containers got for the sake of names.
     pub(super) async fn forget_containers(&self) {
         if let Some(naming) = &self.naming {
-            let all = naming.desk.containers();
+            let mut all = naming.desk.containers();
+            // Those that have no name.
+            let listed = self.attacher.list().await.unwrap_or_default();
+            all.extend(listed.into_iter().map(|line| line.id.into()));
             self.attacher.forget(all, true).await;
         }
     }
@@ -82,7 +85,8 @@ impl<E: EngineHandle> Driver<E> {
     ) {
         self.one_changed(&changed, beside);
         let mut attached = changed.reply;
-        attached.warnings = self.node.duplicates_among(&attached.addresses);
+        let duplicates = self.node.duplicates_among(&attached.addresses);
+        attached.warnings.extend(duplicates);
         let Some(naming) = &mut self.naming else {
             let _ = reply.send(Ok(attached));
             return;

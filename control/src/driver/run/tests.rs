@@ -374,6 +374,7 @@ async fn requests_are_answered_and_bad_ones_name_the_culprit() {
         multicast_route: true,
         names: Vec::new(),
         without_dns: false,
+        files: api::ContainerFiles::default(),
     };
     let error = a
         .ask(|reply| Request::Attach(attach, reply))
