@@ -47,7 +47,7 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    #[error("open store {}; if it is damaged, move it away and start again", path.display())]
+    #[error("open store {}", path.display())]
     OpenStore {
         path: PathBuf,
         #[source]
@@ -63,11 +63,11 @@ pub enum ControlError {
     },
     #[error("store {} is damaged: {what}", path.display())]
     DamagedStore { path: PathBuf, what: &'static str },
-    #[error("the store in {} is damaged; move it away and start again, the identity key may stay", data_dir.display())]
-    BrokenStore {
-        data_dir: PathBuf,
+    #[error("put a new store in the place of {}", path.display())]
+    SetAside {
+        path: PathBuf,
         #[source]
-        source: tokio::task::JoinError,
+        source: io::Error,
     },
     #[error("write store {}", path.display())]
     WriteStore {

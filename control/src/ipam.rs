@@ -31,6 +31,7 @@ mod message;
 mod paxos;
 mod publish;
 mod record;
+mod relearn;
 mod removal;
 pub mod request;
 mod ring;
@@ -46,9 +47,10 @@ use std::time::{Duration, Instant};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-pub use durable::{StoreChange, StoreContent, StoreDamage};
+pub use durable::{StoreChange, StoreContent, StoreDamage, check_content};
 pub use faults::Faults;
 pub use holdings::ANONYMOUS;
+pub use relearn::lost_store;
 pub use ring::GenesisId;
 
 use crate::ipam::allocate::Pending;
@@ -63,6 +65,7 @@ use crate::ipam::leave::Leaving;
 use crate::ipam::message::IpamMessage;
 use crate::ipam::paxos::Acceptor;
 use crate::ipam::publish::Published;
+use crate::ipam::relearn::Relearning;
 use crate::ipam::request::{Failure, IpamRequestId, Reply, Request};
 use crate::ipam::ring::Ring;
 use crate::ipam::span::Span;
@@ -107,8 +110,6 @@ pub struct IpamConfig {
     pub range6: Option<Ipv6Net>,
     /// How the first ring comes about.
     pub init: IpamInit,
-    /// The store was lost: what we owned and promised must be learned before anything is given.
-    pub store_lost: bool,
     faults: Faults,
 }
 
@@ -267,6 +268,11 @@ pub enum IpamNotice {
         /// Why.
         why: &'static str,
     },
+    /// The store was lost, and it is known again what we own.
+    Relearned {
+        /// Addresses.
+        count: u64,
+    },
 }
 
 /// The machine.
@@ -296,6 +302,7 @@ pub struct Ipam {
     inheriting: BTreeMap<PeerId, Instant>,
     cloned: bool,
     store_failed: bool,
+    relearning: Relearning,
     removal_told: u64,
     blocked: BTreeSet<u32>,
     stepped_at: Instant,
@@ -369,6 +376,7 @@ impl Ipam {
             || self.has_unfinished_meetings()
             || self.has_unfinished_decrees()
             || self.leaving.is_some()
+            || self.has_unfinished_relearning()
             || !self.blocked.is_empty()
             || self
                 .ring
@@ -386,6 +394,7 @@ impl Ipam {
     fn step(&mut self, now: Instant) {
         self.free_the_dead(now);
         self.step_meetings(now);
+        self.step_relearning(now);
         self.step_election(now);
         self.step_disputes(now);
         self.step_misplaced(now);
@@ -457,6 +466,7 @@ impl Ipam {
             self.ring.as_ref(),
             &self.acceptor,
             &mut self.holdings,
+            self.relearning.lost,
             self.config.faults,
         );
     }

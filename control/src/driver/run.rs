@@ -154,11 +154,8 @@ impl<E: EngineHandle> Driver<E> {
             config.resume,
         );
         let loaded = spawn_blocking(move || load(&data_dir, given, resume)).await;
-        // The database panics on damage that its checksums do not cover.
-        let loaded: Loaded = loaded.map_err(|source| ControlError::BrokenStore {
-            data_dir: config.data_dir.clone(),
-            source,
-        })??;
+        let task = "the reading of the store";
+        let loaded: Loaded = loaded.map_err(|source| ControlError::Task { task, source })??;
         let secrets = stretched(stretching).await?;
         let (sockets, net, address) = Sockets::listen(config.host, config.port).await?;
         let mut random = Randomness::system();

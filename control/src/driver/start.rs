@@ -67,7 +67,7 @@ pub struct AddressConfig {
 }
 
 impl AddressConfig {
-    /// The machine, where the last run left it. Content that is damaged is left alone until peers have told us of the ring.
+    /// The machine, where the last run left it.
     pub(crate) fn begin(
         self,
         loaded: &Loaded,
@@ -79,15 +79,8 @@ impl AddressConfig {
         config.default_subnet = self.default_subnet;
         config.range6 = self.range6;
         config.incarnation = loaded.incarnation;
-        match Ipam::new(config.clone(), loaded.ipam.clone(), random.fork(), now) {
-            Ok(ipam) => ipam,
-            Err(error) => {
-                tracing::error!(%error, "begin without them: addresses are given once a peer has told of the ring");
-                config.store_lost = true;
-                let nothing = Ipam::new(config, StoreContent::new(), random.fork(), now);
-                nothing.expect("nothing cannot be damaged")
-            }
-        }
+        let ipam = Ipam::new(config, loaded.ipam.clone(), random.fork(), now);
+        ipam.expect("the store was read through when it was opened")
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) enum Need {
     Address(Ipv4Addr),
     Votes(PeerId),
     Heir,
+    /// What we own, which the lost store knew.
+    Knowledge,
 }
 
 /// What came of an attempt.
@@ -111,7 +113,7 @@ impl Ipam {
                     Need::Ring => self.want_ring(),
                     Need::Space(subnet) => self.ask_for_space(request, subnet, now),
                     Need::Address(address) => self.ask_for_address(request, address, now),
-                    Need::Votes(_) | Need::Heir => {}
+                    Need::Votes(_) | Need::Heir | Need::Knowledge => {}
                 }
             }
         }
@@ -172,6 +174,7 @@ impl Ipam {
                     None => Attempt::Waits(Need::Votes(*victim)),
                 }
             }
+            Request::Leave if self.is_relearning() => Attempt::Waits(Need::Knowledge),
             Request::Leave => match self.try_leave(now) {
                 Some(reply) => Attempt::Done(reply),
                 None => Attempt::Waits(Need::Heir),
@@ -187,6 +190,15 @@ impl Ipam {
             Some(Failure::Leaving)
         } else {
             None
+        }
+    }
+
+    /// What must be there before any address is given.
+    fn lacks(&self) -> Option<Need> {
+        if self.ring.is_none() {
+            Some(Need::Ring)
+        } else {
+            self.is_relearning().then_some(Need::Knowledge)
         }
     }
 
@@ -212,8 +224,8 @@ impl Ipam {
         if let Some(failure) = self.barred() {
             return Attempt::Failed(failure);
         }
-        if self.ring.is_none() {
-            return Attempt::Waits(Need::Ring);
+        if let Some(need) = self.lacks() {
+            return Attempt::Waits(need);
         }
         if !self.holdings.has_room_for(holder) {
             let holder = holder.to_owned();
@@ -274,8 +286,8 @@ impl Ipam {
             if let Some(failure) = self.barred() {
                 return Attempt::Failed(failure);
             }
-            if self.ring.is_none() {
-                return Attempt::Waits(Need::Ring);
+            if let Some(need) = self.lacks() {
+                return Attempt::Waits(need);
             }
             if !self.usable().iter().any(|span| span.contains(ip.into())) {
                 if let Some(failure) = self.refusal_of(request, ip) {
@@ -298,6 +310,7 @@ impl Ipam {
         unsure: &BTreeSet<String>,
         now: Instant,
     ) {
+        self.relearning.seen();
         for (holder, addresses) in present {
             if unsure.contains(holder) {
                 continue;
@@ -328,8 +341,11 @@ impl Ipam {
         }
     }
 
-    /// What we own, without what rests.
+    /// What we own, without what rests; nothing before it is known what that is.
     pub(crate) fn usable(&self) -> Vec<Span> {
+        if self.is_relearning() {
+            return Vec::new();
+        }
         let mut usable = self.owned.clone();
         for rests in &self.settling.spans {
             usable = usable
@@ -419,9 +435,9 @@ impl Ipam {
     /// Why a request got nothing in its time.
     fn missing_for(&mut self, request: IpamRequestId, need: Need) -> Failure {
         match need {
-            Need::Ring if self.config.init == IpamInit::Observer || self.config.store_lost => {
-                Failure::Observing
-            }
+            Need::Knowledge => self.still_relearning(),
+            Need::Ring if self.is_relearning() => self.still_relearning(),
+            Need::Ring if self.config.init == IpamInit::Observer => Failure::Observing,
             Need::Ring => Failure::NoRing {
                 quorum: self.first_quorum(),
                 known: self.known_electors().len(),

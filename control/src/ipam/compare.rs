@@ -160,7 +160,7 @@ impl Ipam {
                 match (self.ring.is_some(), genesis.is_some()) {
                     (false, true) => self.send(from, &IpamMessage::RingWanted),
                     (true, false) => self.send_ring(from, now),
-                    _ if digest == self.digest() => self.agreed(from),
+                    _ if digest == self.digest() => self.says_the_same(from),
                     _ => self.send_ring(from, now),
                 }
                 if answer {
@@ -237,7 +237,7 @@ impl Ipam {
         self.merge_runs(&told.runs, Some(from), now);
         if told.digest == self.digest() {
             self.compare(from, false, now);
-            self.agreed(from);
+            self.says_the_same(from);
         } else {
             self.send_ring(from, now);
         }

@@ -35,7 +35,7 @@ impl Ipam {
 
     /// Asks about disputes that are ours to settle, and settles those about which all is said.
     pub(crate) fn step_disputes(&mut self, now: Instant) {
-        let Some(ring) = &self.ring else {
+        let Some(ring) = self.ring.as_ref().filter(|_| !self.is_relearning()) else {
             return;
         };
         let disputes: Vec<Run> = ring
@@ -105,7 +105,8 @@ impl Ipam {
 
     /// Says what is in use here of a disputed range; what the other knows must not be older than what we know.
     fn testify(&mut self, to: PeerId, asked: &Run, now: Instant) {
-        let Some(ring) = &self.ring else {
+        // Until what is in use here was seen nothing can be said of it.
+        let Some(ring) = self.ring.as_ref().filter(|_| !self.is_relearning()) else {
             return;
         };
         if ring.runs_in(asked.span).any(|run| run.claim != asked.claim) {

@@ -5,6 +5,7 @@
 //!  c             council
 //!  r first       last (4) · claim              one for each run
 //!  v             slot (8) · promised: 0, or 1 and ballot · accepted: 0, or 1, ballot and decree
+//!  l             absent: nothing was lost; 1: everything, 2: promises (relearn)
 //!  a owner       addresses: family (1), 4 or 16 bytes, prefix (1) each
 //! ```
 //!
@@ -21,6 +22,7 @@ use crate::ipam::codec::{
 };
 use crate::ipam::holdings::{ADDRESSES_PER_HOLDER_MAX, Holdings};
 use crate::ipam::paxos::Acceptor;
+use crate::ipam::relearn::Lost;
 use crate::ipam::ring::{GenesisId, Ring};
 use crate::ipam::span::Span;
 
@@ -36,6 +38,7 @@ pub(crate) struct Restored {
     pub(crate) ring: Option<Ring>,
     pub(crate) acceptor: Acceptor,
     pub(crate) holdings: Holdings,
+    pub(crate) lost: Lost,
 }
 
 /// A value in the store is not what it should be.
@@ -76,6 +79,12 @@ impl Mirror {
             );
         }
         changes
+    }
+
+    /// What is not known any more since the store was lost.
+    pub(crate) fn note_lost(&mut self, lost: Lost, changes: &mut Vec<StoreChange>) {
+        let (key, value) = lost.entry();
+        self.set(key, value, changes);
     }
 
     fn ring_changes(&mut self, ring: &Ring, changes: &mut Vec<StoreChange>) {
@@ -127,6 +136,14 @@ impl Mirror {
     }
 }
 
+/// Looks whether the content can be taken up.
+///
+/// # Errors
+/// [`StoreDamage`] if it is not what was written.
+pub fn check_content(content: &StoreContent) -> Result<(), StoreDamage> {
+    restore(content).map(drop)
+}
+
 /// Takes the state up.
 pub(crate) fn restore(content: &StoreContent) -> Result<Restored, StoreDamage> {
     let mut restored = Restored::default();
@@ -145,6 +162,7 @@ pub(crate) fn restore(content: &StoreContent) -> Result<Restored, StoreDamage> {
         }
     }
     restored.holdings.drain_changed();
+    restored.lost = Lost::read(content).ok_or(StoreDamage)?;
     Ok(restored)
 }
 
@@ -297,7 +315,12 @@ mod tests {
 
     #[test]
     fn damage_is_told_and_nothing_is_guessed() {
-        for (key, value) in [(b"g", b"short".as_slice()), (b"v", b"x"), (b"a", b"\x05")] {
+        for (key, value) in [
+            (b"g", b"short".as_slice()),
+            (b"v", b"x"),
+            (b"a", b"\x05"),
+            (b"l", b"\x09"),
+        ] {
             let content = StoreContent::from([(key.to_vec(), value.to_vec())]);
             assert_eq!(restore(&content).unwrap_err(), StoreDamage);
         }

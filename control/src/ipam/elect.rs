@@ -37,6 +37,8 @@ pub(crate) struct Election {
     needed: bool,
     pub(crate) proposal: Option<Proposal>,
     intent: Option<Intent>,
+    /// The decree that is voted on is of our own making.
+    pub(crate) is_own_decree: bool,
     began_at: Option<Instant>,
     pub(crate) asked_at: Option<Instant>,
     not_before: Option<Instant>,
@@ -105,7 +107,7 @@ impl Ipam {
     }
 
     pub(crate) fn votes_on_first_ring(&self) -> bool {
-        matches!(self.config.init, IpamInit::Consensus { .. }) && !self.config.store_lost
+        matches!(self.config.init, IpamInit::Consensus { .. }) && !self.is_relearning()
     }
 
     /// Votes that decide on the first ring.
@@ -161,16 +163,19 @@ impl Ipam {
             return false;
         };
         let members = &ring.council.members;
+        let is_member = members.contains(&self.voter());
         self.config.init != IpamInit::Observer
-            && !members.contains(&self.voter())
-            && members.len() < VOTERS_MAX
+            && !self.is_relearning()
+            && (!is_member || self.lacks_promises())
+            && (is_member || members.len() < VOTERS_MAX)
             && self.leaving.is_none()
             && !self.cloned
-            && self.voters_in_reach(&ring.council) >= ring.council.majority()
+            && self.voters_in_reach(&ring.council) >= self.votes_needed(&ring.council)
     }
 
     pub(crate) fn voters_in_reach(&self, council: &Council) -> usize {
-        let ours = usize::from(council.members.contains(&self.voter()));
+        let votes = council.members.contains(&self.voter()) && !self.lacks_promises();
+        let ours = usize::from(votes);
         let others = council
             .members
             .iter()
@@ -249,7 +254,7 @@ impl Ipam {
     fn begin(&mut self, intent: Intent, now: Instant) {
         let (slot, majority) = match &self.ring {
             None => (1, self.first_quorum()),
-            Some(ring) => (ring.council.index + 1, ring.council.majority()),
+            Some(ring) => (ring.council.index + 1, self.votes_needed(&ring.council)),
         };
         let promised = self.acceptor.promised.map_or(0, |ballot| ballot.round);
         let seen = self.election.round_seen.max(promised);
@@ -275,7 +280,7 @@ impl Ipam {
     }
 
     pub(crate) fn may_vote(&self, slot: u64) -> bool {
-        if self.cloned {
+        if self.cloned || self.lacks_promises() {
             return false;
         }
         match &self.ring {

@@ -15,6 +15,7 @@ use crate::ipam::durable::{Mirror, StoreContent};
 use crate::ipam::faults::Faults;
 use crate::ipam::holdings::Holdings;
 use crate::ipam::paxos::Acceptor;
+use crate::ipam::relearn::Lost;
 use crate::ipam::request::Failure;
 use crate::ipam::ring::Ring;
 
@@ -75,6 +76,7 @@ impl Gate {
         ring: Option<&Ring>,
         acceptor: &Acceptor,
         holdings: &mut Holdings,
+        lost: Lost,
         faults: Faults,
     ) {
         let mut changes = Vec::new();
@@ -85,6 +87,7 @@ impl Gate {
         let votes = std::mem::take(&mut self.acceptor_changed) && !faults.forget_promise;
         let acceptor = Some(acceptor).filter(|_| votes);
         changes.extend(self.mirror.changes(ring, acceptor, holdings));
+        self.mirror.note_lost(lost, &mut changes);
         if !changes.is_empty() {
             self.issued += 1;
             let token = self.issued;

@@ -209,6 +209,11 @@ impl Holdings {
             .map(|(address, holder)| (Ipv4Addr::from(*address), holder.as_str()))
     }
 
+    /// All lists are to be written.
+    pub(crate) fn all_changed(&mut self) {
+        self.changed.extend(self.holders.keys().cloned());
+    }
+
     /// Hands out the owners whose lists changed since the last call.
     pub(crate) fn drain_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)

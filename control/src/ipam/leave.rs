@@ -179,7 +179,10 @@ impl Ipam {
     pub(crate) fn leave_message(&mut self, from: PeerId, message: &IpamMessage, now: Instant) {
         match *message {
             IpamMessage::Inherit { number } => {
-                let willing = self.leaving.is_none() && !self.cloned && self.ring.is_some();
+                let willing = self.leaving.is_none()
+                    && !self.cloned
+                    && !self.is_relearning()
+                    && self.ring.is_some();
                 if willing {
                     self.inheriting.insert(from, now);
                 }

@@ -144,6 +144,15 @@ pub enum Failure {
     /// An observer waits for others.
     #[error("no ring yet: this peer only observes, and no peer within reach has a ring or votes")]
     Observing,
+    /// The store was lost, and what it knew is not known again.
+    #[error(
+        "the store was damaged and set aside: nothing is given before peers have said what this host owns{missing}; \
+         if there are none, `weft reset` begins anew"
+    )]
+    Relearning {
+        /// Who has not said it, with a comma before it.
+        missing: Missing,
+    },
     /// No address is free within reach.
     #[error("no free address in {subnet}: {detail}")]
     NoSpace {
@@ -205,9 +214,18 @@ pub enum Failure {
     /// The store does not take writes.
     #[error("addresses cannot be written to the store: see the log; nothing was changed")]
     Store,
+    /// The same, with what the disk said.
+    #[error("addresses cannot be written to the store: {cause}; nothing was changed")]
+    Disk {
+        /// The disk's own words.
+        cause: String,
+    },
     /// The container died while it waited.
     #[error("container {0} died")]
     Died(String),
+    /// Whoever asked went away while it waited.
+    #[error("nobody waits for the address of {0} any more")]
+    Abandoned(String),
     /// Its container was detached while it waited.
     #[error("{0} was taken off the network before it had its address")]
     Withdrawn(String),

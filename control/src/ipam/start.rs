@@ -15,6 +15,7 @@ use crate::ipam::gate::Gate;
 use crate::ipam::holdings::Holdings;
 use crate::ipam::paxos::Acceptor;
 use crate::ipam::publish::Published;
+use crate::ipam::relearn::{Lost, Relearning, is_lost};
 use crate::ipam::request::{Failure, IpamRequestId};
 use crate::ipam::{Ipam, IpamConfig, IpamInit, IpamNotice, IpamOutput};
 use crate::peer::{PeerId, PeerName};
@@ -32,7 +33,6 @@ impl IpamConfig {
             default_subnet: range,
             range6: None,
             init,
-            store_lost: false,
             faults: Faults::default(),
         }
     }
@@ -48,7 +48,7 @@ impl Ipam {
     /// Makes a machine that goes on where the store ends.
     ///
     /// # Errors
-    /// [`StoreDamage`] if the content is not what was written: set it aside and begin with `store_lost`.
+    /// [`StoreDamage`] if the content is not what was written: set it aside and begin with `lost_store`.
     pub fn new(
         config: IpamConfig,
         content: StoreContent,
@@ -78,6 +78,7 @@ impl Ipam {
             inheriting: BTreeMap::new(),
             cloned: false,
             store_failed: false,
+            relearning: Relearning::default(),
             removal_told: 0,
             blocked: BTreeSet::new(),
             stepped_at: now,
@@ -92,11 +93,13 @@ impl Ipam {
             ring,
             acceptor,
             holdings,
+            lost,
         } = restore(&content)?;
         self.gate.begin(content);
         self.acceptor = acceptor;
         self.holdings = holdings;
         self.ring = ring;
+        self.relearning = Relearning::new(lost);
         if self
             .ring
             .as_ref()
@@ -105,6 +108,7 @@ impl Ipam {
             self.ring = None;
             self.acceptor = Acceptor::default();
             self.holdings = Holdings::default();
+            self.relearning = Relearning::new(Lost::Nothing);
             self.gate.clear_store();
             let why = "it is about another --ipalloc-range";
             self.notice(IpamNotice::StoreIgnored { why });
@@ -142,7 +146,8 @@ impl Ipam {
         }
     }
 
-    /// The store works again; what it holds is the truth.
+    /// The store works again; what it holds is the truth, unless it is a new one in the place of one that was lost
+    /// while we ran: then all that we know goes into it.
     pub(crate) fn reloaded(&mut self, content: StoreContent, now: Instant) {
         self.pending.clear();
         self.exchange = Exchange::default();
@@ -152,7 +157,12 @@ impl Ipam {
         self.published = Published::default();
         self.leaving = None;
         let dead = self.holdings.deaths();
-        if self.take_up(content, now).is_err() {
+        if is_lost(&content) && !self.is_relearning() {
+            self.gate.begin(content);
+            self.gate.ring_changed();
+            self.gate.acceptor_changed();
+            self.holdings.all_changed();
+        } else if self.take_up(content, now).is_err() {
             self.gate.at_once(IpamOutput::Reload);
             return;
         }

@@ -68,7 +68,10 @@ impl Ipam {
                 .values()
                 .any(|pending| pending.need.as_ref().is_some_and(wanted))
         };
-        if self.ring.is_some() {
+        if self.is_relearning() {
+            "learning from peers what this host owns - its store was damaged and set aside"
+                .to_owned()
+        } else if self.ring.is_some() {
             if !owners.is_empty() && owners.iter().all(|owner| !owner.reachable) {
                 "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
                     .to_owned()

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use super::*;
 use crate::ipam::sim::first_instant;
 
+mod lost;
+
 /// One machine with its disk and what it has said.
 struct Machine {
     id: PeerId,

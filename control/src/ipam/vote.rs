@@ -162,7 +162,9 @@ impl Ipam {
             return;
         };
         if proposal.promised(voter, accepted) {
-            let Some(decree) = proposal.bound_to().or_else(|| self.own_decree()) else {
+            let bound_to = proposal.bound_to();
+            self.election.is_own_decree = bound_to.is_none();
+            let Some(decree) = bound_to.or_else(|| self.own_decree()) else {
                 return;
             };
             let ballot = proposal.ballot;
@@ -192,6 +194,9 @@ impl Ipam {
         let slot = proposal.slot;
         if let Some(decree) = proposal.voted(voter) {
             self.election.forget_proposal();
+            if self.election.is_own_decree && decree == Decree::Admit(self.voter()) {
+                self.readmitted();
+            }
             self.decided(slot, decree, now);
         }
     }

@@ -43,6 +43,14 @@ impl<E: EngineHandle> Driver<E> {
         self.feed(Input::Ipam(input), beside);
     }
 
+    /// The machine does not know why a write failed.
+    fn with_cause(&self, failure: Failure) -> Failure {
+        match (failure, self.store.trouble()) {
+            (Failure::Store, Some(cause)) => Failure::Disk { cause },
+            (failure, _) => failure,
+        }
+    }
+
     pub(super) fn carry_out_for_addresses(&mut self, output: IpamOutput, beside: &Beside) {
         match output {
             IpamOutput::Persist { token, changes } => {
@@ -53,7 +61,7 @@ impl<E: EngineHandle> Driver<E> {
             }
             IpamOutput::Answer { request, result } => {
                 if let Some(reply) = self.addresses.answers.remove(&request) {
-                    let _ = reply.send(result);
+                    let _ = reply.send(result.map_err(|failure| self.with_cause(failure)));
                 }
             }
             IpamOutput::Blocked(blocked) => self.addresses.block(&blocked),
@@ -117,6 +125,12 @@ fn log_notice(notice: &IpamNotice) {
         }
         IpamNotice::StoreIgnored { why } => {
             tracing::warn!(why, "what the store holds of addresses is not used");
+        }
+        IpamNotice::Relearned { count } => {
+            tracing::warn!(
+                count,
+                "peers have told what this host owned: addresses are given again"
+            );
         }
     }
 }

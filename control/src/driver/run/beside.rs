@@ -22,8 +22,10 @@ const WRITES_MAX: usize = 64;
 
 /// Steps of IPAM that share one transaction.
 const STEPS_AT_ONCE_MAX: usize = 256;
-/// Between two attempts to use the store after it failed.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Before the first attempt to use the store after it failed.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+/// Each attempt waits twice as long as the one before, up to this: a disk that was mended is used soon.
+const STORE_PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// Work beside the loop that is done.
 pub(super) enum Done {
@@ -158,8 +160,10 @@ async fn write_addresses(
 
 /// Tries until the store takes writes again.
 async fn read_again(store: &Arc<Store>) -> StoreContent {
+    let mut pause = STORE_PAUSE;
     loop {
-        tokio::time::sleep(STORE_PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(STORE_PAUSE_MAX);
         let reading = Arc::clone(store);
         let tried = spawn_blocking(move || {
             reading.recover()?;

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) loss_percent: u64,
     pub(super) repeat_percent: u64,
     pub(super) delay_ms_max: u64,
+    /// Every message takes the longest delay.
+    pub(super) delay_is_fixed: bool,
     pub(super) write_ms_max: u64,
     /// Rounds of disturbance, each followed by a judgement.
     pub(super) rounds: usize,
@@ -31,6 +33,8 @@ pub(super) struct Plan {
     pub(super) is_clean: bool,
     pub(super) with_leaving: bool,
     pub(super) with_disk_errors: bool,
+    /// Stores that are damaged and begun anew; such a run is not clean.
+    pub(super) with_lost_stores: bool,
 }
 
 /// Picks a number below `max`.
@@ -64,12 +68,14 @@ impl Plan {
             loss_percent: [0, 0, 5, 20, 35][usize::try_from(below(random, 5)).unwrap_or(0)],
             repeat_percent: below(random, 10),
             delay_ms_max: [2, 20, 100, 400][usize::try_from(below(random, 4)).unwrap_or(0)],
+            delay_is_fixed: false,
             write_ms_max: [1, 10, 80][usize::try_from(below(random, 3)).unwrap_or(0)],
             rounds: 2,
             partitions: 6,
             is_clean: below(random, 2) == 0,
             with_leaving: below(random, 4) == 0,
             with_disk_errors: below(random, 4) == 0,
+            with_lost_stores: false,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::checker::Checker;
-use super::plan::Plan;
+use super::plan::{Begin, Plan};
 use super::world::World;
 use crate::ipam::Faults;
+use crate::ipam::lost_store;
 use crate::ipam::request::Request;
 
 /// What came of one run.
@@ -28,7 +29,10 @@ pub(crate) fn first_instant() -> Instant {
 }
 
 fn run(seed: u64, faults: Faults) -> Outcome {
-    let plan = Plan::of(seed);
+    run_plan(seed, &Plan::of(seed), faults)
+}
+
+fn run_plan(seed: u64, plan: &Plan, faults: Faults) -> Outcome {
     let mut world = World::new(seed, plan.clone(), faults);
     let early = plan.hosts - plan.late;
     for at in 0..early {
@@ -97,6 +101,7 @@ fn disturb(world: &mut World, round: usize) {
             90..93 => put_old_disk_back(world, at),
             93..94 => copy_host(world, at),
             94..97 if world.plan.with_disk_errors => world.hosts[at].disk_fails = true,
+            99 if world.plan.with_lost_stores => lose_store(world, at),
             97..99 if world.plan.with_leaving && round > 0 && at > 1 && world.is_up(at) => {
                 world.checker.may_leave(at);
                 world.ask(at, Request::Leave);
@@ -196,6 +201,26 @@ fn put_old_disk_back(world: &mut World, at: usize) {
     world.start(at);
 }
 
+/// A host's store is damaged; somebody else still knows the ring.
+fn lose_store(world: &mut World, at: usize) {
+    let knows = |host: &super::host::Host| {
+        host.disk.contains_key(b"g".as_slice()) && !host.disk.contains_key(b"l".as_slice())
+    };
+    let others = world.hosts.iter().enumerate();
+    let is_known = others
+        .filter(|(other, host)| *other != at && !host.has_left)
+        .any(|(_, host)| knows(host));
+    if !is_known || !knows(&world.hosts[at]) || world.hosts[at].has_left {
+        return;
+    }
+    world.crash(at);
+    world.hosts[at].disk = lost_store();
+    world.checker.forgets(at);
+    let pause = Duration::from_millis(world.pick(2000) as u64);
+    world.run_for(pause);
+    world.start(at);
+}
+
 /// A second machine with the same key and the same disk.
 fn copy_host(world: &mut World, at: usize) {
     if world.plan.is_clean || world.hosts[at].old_disks.is_empty() || world.hosts[at].has_left {
@@ -280,6 +305,99 @@ fn whatever_happens_no_address_is_there_twice_and_none_is_lost() {
     assert!(judged > 1000, "{judged} answers judged");
     assert!(partitions > 500);
     assert!(slowest <= Duration::from_secs(5));
+}
+
+/// Hosts without leavers, so that what one has lost some other still knows.
+#[test]
+fn lost_stores_cost_no_range_and_give_no_address_twice() {
+    for seed in 0..60 {
+        let plan = Plan {
+            with_lost_stores: true,
+            with_leaving: false,
+            ..Plan::of(seed)
+        };
+        let outcome = run_plan(seed, &plan, Faults::default());
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed}: {:#?}\n{plan:?}\n{}",
+            outcome.violations,
+            outcome.log.join("\n")
+        );
+    }
+}
+
+/// What a fetch of space may take when each message takes 25 ms.
+const FETCH_LIMIT: Duration = Duration::from_millis(300);
+const ONE_WAY_MS: u64 = 25;
+
+/// One allocation when nothing else goes on; the time until its answer.
+fn allocation(world: &mut World, at: usize) -> Duration {
+    let (holder, subnet) = (world.new_container(), None);
+    world.last_answer = None;
+    world.ask(at, Request::Allocate { holder, subnet });
+    for _ in 0..12_000 {
+        if let Some((took, is_given)) = world.last_answer {
+            assert!(is_given, "there is space");
+            return took;
+        }
+        world.run_for(Duration::from_millis(1));
+    }
+    panic!("no answer");
+}
+
+/// The allocations of a host that has used up all it has, and of one that comes later and has nothing.
+fn fetches(seed: u64) -> Vec<Duration> {
+    let hosts = 3 + usize::try_from(seed % 6).unwrap_or(0);
+    let plan = Plan {
+        hosts,
+        begin: Begin::Consensus,
+        observers: 0,
+        late: 1,
+        prefix: 24,
+        loss_percent: 0,
+        repeat_percent: 0,
+        delay_ms_max: ONE_WAY_MS,
+        delay_is_fixed: true,
+        write_ms_max: 5,
+        is_clean: true,
+        with_leaving: false,
+        with_disk_errors: false,
+        with_lost_stores: false,
+        ..Plan::of(seed)
+    };
+    let mut world = World::new(seed, plan, Faults::default());
+    world.is_calm = true;
+    for at in 0..hosts - 1 {
+        world.start(at);
+    }
+    world.run_for(Duration::from_secs(3));
+    world.ask(0, Request::Prime);
+    world.run_for(Duration::from_secs(5));
+    let mut took = Vec::new();
+    let at = world.pick(hosts - 1);
+    // Half of the whole range: more than any of two or more hosts has.
+    for _ in 0..150 {
+        took.push(allocation(&mut world, at));
+    }
+    world.start(hosts - 1);
+    world.run_for(Duration::from_secs(3));
+    took.push(allocation(&mut world, hosts - 1));
+    assert_eq!(world.checker.violations, Vec::<String>::new());
+    took.retain(|took| *took >= Duration::from_millis(2 * ONE_WAY_MS));
+    took
+}
+
+#[test]
+fn space_is_fetched_from_another_peer_within_300_ms() {
+    let mut count = 0;
+    for seed in 0..60 {
+        let took = fetches(seed);
+        assert!(!took.is_empty(), "seed {seed}: nothing had to be fetched");
+        count += took.len();
+        let slowest = took.iter().max().copied().unwrap_or_default();
+        assert!(slowest <= FETCH_LIMIT, "seed {seed}: {took:?}");
+    }
+    assert!(count > 200, "{count} fetches");
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(super) enum Event {
 /// What a request was for.
 #[derive(Debug, Clone)]
 struct Asked {
+    at: Instant,
     host: usize,
     what: Request,
 }
@@ -78,6 +79,8 @@ pub(super) struct World {
     asked: BTreeMap<u64, Asked>,
     containers: u64,
     start: Instant,
+    /// How long the last answer took, and whether it was what was asked for.
+    pub(super) last_answer: Option<(Duration, bool)>,
     /// What happened last, for the message of a test that fails.
     log: VecDeque<String>,
 }
@@ -108,6 +111,7 @@ impl World {
             asked: BTreeMap::new(),
             containers: 0,
             start,
+            last_answer: None,
             log: VecDeque::new(),
         };
         world.schedule(Duration::from_millis(500), Event::Gossip);
@@ -145,6 +149,15 @@ impl World {
 
     fn up_to(&mut self, ms: u64) -> Duration {
         Duration::from_micros(100 + below(&mut self.random, ms * 1000))
+    }
+
+    /// How long something is on its way, which otherwise takes up to `ms`.
+    fn delay(&mut self, ms: u64) -> Duration {
+        if self.plan.delay_is_fixed {
+            Duration::from_millis(self.plan.delay_ms_max)
+        } else {
+            self.up_to(ms)
+        }
     }
 
     /// Lets time pass.
@@ -387,6 +400,7 @@ impl World {
                         self.asked.get(&request.0).map(|asked| &asked.what)
                     ));
                     if let Some(asked) = self.asked.remove(&request.0) {
+                        self.last_answer = Some((self.now - asked.at, result.is_ok()));
                         self.answered(&asked, result.ok());
                     }
                 }
@@ -427,7 +441,8 @@ impl World {
             | IpamNotice::Removed { .. }
             | IpamNotice::Readdress { .. }
             | IpamNotice::Settled { .. }
-            | IpamNotice::StoreIgnored { .. } => {}
+            | IpamNotice::StoreIgnored { .. }
+            | IpamNotice::Relearned { .. } => {}
         }
     }
 }

@@ -109,7 +109,7 @@ impl World {
                 continue;
             }
             let slow = self.chance(2) && !self.is_calm;
-            let after = self.up_to(if slow { 2000 } else { self.plan.delay_ms_max });
+            let after = self.delay(if slow { 2000 } else { self.plan.delay_ms_max });
             let event = Event::Message {
                 from: self.hosts[from].id,
                 to: target,
@@ -155,7 +155,7 @@ impl World {
                 self.plan.loss_percent
             };
             if self.connected(at, to) && !self.chance(loss) {
-                let after = self.up_to(2 * self.plan.delay_ms_max);
+                let after = self.delay(2 * self.plan.delay_ms_max);
                 let body = body.clone();
                 self.schedule(
                     after,
@@ -194,7 +194,7 @@ impl World {
                     .map(|(key, value)| (*key, value.clone()))
                     .collect();
                 for ((origin, part), (stamp, body)) in missing {
-                    let after = self.up_to(self.plan.delay_ms_max);
+                    let after = self.delay(self.plan.delay_ms_max);
                     self.schedule(
                         after,
                         Event::Record {

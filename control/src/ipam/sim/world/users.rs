@@ -18,6 +18,7 @@ impl World {
         self.asked.insert(
             request.0,
             Asked {
+                at: self.now,
                 host: at,
                 what: what.clone(),
             },
