@@ -174,3 +174,54 @@ fn a_container_that_is_gone_loses_its_address_after_the_grace() {
         );
     });
 }
+
+fn waiting(weft: &Weft) -> u64 {
+    weft.json(&["status"])["ipam"]["waiting"]
+        .as_u64()
+        .expect("a number")
+}
+
+/// Begins to attach a container for which there is no address.
+fn start_to_wait(weft: &Weft, container: &Host) -> Child {
+    let client = start(weft, &["attach", &container.as_container()]);
+    within("the request to wait", WAIT_LIMIT, || waiting(weft) == 1);
+    client
+}
+
+/// Well before the ten seconds in which a request ends by itself.
+const WAIT_LIMIT: Duration = Duration::from_secs(4);
+
+#[test]
+fn an_attach_that_waits_ends_with_its_client_and_with_its_container() {
+    in_lab(|lab| {
+        let host = lab.host("a");
+        let weft = lab.weft(&host);
+        let range = ["--ipalloc-range", "10.9.0.0/29"];
+        weft.ok(&[&["launch", "--password", "secret"], &range[..]].concat());
+        let users: Vec<Host> = (1..=6).map(|n| lab.host(&format!("c{n}"))).collect();
+        for user in &users {
+            attach(&weft, user);
+        }
+        let late = lab.host("late");
+
+        let mut client = start_to_wait(&weft, &late);
+        client.kill().expect("it runs");
+        client.wait().expect("it ends");
+        within("the wait to end", WAIT_LIMIT, || waiting(&weft) == 0);
+        weft.ok(&["detach", &users[2].as_container()]);
+        assert_eq!(active(&weft), 5, "nobody got what came free");
+        assert_eq!(shown(&late), "");
+        assert_eq!(attach(&weft, &users[2]), "10.9.0.3");
+
+        let client = start_to_wait(&weft, &late);
+        let removed = Command::new("ip")
+            .args(["netns", "del", late.name()])
+            .status();
+        assert!(removed.expect("iproute2 is installed").success());
+        within("the wait to end", WAIT_LIMIT, || waiting(&weft) == 0);
+        let output = client.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("container late died"), "{said}");
+        assert_eq!(active(&weft), 6);
+    });
+}

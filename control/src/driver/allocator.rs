@@ -78,19 +78,22 @@ impl Allocator {
         Ok(answer.await.map_err(|_| AllocateError::Stopping)??)
     }
 
-    /// Asks for an address, and waits no longer than until the turn's owner is to leave.
+    /// Asks for an address, and waits no longer than somebody needs it.
     async fn ask_for(&self, turn: &Turn, what: AddressRequest) -> Result<Reply, AllocateError> {
         let asking = self.ask(what);
         tokio::pin!(asking);
         tokio::select! {
             answer = &mut asking => return answer,
-            () = turn.withdrawn() => {}
+            () = turn.over() => {}
         }
         let holder = turn.owner().to_owned();
         let (answer, withdrawn) =
             tokio::join!(asking, self.ask(AddressRequest::Withdraw { holder }));
         withdrawn?;
-        answer
+        match (answer, turn.is_over()) {
+            (Err(_), Some(failure)) => Err(failure.into()),
+            (answer, _) => answer,
+        }
     }
 
     /// Gets an address for each argument, for the owner whose turn it is.
@@ -122,6 +125,10 @@ impl Allocator {
                     return Err(error);
                 }
             }
+        }
+        if let Some(failure) = turn.is_over() {
+            self.give_back(holder, &obtained).await;
+            return Err(failure.into());
         }
         Ok(obtained)
     }

@@ -1,5 +1,7 @@
 //! Answers the API's attach, detach and ps: reads what was typed, finds the container, and has it done.
 
+mod host;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
@@ -14,15 +16,17 @@ use super::allocator::{AllocateError, Allocator};
 use super::attach::watch::AttachmentWatch;
 use super::attach::{AttachError, AttachOptions, Attached, Detached, Host, mac_text};
 use super::bridge::{self, BridgeError};
+use super::client::Client;
 use super::container::{Container, ContainerRef};
 use super::dns::desk;
 use super::dns::guest::{Called, FileWishes, Guest};
 use super::docker::Docker;
 use super::expose::Exposure;
 use super::request::{Attacher, BoxFuture, Changed, Effect};
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
 use crate::dns::registry::EXPOSE as EXPOSED;
+use crate::ipam::request::Failure;
 
 /// Between two looks at which containers exist; a dead one's addresses are kept for 30 s all the same.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
@@ -108,9 +112,13 @@ impl HostAttacher {
 }
 
 impl Attacher for HostAttacher {
-    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
+    fn attach(
+        &self,
+        request: AttachRequest,
+        client: Client,
+    ) -> BoxFuture<Result<Changed, ApiError>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.attach(&request).await })
+        Box::pin(async move { shared.attach(&request, client).await })
     }
 
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
@@ -118,9 +126,13 @@ impl Attacher for HostAttacher {
         Box::pin(async move { shared.detach(&request).await })
     }
 
-    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
+    fn expose(
+        &self,
+        request: ExposeRequest,
+        client: Client,
+    ) -> BoxFuture<Result<Changed, ApiError>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.expose(&request).await })
+        Box::pin(async move { shared.expose(&request, client).await })
     }
 
     fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
@@ -188,7 +200,7 @@ impl Shared {
         Ok(self.allocator.present(holders, look).await?)
     }
 
-    async fn attach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
+    async fn attach(&self, request: &AttachRequest, client: Client) -> Result<Changed, ApiError> {
         let wishes = FileWishes::read(request)?;
         let (container, arguments) = self.read(request).await?;
         let names = match &self.guest {
@@ -197,7 +209,8 @@ impl Shared {
         };
         let guest = self.guest.as_ref().filter(|_| !request.without_dns);
         self.survey().await?;
-        let turn = self.turns.take(&container.id).await;
+        let turn = self.turn_of(&container.id, &client).await?;
+        let turn = turn.with(client, Some(container.clone()));
         let obtained = self.allocator.obtain(&turn, &arguments).await;
         let obtained = obtained.map_err(|error| in_one_line(&error))?;
         let addresses = obtained.addresses.clone();
@@ -250,6 +263,14 @@ impl Shared {
             tracing::warn!(container = container.shown(), note, "files of a container");
         }
         notes
+    }
+
+    /// Waits for the owner's turn, as long as the client does.
+    async fn turn_of(&self, owner: &str, client: &Client) -> Result<Turn, ApiError> {
+        tokio::select! {
+            turn = self.turns.take(owner) => Ok(turn),
+            () = client.gone() => Err(in_one_line(&Failure::Abandoned(owner.to_owned()))),
+        }
     }
 
     async fn detach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
@@ -312,55 +333,6 @@ impl Shared {
         let named: ContainerRef = container.parse().map_err(|error| in_one_line(&error))?;
         let found = named.resolve(self.host.netns(), &self.docker).await;
         found.map_err(|error| in_one_line(&error))
-    }
-
-    async fn expose(&self, request: &ExposeRequest) -> Result<Changed, ApiError> {
-        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
-        let names = match &self.guest {
-            Some(guest) => guest.whole(&request.names)?,
-            None if request.names.is_empty() => Vec::new(),
-            None => return Err(desk::is_off()),
-        };
-        self.survey().await?;
-        let turn = self.turns.take(EXPOSED).await;
-        let obtained = self.allocator.obtain(&turn, &arguments).await;
-        let obtained = obtained.map_err(|error| in_one_line(&error))?;
-        if let Err(error) = self
-            .exposure
-            .add(&obtained.addresses, request.masquerade)
-            .await
-        {
-            let _ = self.exposure.remove(obtained.fresh()).await;
-            self.allocator.give_back(EXPOSED, &obtained).await;
-            return Err(in_one_line(&error));
-        }
-        self.exposed(&obtained.addresses, names).await
-    }
-
-    async fn hide(&self, request: &ExposeRequest) -> Result<Changed, ApiError> {
-        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
-        let _turn = self.turns.take_off(EXPOSED).await;
-        let found = self
-            .allocator
-            .find(EXPOSED, &arguments, self.default_subnet);
-        let addresses = found.await.map_err(|error| in_one_line(&error))?;
-        let removed = self.exposure.remove(&addresses).await;
-        removed.map_err(|error| in_one_line(&error))?;
-        self.allocator.release(EXPOSED, &addresses).await;
-        self.exposed(&addresses, Vec::new()).await
-    }
-
-    async fn exposed(&self, addresses: &[IpNet], names: Vec<String>) -> Result<Changed, ApiError> {
-        let own = self.own_line().await.map_err(|error| in_one_line(&error))?;
-        Ok(Changed {
-            reply: AttachReply {
-                addresses: addresses.iter().map(IpNet::addr).collect(),
-                id: EXPOSED.to_owned(),
-                names,
-                ..AttachReply::default()
-            },
-            effect: own.map_or(Effect::Nothing, Effect::On),
-        })
     }
 
     /// Nothing is given before the addresses in use are known.
@@ -501,8 +473,9 @@ mod tests {
                 without_dns: false,
                 files: ContainerFiles::default(),
             };
+            let (_presence, client) = Client::present();
             for answer in [
-                attacher().attach(request.clone()).await,
+                attacher().attach(request.clone(), client).await,
                 attacher().detach(request).await,
             ] {
                 let line = answer.unwrap_err().error;

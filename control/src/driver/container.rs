@@ -183,6 +183,11 @@ impl ContainerRef {
 }
 
 impl Container {
+    /// Whether its namespace can still be found where it was.
+    pub fn is_there(&self) -> bool {
+        NetNs::from_path(&self.path).is_ok_and(|found| found == self.netns)
+    }
+
     /// The id as it is shown: Docker's cut to 12 digits.
     pub fn shown(&self) -> &str {
         shown_id(&self.id)

@@ -20,6 +20,7 @@ use crate::api::{
     DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ExposeRequest, ForgetRequest, PeerReport,
     PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
 };
+use crate::driver::client::Client;
 use crate::ipam;
 use crate::peer::PeerId;
 use crate::secret::Credential;
@@ -107,12 +108,21 @@ pub enum Effect {
 
 /// Puts containers on the network; the driver runs its futures beside the loop, never in it.
 pub trait Attacher: Send + Sync {
-    /// Attaches a container as asked and says which addresses it has.
-    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>>;
+    /// Attaches a container as asked and says which addresses it has. A wait for an address ends when the client
+    /// goes away; no address stays then.
+    fn attach(
+        &self,
+        request: AttachRequest,
+        client: Client,
+    ) -> BoxFuture<Result<Changed, ApiError>>;
     /// Detaches a container, or takes the named addresses from it.
     fn detach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>>;
-    /// Puts the host itself on the network.
-    fn expose(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>>;
+    /// Puts the host itself on the network; ends as [`Attacher::attach`].
+    fn expose(
+        &self,
+        request: ExposeRequest,
+        client: Client,
+    ) -> BoxFuture<Result<Changed, ApiError>>;
     /// Takes it off again.
     fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>>;
     /// Lists what is attached.

@@ -9,8 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
+
+use super::client::Client;
+use super::container::Container;
+use crate::ipam::request::Failure;
 
 /// All owners with something going on.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +109,8 @@ impl Entry {
         Turn {
             _guard: guard,
             entry: self,
+            client: None,
+            container: None,
         }
     }
 }
@@ -125,7 +132,12 @@ impl Drop for Entry {
 pub(crate) struct Turn {
     _guard: OwnedMutexGuard<()>,
     entry: Entry,
+    client: Option<Client>,
+    container: Option<Container>,
 }
+
+/// How often a container is looked at for which an address is awaited.
+const ALIVE_PAUSE: Duration = Duration::from_millis(500);
 
 impl Turn {
     /// Whose.
@@ -133,8 +145,50 @@ impl Turn {
         &self.entry.owner
     }
 
+    /// The same turn, in which waits end with this client and this container.
+    pub(crate) fn with(self, client: Client, container: Option<Container>) -> Self {
+        Self {
+            client: Some(client),
+            container,
+            ..self
+        }
+    }
+
+    /// Why nobody needs an address any more, if that is so.
+    pub(crate) fn is_over(&self) -> Option<Failure> {
+        let owner = || self.owner().to_owned();
+        let is_dead = |container: &Container| !container.is_there();
+        if self.client.as_ref().is_some_and(Client::is_gone) {
+            Some(Failure::Abandoned(owner()))
+        } else if self.container.as_ref().is_some_and(is_dead) {
+            Some(Failure::Died(owner()))
+        } else {
+            None
+        }
+    }
+
+    /// Waits until an address is awaited in vain: the owner is to leave, its container or the client is gone.
+    pub(crate) async fn over(&self) {
+        let gone = async {
+            match &self.client {
+                Some(client) => client.gone().await,
+                None => std::future::pending().await,
+            }
+        };
+        let died = async {
+            while self.container.as_ref().is_none_or(Container::is_there) {
+                tokio::time::sleep(ALIVE_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = self.withdrawn() => {}
+            () = gone => {}
+            () = died => {}
+        }
+    }
+
     /// Waits until somebody who came later wants the owner off the network.
-    pub(crate) async fn withdrawn(&self) {
+    async fn withdrawn(&self) {
         let mut withdrawals = self.entry.withdrawals.clone();
         let entered_at = self.entry.entered_at;
         // The sender lives as long as our place.

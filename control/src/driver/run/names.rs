@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest, DnsStatus};
+use crate::driver::client::Client;
 use crate::driver::dns::DnsHandle;
 use crate::driver::dns::desk::{Change, Desk, is_off};
 use crate::driver::engine::EngineHandle;
@@ -56,17 +57,27 @@ impl<E: EngineHandle> Driver<E> {
         }
     }
 
-    /// Has what is attached changed beside the loop; then the node is told, and the names follow.
+    /// Has what is attached changed beside the loop; then the node is told, and the names follow. The work learns when
+    /// nobody waits for the answer any more.
     pub(super) fn attach(
         &self,
-        work: BoxFuture<Result<Changed, ApiError>>,
+        work: impl FnOnce(Client) -> BoxFuture<Result<Changed, ApiError>>,
         done: impl FnOnce(Changed, Reply<Result<AttachReply, ApiError>>) -> Done + Send + 'static,
-        reply: Reply<Result<AttachReply, ApiError>>,
+        mut reply: Reply<Result<AttachReply, ApiError>>,
         beside: &Beside,
     ) {
         let sender = beside.done.clone();
+        let (presence, client) = Client::present();
+        let mut work = work(client);
         tokio::spawn(async move {
-            match work.await {
+            let outcome = tokio::select! {
+                outcome = &mut work => outcome,
+                () = reply.closed() => {
+                    drop(presence);
+                    work.await
+                }
+            };
+            match outcome {
                 Ok(changed) => {
                     let _ = sender.send(done(changed, reply));
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use crate::api::{ApiError, BenchRequest, PeerRequest, PingReply, Report, Status};
+use crate::api::{ApiError, BenchRequest, ConnectRequest, PeerRequest, PingReply, Report, Status};
 use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::dns::desk::Change;
 use crate::driver::engine::EngineHandle;
@@ -38,28 +38,19 @@ impl<E: EngineHandle> Driver<E> {
                 let _ = reply.send(self.node.path_report(&request.peer));
             }
             Request::Ping(request, reply) => self.ping(request, reply, beside),
-            Request::Connect(request, reply) => {
-                let (peers, replace) = (request.peers, request.replace);
-                let request = self.expect_answer(reply);
-                self.feed(
-                    Input::Connect {
-                        request,
-                        peers,
-                        replace,
-                    },
-                    beside,
-                );
-            }
+            Request::Connect(request, reply) => self.connect(request, reply, beside),
             Request::Forget(request, reply) => {
                 let peers = request.peers;
                 let request = self.expect_answer(reply);
                 self.feed(Input::Forget { request, peers }, beside);
             }
             Request::Attach(request, reply) => {
-                self.attach(self.attacher.attach(request), Done::Attached, reply, beside);
+                let work = |client| self.attacher.attach(request, client);
+                self.attach(work, Done::Attached, reply, beside);
             }
             Request::Detach(request, reply) => {
-                self.attach(self.attacher.detach(request), Done::Detached, reply, beside);
+                let work = |_| self.attacher.detach(request);
+                self.attach(work, Done::Detached, reply, beside);
             }
             Request::Dns(reply) => {
                 let _ = reply.send(self.dns_status(true));
@@ -74,10 +65,12 @@ impl<E: EngineHandle> Driver<E> {
                 let _ = reply.send(self.ask_desk(|desk| desk.lookup(&request)));
             }
             Request::Expose(request, reply) => {
-                self.attach(self.attacher.expose(request), Done::Attached, reply, beside);
+                let work = |client| self.attacher.expose(request, client);
+                self.attach(work, Done::Attached, reply, beside);
             }
             Request::Hide(request, reply) => {
-                self.attach(self.attacher.hide(request), Done::Detached, reply, beside);
+                let work = |_| self.attacher.hide(request);
+                self.attach(work, Done::Detached, reply, beside);
             }
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
             Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
@@ -106,6 +99,22 @@ impl<E: EngineHandle> Driver<E> {
         });
     }
 
+    fn connect(
+        &mut self,
+        request: ConnectRequest,
+        reply: Reply<Result<(), ApiError>>,
+        beside: &Beside,
+    ) {
+        let (peers, replace) = (request.peers, request.replace);
+        let request = self.expect_answer(reply);
+        let input = Input::Connect {
+            request,
+            peers,
+            replace,
+        };
+        self.feed(input, beside);
+    }
+
     fn expect_answer(&mut self, reply: Reply<Result<(), ApiError>>) -> RequestId {
         self.requests += 1;
         let request = RequestId(self.requests);
@@ -115,7 +124,7 @@ impl<E: EngineHandle> Driver<E> {
 
     fn status(&self) -> Status {
         let mut status = self.node.status(self.engine.status(), now());
-        status.engine.notes.extend(self.store.trouble());
+        status.engine.notes.extend(self.store.notes());
         status
     }
 

@@ -22,6 +22,7 @@ use crate::api::{
     ForgetRequest, Status,
 };
 use crate::config::{CipherCost, RekeyConfig};
+use crate::driver::client::Client;
 use crate::driver::request::{BoxFuture, Changed};
 use crate::secret::Credential;
 
@@ -159,7 +160,7 @@ impl EngineHandle for StandIn {
 struct NoContainers;
 
 impl Attacher for NoContainers {
-    fn attach(&self, request: AttachRequest) -> BoxFuture<Result<Changed, ApiError>> {
+    fn attach(&self, request: AttachRequest, _: Client) -> BoxFuture<Result<Changed, ApiError>> {
         Box::pin(async move {
             Err(ApiError {
                 error: format!("{}: no such container", request.container),
@@ -184,7 +185,7 @@ impl Attacher for NoContainers {
         })
     }
 
-    fn expose(&self, _: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>> {
+    fn expose(&self, _: ExposeRequest, _: Client) -> BoxFuture<Result<Changed, ApiError>> {
         Box::pin(async { Ok(Changed::default()) })
     }
 

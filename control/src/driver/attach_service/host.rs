@@ -1,0 +1,65 @@
+//! The host's own place on the network: `expose` and `hide`.
+
+use ipnet::IpNet;
+
+use super::{EXPOSED, Shared, in_one_line};
+use crate::api::{ApiError, AttachReply, ExposeRequest};
+use crate::driver::address::read_arguments;
+use crate::driver::client::Client;
+use crate::driver::dns::desk;
+use crate::driver::request::{Changed, Effect};
+
+impl Shared {
+    pub(super) async fn expose(
+        &self,
+        request: &ExposeRequest,
+        client: Client,
+    ) -> Result<Changed, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let names = match &self.guest {
+            Some(guest) => guest.whole(&request.names)?,
+            None if request.names.is_empty() => Vec::new(),
+            None => return Err(desk::is_off()),
+        };
+        self.survey().await?;
+        let turn = self.turn_of(EXPOSED, &client).await?.with(client, None);
+        let obtained = self.allocator.obtain(&turn, &arguments).await;
+        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        if let Err(error) = self
+            .exposure
+            .add(&obtained.addresses, request.masquerade)
+            .await
+        {
+            let _ = self.exposure.remove(obtained.fresh()).await;
+            self.allocator.give_back(EXPOSED, &obtained).await;
+            return Err(in_one_line(&error));
+        }
+        self.exposed(&obtained.addresses, names).await
+    }
+
+    pub(super) async fn hide(&self, request: &ExposeRequest) -> Result<Changed, ApiError> {
+        let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
+        let _turn = self.turns.take_off(EXPOSED).await;
+        let found = self
+            .allocator
+            .find(EXPOSED, &arguments, self.default_subnet);
+        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        let removed = self.exposure.remove(&addresses).await;
+        removed.map_err(|error| in_one_line(&error))?;
+        self.allocator.release(EXPOSED, &addresses).await;
+        self.exposed(&addresses, Vec::new()).await
+    }
+
+    async fn exposed(&self, addresses: &[IpNet], names: Vec<String>) -> Result<Changed, ApiError> {
+        let own = self.own_line().await.map_err(|error| in_one_line(&error))?;
+        Ok(Changed {
+            reply: AttachReply {
+                addresses: addresses.iter().map(IpNet::addr).collect(),
+                id: EXPOSED.to_owned(),
+                names,
+                ..AttachReply::default()
+            },
+            effect: own.map_or(Effect::Nothing, Effect::On),
+        })
+    }
+}
