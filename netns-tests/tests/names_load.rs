@@ -35,8 +35,10 @@ struct Dnsmasq(Child);
 
 impl Dnsmasq {
     fn start(on: &Host, flags: &[String]) -> Self {
-        let mut command = on.command("dnsmasq");
+        // In a session of its own, as weft is: the kernel shares its time among sessions.
+        let mut command = on.command("setsid");
         command.args([
+            "dnsmasq",
             "--keep-in-foreground",
             "--no-resolv",
             "--no-hosts",

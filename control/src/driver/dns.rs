@@ -37,6 +37,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
+use weft_engine::io::slice::ask_for_short_turns;
 
 use self::builder::Builder;
 use self::counters::Counters;
@@ -194,6 +195,10 @@ impl DnsServer {
         let thread = std::thread::Builder::new()
             .name("weft-dns".to_owned())
             .spawn(move || {
+                // An answer costs some fifty microseconds, and whoever asked waits for it.
+                if let Err(error) = ask_for_short_turns() {
+                    tracing::debug!(%error, "the scheduler gives no short turns");
+                }
                 runtime.block_on(serve(&given, &ours, waiting, stopped, ready));
                 // Lookups under way are nobody's concern any more.
                 runtime.shutdown_background();
@@ -249,7 +254,7 @@ async fn serve(
         tokio::select! {
             _ = &mut stopped => return,
             _ = ticks.tick() => {
-                let (listening, trouble) = listeners.look();
+                let (listening, trouble) = listeners.look().await;
                 let own = listening.iter().map(SocketAddr::ip).collect::<Vec<IpAddr>>();
                 let asked = upstreams.look(&own);
                 shared.change_state(|state| *state = DnsState { listening, trouble, upstreams: asked });

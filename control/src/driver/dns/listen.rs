@@ -21,7 +21,7 @@ use nix::sys::socket::{
     sockopt,
 };
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::handler::Handler;
 use super::{DnsConfig, PORT, tcp, udp};
@@ -60,9 +60,11 @@ impl Listeners {
     }
 
     /// Opens what is missing and closes what is gone; where we listen, and what does not work.
-    pub(super) fn look(&mut self) -> (Vec<SocketAddr>, Vec<String>) {
+    pub(super) async fn look(&mut self) -> (Vec<SocketAddr>, Vec<String>) {
+        // With hundreds of containers the list takes milliseconds, in which questions would wait.
+        let found = spawn_blocking(addresses).await.map_err(io::Error::other);
         let mut trouble = Vec::new();
-        let wanted = self.wanted(&mut trouble);
+        let wanted = self.wanted(found.flatten(), &mut trouble);
         self.open.retain(|spot, tasks| {
             let stays = wanted.contains(spot) && tasks.iter().all(|task| !task.is_finished());
             if !stays {
@@ -97,9 +99,13 @@ impl Listeners {
         (listening, trouble)
     }
 
-    fn wanted(&self, trouble: &mut Vec<String>) -> Vec<Spot> {
+    fn wanted(
+        &self,
+        found: io::Result<Vec<(String, Ipv4Addr)>>,
+        trouble: &mut Vec<String>,
+    ) -> Vec<Spot> {
         let mut wanted = Vec::new();
-        let addresses = match addresses() {
+        let addresses = match found {
             Ok(addresses) => addresses,
             Err(error) => {
                 trouble.push(format!("any address: {error}"));
