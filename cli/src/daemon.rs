@@ -1,7 +1,7 @@
 //! Puts a daemon together: engine, bridge, control.
 
 mod engine;
-mod overlap;
+pub(crate) mod overlap;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
 use weft_control::driver::dns::DnsServer;
 use weft_control::driver::docker::Docker;
+use weft_control::driver::firewall;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
 use weft_control::driver::request::{Attacher, Reply, Request};
@@ -101,6 +102,7 @@ pub(crate) async fn run(
     keeper.stop().await;
     if matches!(ended, Ok(Ended::Reset)) {
         bridge::remove(&host, &devices).await?;
+        firewall::remove().await.context("remove the rules")?;
     }
     drop(stop_api);
     let _ = serving.await;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use weft_control::driver::bridge::{self, BridgeConfig, TAP};
+use weft_control::driver::firewall;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
 
@@ -24,7 +25,8 @@ pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
     runtime.block_on(async {
         let host = NetNs::current().context("open the host's network namespace")?;
         bridge::check_tap_free(&host, TAP).await?;
-        remove_devices(&places.bridge).await
+        remove_devices(&places.bridge).await?;
+        firewall::remove().await.context("remove the rules")
     })?;
     for file in [places.socket(), places.pid_file()] {
         gone(fs::remove_file(&file), &file)?;

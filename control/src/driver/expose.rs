@@ -1,7 +1,8 @@
 //! The host's own place on the network: addresses on the bridge, and the translation that goes with them.
 //!
 //! The bridge's addresses are the state; which of their subnets are translated stands in the firewall's table and,
-//! while the daemon runs, here. A pause of `LOOK_PAUSE` is the longest that flushed rules are missing.
+//! while the daemon runs, here. Flushed rules are put back as soon as the kernel tells of a change.
+//! The table is there as long as any address is, so that a subnet without rules is known to be one without translation.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use tokio::sync::Mutex;
 
 use super::announce::announce;
 use super::bridge::{self, BridgeError};
-use super::firewall::{self, FirewallError};
+use super::firewall::{self, FirewallChanges, FirewallError};
 use super::netns::NetNs;
 
-/// How often the rules are looked at.
+/// How often the rules are looked at, whatever the kernel tells.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// Shortest time from one look to the next: with a tool that insists on its own rules, this is how often we differ.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why the host was not put on the network.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +36,17 @@ pub enum ExposeError {
 pub(crate) struct Exposure {
     netns: NetNs,
     bridge: String,
-    /// Subnets that are translated; `None` until they were looked up.
-    translated: Mutex<Option<BTreeSet<Ipv4Net>>>,
+    /// `None` until it was looked up.
+    rules: Mutex<Option<Rules>>,
+}
+
+/// What the firewall's table is to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Rules {
+    /// Whether the host is on the network at all; else there is to be no table.
+    exposed: bool,
+    /// Subnets that are translated.
+    translated: BTreeSet<Ipv4Net>,
 }
 
 impl Exposure {
@@ -42,7 +54,7 @@ impl Exposure {
         Self {
             netns,
             bridge: bridge.to_owned(),
-            translated: Mutex::new(None),
+            rules: Mutex::new(None),
         }
     }
 
@@ -65,27 +77,32 @@ impl Exposure {
             })
             .await;
         announced?;
-        let mut translated = self.translated.lock().await;
-        let known = self.known(&mut translated).await?;
+        let mut rules = self.rules.lock().await;
+        let rules = self.known(&mut rules).await?;
+        let mut wanted = rules.clone();
+        wanted.exposed = true;
         for subnet in addresses.iter().filter_map(subnet_of) {
             if masquerade {
-                known.insert(subnet);
+                wanted.translated.insert(subnet);
             } else {
-                known.remove(&subnet);
+                wanted.translated.remove(&subnet);
             }
         }
-        write(known).await
+        wanted.write().await?;
+        *rules = wanted;
+        Ok(())
     }
 
     /// Takes addresses off the bridge; those that are not there are fine.
     pub(crate) async fn remove(&self, addresses: &[IpNet]) -> Result<(), ExposeError> {
         bridge::remove_addresses(&self.netns, &self.bridge, addresses).await?;
         let left = self.addresses().await?;
-        let mut translated = self.translated.lock().await;
-        let known = self.known(&mut translated).await?;
+        let mut rules = self.rules.lock().await;
+        let rules = self.known(&mut rules).await?;
         let still: BTreeSet<Ipv4Net> = left.iter().filter_map(subnet_of).collect();
-        known.retain(|subnet| still.contains(subnet));
-        write(known).await
+        rules.exposed = !left.is_empty();
+        rules.translated.retain(|subnet| still.contains(subnet));
+        rules.write().await
     }
 
     async fn addresses(&self) -> Result<Vec<IpNet>, BridgeError> {
@@ -93,63 +110,81 @@ impl Exposure {
         Ok(found.map(|(_, addresses)| addresses).unwrap_or_default())
     }
 
-    /// What is translated; at first what the table of an earlier daemon says, or all that is exposed if it is gone.
-    async fn known<'a>(
-        &self,
-        translated: &'a mut Option<BTreeSet<Ipv4Net>>,
-    ) -> Result<&'a mut BTreeSet<Ipv4Net>, ExposeError> {
-        if translated.is_none() {
+    /// The rules; at first what the table of an earlier daemon says, or all that is exposed if it is gone.
+    async fn known<'a>(&self, rules: &'a mut Option<Rules>) -> Result<&'a mut Rules, ExposeError> {
+        if rules.is_none() {
             let addresses = self.addresses().await?;
-            let exposed: BTreeSet<Ipv4Net> = addresses.iter().filter_map(subnet_of).collect();
-            let found = if exposed.is_empty() {
+            let subnets: BTreeSet<Ipv4Net> = addresses.iter().filter_map(subnet_of).collect();
+            let translated = if addresses.is_empty() {
                 BTreeSet::new()
             } else {
-                match firewall::translated().await? {
-                    Some(listed) => listed
+                match firewall::translated().await {
+                    Ok(Some(listed)) => listed
                         .into_iter()
-                        .filter(|one| exposed.contains(one))
+                        .filter(|one| subnets.contains(one))
                         .collect(),
-                    None => exposed,
+                    Ok(None) => subnets,
+                    // Without the program nothing was ever translated.
+                    Err(FirewallError::Start(_)) => BTreeSet::new(),
+                    Err(error) => return Err(error.into()),
                 }
             };
-            *translated = Some(found);
+            *rules = Some(Rules {
+                exposed: !addresses.is_empty(),
+                translated,
+            });
         }
-        Ok(translated.get_or_insert_default())
+        Ok(rules.get_or_insert_default())
     }
 
     /// Puts rules back that somebody flushed, for ever.
     pub(crate) async fn watch(&self) {
+        let changes = FirewallChanges::open();
+        if let Err(error) = &changes {
+            tracing::debug!(%error, "changes of the firewall are not told");
+        }
         loop {
             if let Err(error) = self.mend().await {
                 tracing::debug!(%error, "the firewall's rules cannot be looked at");
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            tokio::time::sleep(SETTLE_PAUSE).await;
+            let told = async {
+                match &changes {
+                    Ok(changes) => changes.next().await,
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            // A pause without news, or none that can be had: time for a look.
+            let _ = tokio::time::timeout(LOOK_PAUSE, told).await;
         }
     }
 
     async fn mend(&self) -> Result<(), ExposeError> {
-        let mut translated = self.translated.lock().await;
-        let known = self.known(&mut translated).await?;
-        if known.is_empty() {
+        let mut rules = self.rules.lock().await;
+        let rules = self.known(&mut rules).await?;
+        // A bridge that is gone, as after a reset, needs no rules.
+        if !rules.exposed || self.addresses().await?.is_empty() {
             return Ok(());
         }
         let found: Option<BTreeSet<Ipv4Net>> = firewall::translated()
             .await?
             .map(|listed| listed.into_iter().collect());
-        if found.as_ref() != Some(known) {
+        if found.as_ref() != Some(&rules.translated) {
             tracing::warn!("the rules for exposed subnets were gone, put back");
-            write(known).await?;
+            rules.write().await?;
         }
         Ok(())
     }
 }
 
-async fn write(subnets: &BTreeSet<Ipv4Net>) -> Result<(), ExposeError> {
-    let wanted: Vec<Ipv4Net> = subnets.iter().copied().collect();
-    match firewall::apply(&wanted).await {
-        // Nothing is wanted and nothing can be there.
-        Err(FirewallError::Start(_)) if wanted.is_empty() => Ok(()),
-        outcome => Ok(outcome?),
+impl Rules {
+    async fn write(&self) -> Result<(), ExposeError> {
+        let wanted: Vec<Ipv4Net> = self.translated.iter().copied().collect();
+        match firewall::apply(self.exposed.then_some(wanted.as_slice())).await {
+            // Nothing is wanted and nothing can be there.
+            Err(FirewallError::Start(_)) if wanted.is_empty() => Ok(()),
+            outcome => Ok(outcome?),
+        }
     }
 }
 

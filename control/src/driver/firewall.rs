@@ -11,7 +11,9 @@
 //! no other host may hear it, be `nft` there or not.
 //!
 //! One file of rules is handed to `nft` at once, which is atomic; other tables, and rules of users, are left alone.
-//! A subnet exposed without translation has no rule.
+//! A subnet exposed without translation has no rule; the table is there all the same, so that the next daemon knows.
+
+mod changes;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,6 +22,8 @@ use std::process::Stdio;
 use ipnet::Ipv4Net;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+pub(crate) use self::changes::FirewallChanges;
 
 /// The table's name.
 const TABLE: &str = "weft";
@@ -38,9 +42,22 @@ pub enum FirewallError {
     Refused(String),
 }
 
-/// Writes the rules for these subnets, in the place of all that stood there.
-pub(crate) async fn apply(subnets: &[Ipv4Net]) -> Result<(), FirewallError> {
+/// Writes the rules for these subnets, in the place of all that stood there; without any list not even the table.
+pub(crate) async fn apply(subnets: Option<&[Ipv4Net]>) -> Result<(), FirewallError> {
     run(&["-f", "-"], &ruleset(subnets)).await.map(drop)
+}
+
+/// Removes both tables; without `nft` there are none.
+///
+/// # Errors
+///
+/// If `nft` refuses.
+pub async fn remove() -> Result<(), FirewallError> {
+    let text = [ruleset(None), blocking(&[])].concat();
+    match run(&["-f", "-"], &text).await {
+        Ok(_) | Err(FirewallError::Start(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The subnets that are translated now; `None` if the table is gone.
@@ -102,9 +119,13 @@ async fn run(arguments: &[&str], input: &str) -> Result<String, FirewallError> {
 }
 
 /// Declaring the table before deleting it makes the deletion right whether it was there or not.
-fn ruleset(subnets: &[Ipv4Net]) -> String {
+fn ruleset(subnets: Option<&[Ipv4Net]>) -> String {
     let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
+    let Some(subnets) = subnets else {
+        return text;
+    };
     if subnets.is_empty() {
+        text.push_str(&format!("table inet {TABLE}\n"));
         return text;
     }
     text.push_str(&format!(
@@ -151,14 +172,22 @@ mod tests {
         let subnets: Vec<Ipv4Net> = ["10.2.1.0/24", "10.32.0.0/12"]
             .map(|text| text.parse().unwrap())
             .to_vec();
-        let rules = ruleset(&subnets);
+        let rules = ruleset(Some(&subnets));
 
         assert_eq!(read(&rules), subnets);
         assert!(
             rules.contains("ip saddr != 10.2.1.0/24 ip daddr 10.2.1.0/24 masquerade"),
             "{rules}"
         );
-        assert_eq!(read(&ruleset(&[])), []);
+        assert_eq!(read(&ruleset(Some(&[]))), []);
+    }
+
+    /// What is exposed without translation has a table without rules, and what is hidden has none.
+    #[test]
+    fn the_table_stays_without_rules_and_goes_with_the_last_address() {
+        let tables = |rules: &str| rules.matches(&format!("table inet {TABLE}\n")).count();
+        assert_eq!(tables(&ruleset(Some(&[]))), 3, "declared, deleted, made");
+        assert_eq!(tables(&ruleset(None)), 2, "declared, deleted");
     }
 
     #[test]
@@ -175,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_address_of_the_subnet_means_the_subnet() {
-        let rules = ruleset(&["10.2.1.9/24".parse().unwrap()]);
+        let rules = ruleset(Some(&["10.2.1.9/24".parse().unwrap()]));
         assert!(
             rules.contains("ip saddr 10.2.1.0/24 ip daddr 224.0.0.0/4 return"),
             "{rules}"
