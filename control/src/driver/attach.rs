@@ -12,6 +12,7 @@
 
 mod apply;
 mod follow;
+mod multicast;
 pub(super) mod watch;
 
 use std::collections::BTreeMap;

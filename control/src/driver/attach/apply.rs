@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use super::multicast;
 use super::{ADDRESSES_MAX, AttachError, AttachOptions, Attached, CONTAINER_INTERFACE, Detached};
 use crate::driver::announce::announce;
 use crate::driver::identity::{Alias, HOST_PREFIX};
@@ -50,6 +51,8 @@ struct Survey {
 enum Undo {
     Interface(Interface),
     Address(u32, IpNet),
+    /// The rules for multicast, which were for these addresses.
+    Isolation(u32, Vec<IpNet>),
     MulticastRoute(u32),
 }
 
@@ -145,10 +148,14 @@ impl Plan {
             let message = with_gso(LinkUnspec::new_with_index(index), self.options.gso).up();
             guest.change(message.build(), name).await?;
         }
+        let before = guest.addresses_of(index).await?;
         for &address in &survey.missing {
             guest.add_address(index, address).await?;
             undo.push(Undo::Address(index, address));
         }
+        let addresses = guest.addresses_of(index).await?;
+        guest.inside(|| multicast::isolate(index, &addresses))?;
+        undo.push(Undo::Isolation(index, before));
         wait_until_forwarding(host, &pair.outer).await?;
         let mac = pair.inner.mac.unwrap_or(self.mac);
         let announced =
@@ -161,10 +168,7 @@ impl Plan {
         if self.options.multicast_route && guest.add_multicast_route(index).await? {
             undo.push(Undo::MulticastRoute(index));
         }
-        Ok(Attached {
-            mac,
-            addresses: guest.addresses_of(index).await?,
-        })
+        Ok(Attached { mac, addresses })
     }
 
     /// Makes the pair with its inner end born in the container's namespace, so that it never shows on the host.
@@ -309,6 +313,7 @@ pub(super) async fn take(
         .collect();
     if remaining.is_empty() {
         host.delete(pair.outer.index, &pair.outer.name).await?;
+        guest.inside(multicast::forget)?;
         return Ok(Detached { left: None, absent });
     }
     for &address in asked {
@@ -319,6 +324,7 @@ pub(super) async fn take(
     for &address in remaining.iter().filter(|address| !left.contains(address)) {
         guest.add_address(index, address).await?;
     }
+    guest.inside(|| multicast::isolate(index, &remaining))?;
     let left = Some(Attached {
         mac: pair.inner.mac.unwrap_or_default(),
         addresses: remaining,
@@ -332,6 +338,10 @@ async fn roll_back(host: &Netlink, guest: &Netlink, undo: Vec<Undo>) {
         let done = match step {
             Undo::Interface(device) => host.delete(device.index, &device.name).await,
             Undo::Address(index, address) => guest.remove_address(index, address).await,
+            Undo::Isolation(index, before) => {
+                put_back(guest, index, &before);
+                Ok(())
+            }
             Undo::MulticastRoute(index) => guest.remove_multicast_route(index).await,
         };
         if let Err(error) = done {
@@ -340,6 +350,20 @@ async fn roll_back(host: &Netlink, guest: &Netlink, undo: Vec<Undo>) {
                 "attach not wholly undone"
             );
         }
+    }
+}
+
+/// The rules for multicast as they were; an interface without addresses has none.
+fn put_back(guest: &Netlink, index: u32, before: &[IpNet]) {
+    let entered = guest.inside(|| {
+        if before.is_empty() {
+            multicast::forget();
+        } else {
+            multicast::isolate(index, before);
+        }
+    });
+    if let Err(error) = entered {
+        tracing::warn!(%error, "attach not wholly undone");
     }
 }
 
