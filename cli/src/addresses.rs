@@ -128,6 +128,7 @@ mod tests {
             state: "ready".to_owned(),
             range: "10.32.0.0/12".to_owned(),
             default_subnet: "10.32.0.0/12".to_owned(),
+            range6: None,
             ring: Some("01020304".to_owned()),
             active: 2,
             owners: vec![

@@ -22,6 +22,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use self::dns::DnsSettings;
 use crate::args::{Cipher, Io, LaunchArgs, Places};
+use crate::daemon::overlap;
 use crate::failure::Failure;
 
 /// A password or token as it was typed; wiped when dropped and never shown.
@@ -239,7 +240,15 @@ impl Settings {
     /// Returns what somebody who launches should know about the secret.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let warnings = self.open_warning().into_iter();
-        warnings.chain(self.file_warning()).collect()
+        let warnings = warnings.chain(self.file_warning());
+        warnings.chain(self.range_warning()).collect()
+    }
+
+    /// Returns the warning for a chosen range that overlaps a route of this host; a bad one fails elsewhere.
+    fn range_warning(&self) -> Option<String> {
+        let addresses = self.addresses().ok()??;
+        let warning = overlap::warning(addresses.range, &self.bridge);
+        warning.filter(|_| self.range_is_given())
     }
 
     /// Returns the warning for a password file that others can read.

@@ -27,6 +27,9 @@ pub(crate) fn overview(status: &Status) -> String {
         row(&mut text, "Status", &ipam.state);
         row(&mut text, "Range", &ipam.range);
         row(&mut text, "DefaultSubnet", &ipam.default_subnet);
+        if let Some(range) = &ipam.range6 {
+            row(&mut text, "Range6", range);
+        }
         text.push('\n');
     }
     if let Some(dns) = &status.dns {

@@ -61,6 +61,9 @@ pub struct IpamReport {
     pub range: String,
     /// What `net:default` means.
     pub default_subnet: String,
+    /// Prefix of the IPv6 addresses that go with those of the default subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range6: Option<String>,
     /// The first bytes of the ring's number.
     pub ring: Option<String>,
     /// Addresses in use on this host.

@@ -3,7 +3,6 @@
 mod host;
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,11 +16,13 @@ use super::attach::watch::AttachmentWatch;
 use super::attach::{AttachError, AttachOptions, Attached, Detached, Host, mac_text};
 use super::bridge::{self, BridgeError};
 use super::client::Client;
+use super::complaint::in_one_line;
 use super::container::{Container, ContainerRef};
 use super::dns::desk;
 use super::dns::guest::{Called, FileWishes, Guest};
 use super::docker::Docker;
 use super::expose::Exposure;
+use super::host_routes::overlaps;
 use super::request::{Attacher, BoxFuture, Changed, Effect};
 use super::turns::{Turn, Turns};
 use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
@@ -238,13 +239,10 @@ impl Shared {
         let names = guest.map_or_else(Vec::new, |_| names);
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
-        Ok(Changed {
-            effect: is_on(&container, attached),
-            reply: AttachReply {
-                warnings: notes,
-                ..reply(&container, &addresses, names)
-            },
-        })
+        let mut reply = reply(&container, &addresses, names);
+        reply.warnings = [overlaps(&arguments, self.host.bridge()), notes].concat();
+        let effect = is_on(&container, attached);
+        Ok(Changed { reply, effect })
     }
 
     /// Says which of the container's files are not as they were wished for.
@@ -395,33 +393,13 @@ fn reply(container: &Container, addresses: &[IpNet], names: Vec<String>) -> Atta
     }
 }
 
-/// An error with its causes, as the one line that the user reads.
-fn in_one_line(error: &dyn Error) -> ApiError {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        // Some libraries repeat their cause in their own text.
-        if !line.contains(&told) {
-            line.push_str(": ");
-            line.push_str(&told);
-        }
-        cause = error.source();
-    }
-    ApiError {
-        error: line.split(char::is_control).collect::<Vec<_>>().join(" "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
     use crate::api::ContainerFiles;
     use crate::driver::attach::Host;
     use crate::driver::netlink::GsoLimits;
-    use crate::driver::netns::{NetNs, NetNsError};
+    use crate::driver::netns::NetNs;
 
     fn attacher() -> HostAttacher {
         let gso = GsoLimits::default();
@@ -485,16 +463,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn causes_follow_in_the_same_line() {
-        let error = NetNsError::Socket {
-            source: io::Error::other("two\nlines"),
-        };
-        assert_eq!(
-            in_one_line(&error).error,
-            "open a netlink socket: two lines"
-        );
     }
 }

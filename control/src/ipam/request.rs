@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::peer::PeerId;
 
@@ -267,6 +267,8 @@ pub struct IpamStatus {
     pub range: Ipv4Net,
     /// What `net:default` means.
     pub default_subnet: Ipv4Net,
+    /// Prefix of the IPv6 addresses that go with those of the default subnet.
+    pub range6: Option<Ipv6Net>,
     /// The ring, if there is one.
     pub genesis: Option<String>,
     /// By owner, we first.

@@ -42,6 +42,7 @@ impl Ipam {
             state: self.state(&owners),
             range: self.config.range,
             default_subnet: self.config.default_subnet,
+            range6: self.config.range6,
             genesis: self.ring.as_ref().map(|ring| ring.genesis.to_string()),
             owners,
             active: self.holdings.count_in(range),

@@ -71,6 +71,7 @@ impl Node {
             state: status.state.clone(),
             range: status.range.to_string(),
             default_subnet: status.default_subnet.to_string(),
+            range6: status.range6.map(|range| range.to_string()),
             ring: status.genesis.clone(),
             active: status.active,
             owners: status.owners.iter().map(show).collect(),

@@ -2,11 +2,13 @@
 
 use ipnet::IpNet;
 
-use super::{EXPOSED, Shared, in_one_line};
+use super::{EXPOSED, Shared};
 use crate::api::{ApiError, AttachReply, ExposeRequest};
 use crate::driver::address::read_arguments;
 use crate::driver::client::Client;
+use crate::driver::complaint::in_one_line;
 use crate::driver::dns::desk;
+use crate::driver::host_routes::overlaps;
 use crate::driver::request::{Changed, Effect};
 
 impl Shared {
@@ -34,7 +36,9 @@ impl Shared {
             self.allocator.give_back(EXPOSED, &obtained).await;
             return Err(in_one_line(&error));
         }
-        self.exposed(&obtained.addresses, names).await
+        let mut changed = self.exposed(&obtained.addresses, names).await?;
+        changed.reply.warnings = overlaps(&arguments, self.host.bridge());
+        Ok(changed)
     }
 
     pub(super) async fn hide(&self, request: &ExposeRequest) -> Result<Changed, ApiError> {
