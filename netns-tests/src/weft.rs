@@ -118,6 +118,30 @@ impl Weft {
         outcome.stdout
     }
 
+    /// Attaches a container with these arguments and returns what is printed.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn attach(&self, container: &Host, arguments: &[&str]) -> String {
+        self.of_container("attach", container, arguments)
+    }
+
+    /// Detaches a container with these arguments and returns what is printed.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn detach(&self, container: &Host, arguments: &[&str]) -> String {
+        self.of_container("detach", container, arguments)
+    }
+
+    fn of_container(&self, verb: &str, container: &Host, arguments: &[&str]) -> String {
+        let named = container.as_container();
+        let words = [&[verb], arguments, &[named.as_str()]].concat();
+        self.ok(&words).trim().to_owned()
+    }
+
     /// Runs a verb with `-o json` that must succeed and returns what it printed.
     ///
     /// # Panics

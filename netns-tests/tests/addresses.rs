@@ -12,6 +12,8 @@ use weft_netns_tests::{Host, Lab, Weft, in_lab, within};
 
 /// To be connected and to agree, on a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// A process that is killed is missed at once; its host would be within ten seconds.
+const MISSED_LIMIT: Duration = Duration::from_secs(5);
 const RANGE: [&str; 4] = [
     "--ipalloc-range",
     "10.2.0.0/16",
@@ -30,20 +32,8 @@ fn launch(weft: &Weft, flags: &[&str], peers: &[&str]) {
 /// Attaches a new container with these arguments; returns it and what was printed.
 fn attached(lab: &Lab, weft: &Weft, name: &str, arguments: &[&str]) -> (Host, String) {
     let container = lab.host(name);
-    let printed = attach(weft, &container, arguments);
+    let printed = weft.attach(&container, arguments);
     (container, printed)
-}
-
-fn attach(weft: &Weft, container: &Host, arguments: &[&str]) -> String {
-    let named = container.as_container();
-    let words = [&["attach"], arguments, &[named.as_str()]].concat();
-    weft.ok(&words).trim().to_owned()
-}
-
-fn detach(weft: &Weft, container: &Host, arguments: &[&str]) -> String {
-    let named = container.as_container();
-    let words = [&["detach"], arguments, &[named.as_str()]].concat();
-    weft.ok(&words).trim().to_owned()
 }
 
 fn owned(weft: &Weft) -> u64 {
@@ -75,6 +65,26 @@ fn the_first_addresses_are_those_that_users_of_weave_know() {
         within("the containers to reach each other", CONNECT_LIMIT, || {
             one.reaches([10, 44, 0, 0].into())
         });
+        assert_eq!(one.device_file("ethwe", "mtu"), "1376");
+        within("its name on the other host", CONNECT_LIMIT, || {
+            a.ok(&["dns-lookup", "d1"]).trim() == second
+        });
+        one.run(&["ping", "-c", "1", "-W", "2", "d1"]);
+        let listed = b.ok(&["ps"]);
+        let lines: Vec<Vec<&str>> = listed
+            .lines()
+            .map(|line| line.split(' ').collect())
+            .collect();
+        assert_eq!(
+            (lines[0][0], lines[0].len()),
+            ("weave:expose", 2),
+            "{listed}"
+        );
+        assert_eq!(
+            (lines[1][0], lines[1][2]),
+            ("d1", "10.44.0.0/12"),
+            "{listed}"
+        );
 
         let shares = a.ok(&["status", "ipam"]);
         assert!(
@@ -94,19 +104,19 @@ fn subnets_isolate_and_one_command_takes_several() {
         a.ok(&["prime"]);
         launch(&b, &RANGE, &["192.0.2.1"]);
         let (a1, _) = attached(lab, &a, "a1", &[]);
-        let (_b1, _) = attached(lab, &b, "b1", &["net:10.2.2.0/24"]);
+        let (b1, _) = attached(lab, &b, "b1", &["net:10.2.2.0/24"]);
         let container = lab.host("c");
 
-        assert_eq!(attach(&a, &container, &[]), "10.2.1.2");
-        assert_eq!(attach(&a, &container, &[]), "10.2.1.2", "again: the same");
-        assert_eq!(detach(&a, &container, &[]), "10.2.1.2");
+        assert_eq!(a.attach(&container, &[]), "10.2.1.2");
+        assert_eq!(a.attach(&container, &[]), "10.2.1.2", "again: the same");
+        assert_eq!(a.detach(&container, &[]), "10.2.1.2");
         assert_eq!(
-            detach(&a, &container, &[]),
+            a.detach(&container, &[]),
             "",
             "nothing is attached: no error"
         );
         let several = ["net:default", "net:10.2.2.0/24", "net:10.2.3.0/24"];
-        let printed = attach(&a, &container, &several);
+        let printed = a.attach(&container, &several);
         let listed: Vec<&str> = printed.split(' ').collect();
         assert_eq!(listed.len(), 3, "{printed}");
         for (address, subnet) in listed.iter().zip(["10.2.1.", "10.2.2.", "10.2.3."]) {
@@ -120,7 +130,14 @@ fn subnets_isolate_and_one_command_takes_several() {
         assert!(places.is_sorted(), "{line}");
         assert!(a1.reaches(listed[0].parse().unwrap()));
         assert!(!a1.reaches(listed[1].parse().unwrap()), "another subnet");
-        assert_eq!(detach(&a, &container, &several), printed);
+        within("the one in both, from afar", CONNECT_LIMIT, || {
+            b1.reaches(listed[1].parse().unwrap())
+        });
+        within("the name of one in another subnet", CONNECT_LIMIT, || {
+            b.ok(&["dns-lookup", "a1"]).trim() == "10.2.1.1"
+        });
+        assert!(!b1.reaches([10, 2, 1, 1].into()), "but not the container");
+        assert_eq!(a.detach(&container, &several), printed);
         let (_next, printed) = attached(lab, &a, "next", &[]);
         assert_eq!(printed, "10.2.1.2", "what is detached is free");
     });
@@ -133,8 +150,13 @@ fn an_explicit_address_is_claimed_against_the_whole_network() {
         launch(&a, &RANGE, &[]);
         a.ok(&["prime"]);
         launch(&b, &RANGE, &["192.0.2.1"]);
-        let (_c, printed) = attached(lab, &a, "c", &["10.2.1.4/24", "ip:192.168.7.1/24"]);
+        let (c, printed) = attached(lab, &a, "c", &["10.2.1.4/24", "ip:192.168.7.1/24"]);
         assert_eq!(printed, "10.2.1.4 192.168.7.1");
+        assert_eq!(
+            a.attach(&c, &["10.2.1.4/24"]),
+            "10.2.1.4",
+            "again: the same"
+        );
         let (_d, printed) = attached(lab, &b, "d", &["10.2.1.7/24"]);
         assert_eq!(printed, "10.2.1.7", "fetched from its owner");
         let other = lab.host("e");
@@ -153,6 +175,21 @@ fn an_explicit_address_is_claimed_against_the_whole_network() {
                 "{bad}"
             );
         }
+        for taken in ["10.2.1.4/24", "192.168.7.1/24"] {
+            let refused = a.run(&["attach", taken, &other.as_container()]);
+            assert!(
+                refused.stderr.contains("is already owned by c"),
+                "{refused:?}"
+            );
+        }
+        // Its owner cannot give it any more.
+        a.crash();
+        let refused = b.run(&["attach", "10.2.1.9/24", &other.as_container()]);
+        assert!(
+            refused.stderr.contains("which cannot be reached"),
+            "{refused:?}"
+        );
+        assert!(refused.took < Duration::from_secs(12), "{refused:?}");
         assert!(!other.has_device("ethwe"));
     });
 }
@@ -166,12 +203,13 @@ fn a_killed_daemon_comes_back_with_its_addresses() {
         let (_two, _) = attached(lab, &a, "c2", &[]);
         a.crash();
         launch(&a, &[], &[]);
-        assert_eq!(attach(&a, &one, &[]), "10.32.0.1");
+        assert_eq!(a.attach(&one, &[]), "10.32.0.1");
         let (_three, printed) = attached(lab, &a, "c3", &[]);
         assert_eq!(printed, "10.32.0.3");
     });
 }
 
+/// Scenario 335.
 #[test]
 fn a_dead_host_is_removed_and_one_that_leaves_hands_over() {
     in_lab(|lab| {
@@ -200,23 +238,28 @@ fn a_dead_host_is_removed_and_one_that_leaves_hands_over() {
         assert!(alive.stderr.contains("is within reach"), "{alive:?}");
 
         a.crash();
-        within(
-            "the dead host to be missed",
-            Duration::from_secs(40),
-            || b.ok(&["status", "ipam"]).contains("unreachable!"),
-        );
+        within("the dead host to be missed", MISSED_LIMIT, || {
+            b.ok(&["status", "ipam"]).contains("unreachable!")
+        });
         let taken = b.ok(&["rmpeer", &dead]);
         assert_eq!(taken, format!("1048576 IPs taken over from {dead}\n"));
         assert_eq!(
             b.ok(&["rmpeer", &dead]),
             format!("0 IPs taken over from {dead}\n")
         );
-        let (_one, first) = attached(lab, &b, "c1", &[]);
-        let (_two, second) = attached(lab, &c, "c2", &[]);
-        assert_eq!(
-            (first.as_str(), second.as_str()),
-            ("10.32.0.1", "10.44.0.0")
-        );
+        let containers = [lab.host("c1"), lab.host("c2")];
+        for (weft, container, address) in [
+            (&b, &containers[0], "10.32.0.1"),
+            (&c, &containers[1], "10.44.0.0"),
+        ] {
+            let attached = weft.run(&["attach", &container.as_container()]);
+            assert_eq!(attached.stdout.trim(), address, "{attached:?}");
+            assert!(attached.took < Duration::from_secs(5), "{attached:?}");
+        }
+        for nobody in ["no-such-host", b.report()["name"].as_str().unwrap()] {
+            let none = format!("0 IPs taken over from {nobody}\n");
+            assert_eq!(b.ok(&["rmpeer", nobody]), none);
+        }
 
         let before = owned(&b) + owned(&c);
         b.ok(&["reset"]);
@@ -261,7 +304,25 @@ fn the_default_range_must_not_overlap_a_route() {
             refused.stderr.contains("--ipalloc-range 172.24.0.0/14"),
             "{refused:?}"
         );
-        a.ok(&["launch", "--ipalloc-range", "10.2.0.0/16"]);
+        assert_eq!(a.pid(), None, "nothing is left running");
+        assert!(!a.host().has_device("weft"));
+        let chosen = a.run(&["launch", "--ipalloc-range", "10.2.0.0/16"]);
+        assert_eq!(chosen.code, 0, "{chosen:?}");
+        assert!(
+            chosen
+                .stderr
+                .contains("10.2.0.0/16 overlaps with existing route 10.0.0.0/8 on host (eth0)"),
+            "only said: {chosen:?}"
+        );
+        let container = lab.host("c").as_container();
+        let outside = a.run(&["attach", "10.9.0.1/24", &container]);
+        assert_eq!(outside.stdout.trim(), "10.9.0.1", "{outside:?}");
+        assert!(
+            outside
+                .stderr
+                .contains("address 10.9.0.1 overlaps with existing route 10.0.0.0/8"),
+            "{outside:?}"
+        );
     });
 }
 
@@ -281,8 +342,8 @@ fn without_a_quorum_attach_says_who_is_missing() {
         );
         assert!(refused.took < Duration::from_secs(12));
         assert_eq!(a.ok(&["status", "ipam"]), "", "no ring, no line");
-        assert_eq!(attach(&a, &container, &["192.168.1.1/24"]), "192.168.1.1");
-        assert_eq!(detach(&a, &container, &["192.168.1.1/24"]), "192.168.1.1");
+        assert_eq!(a.attach(&container, &["192.168.1.1/24"]), "192.168.1.1");
+        assert_eq!(a.detach(&container, &["192.168.1.1/24"]), "192.168.1.1");
     });
 }
 

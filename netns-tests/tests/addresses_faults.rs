@@ -45,11 +45,6 @@ fn start(weft: &Weft, words: &[&str]) -> Child {
     command.spawn().expect("weft can be started")
 }
 
-fn attach(weft: &Weft, container: &Host) -> String {
-    let named = container.as_container();
-    weft.ok(&["attach", &named]).trim().to_owned()
-}
-
 fn active(weft: &Weft) -> u64 {
     weft.json(&["status"])["ipam"]["active"]
         .as_u64()
@@ -108,7 +103,7 @@ fn kills_lose_nothing_that_was_answered_and_leave_nothing_behind() {
             kill_once(&weft, &containers, &mut answered, &mut dice);
             seen += answered.len();
             for (at, address) in &answered {
-                let again = attach(&weft, &containers[*at]);
+                let again = weft.attach(&containers[*at], &[]);
                 assert_eq!(&again, address, "kill {kill}, c{at}: {}", weft.log());
                 let stands = shown(&containers[*at]);
                 assert!(stands.contains(&format!(" {address}/")), "{stands}");
@@ -148,30 +143,10 @@ fn a_thousand_attach_and_detach_leave_nothing() {
         let devices = || weft.host().run(&["ip", "-o", "link"]).lines().count();
         let before = devices();
         for round in 0..rounds {
-            assert_eq!(attach(&weft, &container), "10.32.0.1", "round {round}");
+            assert_eq!(weft.attach(&container, &[]), "10.32.0.1", "round {round}");
             assert_eq!(weft.ok(&["detach", &named]).trim(), "10.32.0.1");
         }
         assert_eq!((active(&weft), devices()), (0, before));
-    });
-}
-
-/// Dropped without asking the daemon: its namespace is gone, and so is its interface.
-#[test]
-fn a_container_that_is_gone_loses_its_address_after_the_grace() {
-    in_lab(|lab| {
-        let weft = launched(lab);
-        let container = lab.host("c");
-        attach(&weft, &container);
-        let removed = Command::new("ip")
-            .args(["netns", "del", container.name()])
-            .status();
-        assert!(removed.unwrap().success());
-        assert_eq!(active(&weft), 1, "it may come back");
-        within("the address to be free", FREE_LIMIT, || active(&weft) == 0);
-        assert!(
-            weft.log()
-                .contains("addresses of a dead container are free")
-        );
     });
 }
 
@@ -200,7 +175,7 @@ fn an_attach_that_waits_ends_with_its_client_and_with_its_container() {
         weft.ok(&[&["launch", "--password", "secret"], &range[..]].concat());
         let users: Vec<Host> = (1..=6).map(|n| lab.host(&format!("c{n}"))).collect();
         for user in &users {
-            attach(&weft, user);
+            weft.attach(user, &[]);
         }
         let late = lab.host("late");
 
@@ -211,7 +186,7 @@ fn an_attach_that_waits_ends_with_its_client_and_with_its_container() {
         weft.ok(&["detach", &users[2].as_container()]);
         assert_eq!(active(&weft), 5, "nobody got what came free");
         assert_eq!(shown(&late), "");
-        assert_eq!(attach(&weft, &users[2]), "10.9.0.3");
+        assert_eq!(weft.attach(&users[2], &[]), "10.9.0.3");
 
         let client = start_to_wait(&weft, &late);
         let removed = Command::new("ip")
