@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use weft_netns_tests::{Host, Lab, Outcome, Ping, Weft, in_lab, within};
+use weft_netns_tests::{Host, Outcome, Ping, Weft, in_lab, within};
 
 /// To be connected and to agree, on a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
