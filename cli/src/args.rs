@@ -126,6 +126,8 @@ pub(crate) enum Verb {
         after_help = "Example:\n  weft launch host2 host3 && weft prime      # then launch more hosts"
     )]
     Prime,
+    /// Look after the addresses that weft gives.
+    Ipam(IpamArgs),
     /// Take over the addresses of peers that are dead for good.
     #[command(name = "rmpeer")]
     RemovePeer(RemovePeerArgs),
@@ -389,4 +391,18 @@ pub(crate) struct CompletionsArgs {
     /// The shell to complete in.
     #[arg(value_enum, value_name = "SHELL")]
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamArgs {
+    #[command(subcommand)]
+    pub(crate) verb: IpamVerb,
+}
+
+/// What can be done with `weft ipam`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum IpamVerb {
+    /// Compare ring, noted addresses and what containers really have; a line for each discrepancy, exit code 1 if any.
+    #[command(after_help = "Works without a daemon, too: on what its store says.")]
+    Check,
 }

@@ -11,6 +11,7 @@
 mod addresses;
 mod args;
 mod bench;
+mod check;
 mod client;
 mod container;
 mod daemon;
@@ -38,7 +39,7 @@ use clap::CommandFactory;
 use serde_json::{Value, json};
 use weft_control::api::{BenchRequest, ConnectRequest, ForgetRequest, Status};
 
-use crate::args::{Cli, ConnectArgs, StatusPart, Verb};
+use crate::args::{Cli, ConnectArgs, IpamArgs, IpamVerb, StatusPart, Verb};
 use crate::client::Client;
 use crate::output::Format;
 
@@ -77,6 +78,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Expose(args) => addresses::expose(&client, args, format)?,
         Verb::Hide(args) => addresses::hide(&client, args.addresses, format)?,
         Verb::Prime => addresses::prime(&client)?,
+        Verb::Ipam(IpamArgs {
+            verb: IpamVerb::Check,
+        }) => return check::run(&places),
         Verb::RemovePeer(args) => addresses::remove(&client, &args, format)?,
         Verb::Status(args) => show_status(&client, args.part, format)?,
         Verb::Path(args) => mesh::path(&client, &args.peer, format)?,

@@ -22,6 +22,7 @@
 //! | `POST /rmpeer` | [`RemoveRequest`] | [`RemoveReply`] |
 //! | `POST /bench` | [`BenchRequest`] | one [`BenchProgress`] per line until the end |
 //! | `POST /reset` | [`ResetRequest`] | `{}` once the addresses are another peer's, before the daemon goes |
+//! | `GET /ipam/check` | – | [`IpamFinding`]s |
 //! | `POST /stop` | – | `{}` before the daemon goes |
 //!
 //! A failure is 4xx (the request's fault) or 5xx (ours) with an [`ApiError`].
@@ -36,7 +37,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use addresses::{
-    ExposeRequest, IpamOwner, IpamReport, RemoveReply, RemoveRequest, ResetRequest,
+    ExposeRequest, IpamFinding, IpamOwner, IpamReport, RemoveReply, RemoveRequest, ResetRequest,
 };
 pub use containers::{AttachReply, AttachRequest, ContainerFiles};
 

@@ -10,6 +10,7 @@ pub mod attach;
 pub mod attach_service;
 pub(crate) mod bench;
 pub mod bridge;
+pub mod check;
 pub mod client;
 mod complaint;
 pub mod container;

@@ -15,6 +15,7 @@
 //! frames after: an address that is no longer ours is blocked by then.
 
 mod allocate;
+pub mod check;
 mod claim;
 mod codec;
 mod compare;

@@ -167,3 +167,42 @@ fn a_damaged_store_is_set_aside_and_nothing_is_given_before_peers_have_said() {
         assert!(left.is_empty(), "{left:?}");
     });
 }
+
+#[test]
+fn a_check_tells_what_does_not_fit_and_what_to_do() {
+    in_lab(|lab| {
+        let host = lab.host("a");
+        let weft = lab.weft(&host);
+        launch(&weft, &[]);
+        let c = lab.host("c");
+        assert_eq!(attached(&weft, &c), "10.32.0.1");
+        assert_eq!(weft.ok(&["ipam", "check"]), "");
+
+        weft.ok(&["stop"]);
+        assert_eq!(weft.ok(&["ipam", "check"]), "", "the store says the same");
+        c.run(&["ip", "addr", "add", "10.32.0.9/12", "dev", "ethwe"]);
+        c.run(&["ip", "addr", "del", "10.32.0.1/12", "dev", "ethwe"]);
+        let found = weft.run(&["ipam", "check"]);
+        assert_eq!(found.code, 1, "{found:?}");
+        assert_eq!(found.stdout.lines().count(), 2, "{found:?}");
+        assert!(
+            found
+                .stdout
+                .contains("10.32.0.9 is on c and noted for nobody: "),
+            "{found:?}"
+        );
+        let missing = "10.32.0.1 is noted for c, which does not have it: ";
+        assert!(found.stdout.contains(missing), "{found:?}");
+
+        launch(&weft, &[]);
+        within("what is there to be noted", CONNECT_LIMIT, || {
+            let found = weft.run(&["ipam", "check"]);
+            found.stdout.lines().all(|line| line.starts_with(missing))
+        });
+        assert_eq!(weft.run(&["ipam", "check"]).code, 1);
+        c.run(&["ip", "addr", "add", "10.32.0.1/12", "dev", "ethwe"]);
+        within("all to fit", CONNECT_LIMIT, || {
+            weft.run(&["ipam", "check"]).code == 0
+        });
+    });
+}

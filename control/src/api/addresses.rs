@@ -52,6 +52,15 @@ pub struct RemoveReply {
     pub majority: usize,
 }
 
+/// One thing that `weft ipam check` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamFinding {
+    /// What does not fit together.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
 /// What `weft status ipam` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IpamReport {

@@ -31,7 +31,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use self::addresses::{prime, remove, reset};
+use self::addresses::{check, prime, remove, reset};
 use self::socket::OwnedSocket;
 pub use self::socket::SocketError;
 use super::request::{Reply, Request};
@@ -165,6 +165,7 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
             post(|State(to): Requests, call| ask_with(to, call, Request::Hide)),
         )
         .route("/prime", post(prime))
+        .route("/ipam/check", get(check))
         .route("/rmpeer", post(remove))
         .route("/bench", post(bench))
         .route("/stop", post(stop))

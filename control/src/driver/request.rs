@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ExposeRequest, ForgetRequest, PeerReport,
-    PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
+    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ExposeRequest, ForgetRequest,
+    IpamFinding, PeerReport, PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
 };
 use crate::driver::client::Client;
 use crate::ipam;
@@ -72,6 +72,8 @@ pub enum Request {
         ipam::request::Request,
         Reply<Result<ipam::request::Reply, ipam::request::Failure>>,
     ),
+    /// `GET /ipam/check`.
+    CheckAddresses(Reply<Result<Vec<IpamFinding>, ApiError>>),
     /// The peers that a name can mean to `rmpeer`.
     FindOwner(String, Reply<Vec<PeerId>>),
     /// The secrets that are valid from now on (SIGHUP); none means open membership.

@@ -25,9 +25,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use self::key::IDENTITY_FILE;
+pub(super) use self::key::known_identity;
 pub use self::key::load_identity;
 use self::open::Opener;
+pub(super) use self::open::is_damage;
 use crate::error::ControlError;
+use crate::ipam::StoreContent;
 
 /// The newest layout of the store that we know.
 const SCHEMA: u64 = 1;
@@ -101,6 +104,14 @@ impl Store {
     /// [`ControlError`] if it is in use, of a newer weft, or refused by its disk.
     pub fn open(data_dir: &Path) -> Result<Self, ControlError> {
         Self::open_with(data_dir, Opener::default())
+    }
+
+    /// What IPAM has written, read from a copy of the file: nothing is changed, nor set aside.
+    ///
+    /// # Errors
+    /// [`ControlError`] if it is not there, or not whole.
+    pub(super) fn peek(data_dir: &Path) -> Result<StoreContent, ControlError> {
+        open::peek(&data_dir.join(STORE_FILE))
     }
 
     fn open_with(data_dir: &Path, opener: Opener) -> Result<Self, ControlError> {

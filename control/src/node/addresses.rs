@@ -14,6 +14,7 @@ use weft_engine::command::Command;
 
 use crate::api::{IpamOwner, IpamReport};
 use crate::config::BootId;
+use crate::ipam::check::Believed;
 use crate::ipam::request::{Failure, OwnerStatus};
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
 use crate::link::dialer::TargetPhase;
@@ -83,6 +84,14 @@ impl Node {
             waiting: status.waiting,
             voters: ids(&status.members),
         })
+    }
+
+    /// What is believed of this host's addresses; `None` if addresses are not given.
+    #[must_use]
+    pub fn believed_addresses(&self) -> Option<Believed> {
+        self.addresses
+            .as_ref()
+            .map(|addresses| addresses.ipam.believed())
     }
 
     /// The peers of this PeerId, shown name or nickname that own ranges or can be reached.

@@ -23,6 +23,14 @@ pub(super) async fn prime(State(to): Requests) -> Response {
     }
 }
 
+/// Holds what is believed against what exists.
+pub(super) async fn check(State(to): Requests) -> Response {
+    match ask(&to, Request::CheckAddresses).await {
+        Ok(found) => answer(found.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.error))),
+        Err(failure) => failure.into_response(),
+    }
+}
+
 pub(super) async fn remove(State(to): Requests, call: HttpRequest) -> Response {
     answer(removed(&to, call).await)
 }

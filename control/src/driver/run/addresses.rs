@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 
 use tokio::sync::watch;
 
+use crate::api::{ApiError, IpamFinding};
+use crate::driver::check::against;
 use crate::driver::engine::EngineHandle;
 use crate::driver::firewall;
 use crate::driver::request::Reply;
@@ -41,6 +43,20 @@ impl<E: EngineHandle> Driver<E> {
             deadline,
         };
         self.feed(Input::Ipam(input), beside);
+    }
+
+    /// Holds what is believed against what exists.
+    pub(super) fn check_addresses(&self, reply: Reply<Result<Vec<IpamFinding>, ApiError>>) {
+        let Some(believed) = self.node.believed_addresses() else {
+            let error = Failure::Off.to_string();
+            let _ = reply.send(Err(ApiError { error }));
+            return;
+        };
+        let listing = self.attacher.list();
+        tokio::spawn(async move {
+            let findings = listing.await.map(|list| against(believed, list));
+            let _ = reply.send(findings);
+        });
     }
 
     /// The machine does not know why a write failed.

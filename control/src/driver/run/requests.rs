@@ -74,6 +74,7 @@ impl<E: EngineHandle> Driver<E> {
             }
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
             Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
+            Request::CheckAddresses(reply) => self.check_addresses(reply),
             Request::FindOwner(text, reply) => {
                 let _ = reply.send(self.node.find_owner(&text));
             }

@@ -17,6 +17,18 @@ use crate::random::Randomness;
 /// Its name in the data directory.
 pub(super) const IDENTITY_FILE: &str = "identity.key";
 
+/// The identity of a data directory in which a daemon has run.
+///
+/// # Errors
+/// [`ControlError`] if there is none, or it is damaged.
+pub(in crate::driver) fn known_identity(data_dir: &Path) -> Result<Identity, ControlError> {
+    let path = data_dir.join(IDENTITY_FILE);
+    if let Err(source) = fs::metadata(&path) {
+        return Err(ControlError::ReadIdentity { path, source });
+    }
+    load_identity(data_dir)
+}
+
 /// Takes up the identity of this data directory, or makes one at the first start.
 ///
 /// # Errors

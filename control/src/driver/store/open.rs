@@ -16,14 +16,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Database, DatabaseError, ReadableDatabase as _};
+use redb::backends::InMemoryBackend;
+use redb::{Database, DatabaseError, ReadableDatabase as _, StorageBackend as _};
 
 use super::addresses::{read_ipam, write_ipam};
 use super::{
     Kept, META, NAMES, SCHEMA, TARGETS, read_names, read_targets, write_names, write_targets,
 };
 use crate::error::ControlError;
-use crate::ipam::{check_content, lost_store};
+use crate::ipam::{StoreContent, check_content, lost_store};
 
 /// Damaged files that are kept; the last number is used again and again. Each is a few MiB, and a disk that damages
 /// more is to be replaced.
@@ -208,6 +209,24 @@ impl Opener {
     }
 }
 
+/// Reads what IPAM has written from a copy in memory, which is mended there if it was not closed.
+pub(super) fn peek(path: &Path) -> Result<StoreContent, ControlError> {
+    let opener = Opener::new(|path| {
+        let bytes = fs::read(path)?;
+        let memory = InMemoryBackend::new();
+        memory.set_len(bytes.len() as u64)?;
+        memory.write(0, &bytes)?;
+        Database::builder()
+            .set_check_integrity_on_open(true)
+            .create_with_backend(memory)
+    });
+    let opened = opener.open_whole(path)?;
+    read_ipam(&opened.database).map_err(|source| ControlError::OpenStore {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
 fn read_through(path: &Path, database: &Database) -> Result<Kept, ControlError> {
     let damaged = |what| ControlError::DamagedStore {
         path: path.to_owned(),
@@ -246,7 +265,7 @@ fn read_through(path: &Path, database: &Database) -> Result<Kept, ControlError> 
 }
 
 /// Whether the file is to blame, and not its disk at this moment.
-fn is_damage(error: &ControlError) -> bool {
+pub(in crate::driver) fn is_damage(error: &ControlError) -> bool {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "all other errors leave the file as it is"

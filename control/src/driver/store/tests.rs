@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::faulty::{Call, Disk, Fault};
 use super::*;
-use crate::ipam::{StoreContent, lost_store};
+use crate::ipam::lost_store;
 use crate::random::Randomness;
 
 #[test]
