@@ -23,8 +23,10 @@ const COLD_START_MAX: Duration = Duration::from_secs(240);
 const SETTLE: Duration = Duration::from_secs(120);
 /// The idle stage.
 const IDLE: Duration = Duration::from_secs(120);
-/// Changes that are followed, and how long each is at most.
+/// Changes that are followed at most, for how many hosts there is one (in a small mesh soon everybody has a link to
+/// everybody), and how long each is followed.
 const CHANGES: usize = 12;
+const HOSTS_A_CHANGE: usize = 4;
 const CHANGE_MAX: Duration = Duration::from_secs(30);
 /// Floods that are followed.
 const FLOODS: usize = 20;
@@ -210,9 +212,10 @@ impl Mesh {
     /// Hosts make one link more; how long after it says so does each other host know?
     fn changes(&mut self) -> Option<(f64, f64)> {
         let mut delays = Vec::new();
-        for change in 0..CHANGES {
-            let hosts = self.sim.hosts.len();
-            let origin = change * hosts / CHANGES;
+        let hosts = self.sim.hosts.len();
+        let changes = CHANGES.min(hosts / HOSTS_A_CHANGE);
+        for change in 0..changes {
+            let origin = change * hosts / changes;
             let Some(other) = self.stranger_of(origin) else {
                 continue;
             };
