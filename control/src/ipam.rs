@@ -36,6 +36,7 @@ mod relearn;
 mod removal;
 pub mod request;
 mod ring;
+mod sight;
 pub mod six;
 mod space;
 pub mod span;
@@ -69,6 +70,7 @@ use crate::ipam::publish::Published;
 use crate::ipam::relearn::Relearning;
 use crate::ipam::request::{Failure, IpamRequestId, Reply, Request};
 use crate::ipam::ring::Ring;
+use crate::ipam::sight::Sight;
 use crate::ipam::span::Span;
 use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
@@ -300,6 +302,8 @@ pub struct Ipam {
     published: Published,
     pending: BTreeMap<IpamRequestId, Pending>,
     leaving: Option<Leaving>,
+    /// What was seen in containers and may not be on disk: it is true all the same, whatever a store holds that failed.
+    sight: Option<Sight>,
     inheriting: BTreeMap<PeerId, Instant>,
     cloned: bool,
     store_failed: bool,
@@ -351,7 +355,10 @@ impl Ipam {
             IpamInput::Reachable(contacts) => self.contacts = contacts,
             IpamInput::Targets(count) => self.election.targets = count,
             IpamInput::Cloned(cloned) => self.cloned = cloned,
-            IpamInput::Request { request, .. } => {
+            IpamInput::Request { request, what, .. } => {
+                if let Request::Present { present, unsure } = what {
+                    self.sight = Some(Sight { present, unsure });
+                }
                 let result = Err(Failure::Store);
                 self.gate.at_once(IpamOutput::Answer { request, result });
             }

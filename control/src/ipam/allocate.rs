@@ -8,7 +8,6 @@
 //!
 //! Releasing and looking up never wait. Bound: `PENDING_MAX` requests wait.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::ipam::holdings::ANONYMOUS;
 use crate::ipam::removal::RemovalOrder;
 use crate::ipam::request::{Failure, IpamRequestId, Missing, Reply, Request};
+use crate::ipam::sight::Sight;
 use crate::ipam::six::address_of;
 use crate::ipam::space::lowest_free;
 use crate::ipam::span::Span;
@@ -150,7 +150,10 @@ impl Ipam {
                 Attempt::Done(Reply::Done)
             }
             Request::Present { present, unsure } => {
-                self.present(present, unsure, now);
+                let (present, unsure) = (present.clone(), unsure.clone());
+                let sight = Sight { present, unsure };
+                self.present(&sight, now);
+                self.sight = Some(sight);
                 Attempt::Done(Reply::Done)
             }
             Request::Prime => match &self.ring {
@@ -236,7 +239,12 @@ impl Ipam {
             return Attempt::Waits(Need::Space(subnet));
         };
         let address = with_prefix(address.into(), subnet);
-        self.holdings.add(holder, address);
+        if held.is_empty() {
+            self.holdings.add(holder, address);
+        } else {
+            // Whoever asks again gets it, also when what was blocked has come back.
+            self.holdings.add_first(holder, address);
+        }
         self.give_up(request);
         Attempt::Done(Reply::Addresses(vec![address]))
     }
@@ -300,45 +308,6 @@ impl Ipam {
         self.holdings.add(holder, address);
         self.give_up(request);
         Attempt::Done(Reply::Addresses(vec![address]))
-    }
-
-    /// Holds what is in use against what really exists. What stands on an interface is noted whatever the store says
-    /// of it, unless the one that has it by the store has it there, too; what other peers own is fetched back.
-    fn present(
-        &mut self,
-        present: &BTreeMap<String, Vec<IpNet>>,
-        unsure: &BTreeSet<String>,
-        now: Instant,
-    ) {
-        self.relearning.seen();
-        for (holder, addresses) in present {
-            if unsure.contains(holder) {
-                continue;
-            }
-            self.holdings.seen(holder, addresses, now);
-            for address in addresses {
-                let known = self.holdings.holder_of(address.addr());
-                if known.is_some_and(|known| unsure.contains(known)) {
-                    continue;
-                }
-                let on_its_interface = known
-                    .and_then(|known| present.get(known))
-                    .is_some_and(|all| all.iter().any(|other| other.addr() == address.addr()));
-                if !on_its_interface && self.holdings.has_room_for(holder) {
-                    self.holdings.add(holder, *address);
-                }
-            }
-        }
-        let gone: Vec<String> = self
-            .holdings
-            .all()
-            .map(|(holder, _)| holder.to_owned())
-            .filter(|holder| !present.contains_key(holder) && !unsure.contains(holder))
-            .filter(|holder| holder != ANONYMOUS)
-            .collect();
-        for holder in gone {
-            self.holdings.died(&holder, now);
-        }
     }
 
     /// What we own, without what rests; nothing before it is known what that is.

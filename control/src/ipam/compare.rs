@@ -279,7 +279,7 @@ impl Ipam {
         }
         self.settling.waits_for.remove(&peer);
         self.settle();
-        self.heir_agreed(peer);
+        self.knows_what_we_know(peer);
     }
 
     pub(crate) fn close(&mut self, peer: PeerId) {

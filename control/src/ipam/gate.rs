@@ -103,6 +103,11 @@ impl Gate {
         self.release();
     }
 
+    /// Nothing is being written.
+    pub(crate) fn is_all_durable(&self) -> bool {
+        self.durable == self.issued
+    }
+
     /// Notes that a write and all before it are on disk.
     pub(crate) fn durable(&mut self, token: u64) {
         self.durable = self.durable.max(token);

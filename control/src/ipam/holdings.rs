@@ -103,6 +103,15 @@ impl Holdings {
         self.changed.insert(holder.to_owned());
     }
 
+    /// The same, before those that the holder has.
+    pub(crate) fn add_first(&mut self, holder: &str, address: IpNet) {
+        self.add(holder, address);
+        if let Some(holding) = self.holders.get_mut(holder) {
+            holding.addresses.retain(|held| *held != address);
+            holding.addresses.insert(0, address);
+        }
+    }
+
     /// Frees one address, whoever has it; says whether there was one.
     pub(crate) fn remove_address(&mut self, address: IpAddr) -> bool {
         let Some(holder) = self.holder_of(address).map(str::to_owned) else {

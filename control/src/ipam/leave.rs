@@ -1,10 +1,12 @@
 //! Leaving: all of our ranges go to a peer that is there and stays.
 //!
 //! ```text
-//!  INHERIT ─► INHERITS willing ─► ranges written: the heir ─► GIVEN, compare ─► the heir agrees ─► resign ─► answered
+//!  INHERIT ─► INHERITS willing ─► ranges written: the heir ─► GIVEN, compare ─► all agree ─► resign ─► answered
 //! ```
 //!
 //! What is in use here stays noted, and so blocked once the heir owns it: if leaving fails, it is fetched back.
+//!
+//! Not the heir alone has to agree: what another peer gave us may still be on its way, and would be nobody's.
 //!
 //! A peer that leaves itself declines; one that has just promised to inherit leaves only after. So peers that leave
 //! one after the other, or at the same moment, lose nothing as long as one stays.
@@ -22,6 +24,10 @@ use crate::peer::PeerId;
 
 /// A peer that does not answer is passed over after this time.
 const HEIR_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Whoever has not said by then that it knows what we know is no longer waited for, but the heir is.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Peers that have not agreed are asked again after this time.
+const AGREE_AGAIN: Duration = Duration::from_millis(300);
 /// How long a promise to inherit holds us back from leaving.
 const INHERITING_MAX: Duration = Duration::from_secs(5);
 
@@ -33,6 +39,11 @@ pub(crate) struct Leaving {
     declined: BTreeSet<PeerId>,
     heir: Option<PeerId>,
     count: u64,
+    /// Since when we own nothing.
+    empty_since: Option<Instant>,
+    /// Who has known since then what we know.
+    agreed: BTreeSet<PeerId>,
+    compared_at: Option<Instant>,
     is_known: bool,
 }
 
@@ -52,11 +63,16 @@ impl Ipam {
                 declined: BTreeSet::new(),
                 heir: None,
                 count: 0,
+                empty_since: None,
+                agreed: BTreeSet::new(),
+                compared_at: None,
                 is_known: false,
             });
+            self.step_leaving(now);
         }
         let me = self.config.me;
         let is_alone = self.contacts.is_empty()
+            && !self.may_have_a_ring()
             && self.ring.as_ref().is_none_or(|ring| {
                 ring.runs().all(|run| run.claim.owner() == me)
                     && ring
@@ -75,8 +91,16 @@ impl Ipam {
     }
 
     fn is_handed_over(&self) -> bool {
-        let is_known = |leaving: &Leaving| leaving.heir.is_none() || leaving.is_known;
-        self.owned.is_empty() && self.leaving.as_ref().is_some_and(is_known)
+        let is_known = self
+            .leaving
+            .as_ref()
+            .is_some_and(|leaving| leaving.is_known);
+        self.owned.is_empty() && is_known && !self.may_have_a_ring()
+    }
+
+    /// We voted on the first ring and have not heard what came of it: a part of it may be ours, and our vote missed.
+    fn may_have_a_ring(&self) -> bool {
+        self.ring.is_none() && self.acceptor.accepted.is_some()
     }
 
     fn is_voter_now(&self) -> bool {
@@ -106,6 +130,9 @@ impl Ipam {
     pub(crate) fn no_heir(&mut self) -> Failure {
         let is_about_votes = self.is_handed_over() || self.lacks_votes();
         self.leaving = None;
+        if self.may_have_a_ring() {
+            return Failure::FirstRingUnknown;
+        }
         if let (true, Some(ring)) = (is_about_votes, &self.ring) {
             return Failure::NoVotesToLeave {
                 majority: ring.council.majority(),
@@ -130,17 +157,49 @@ impl Ipam {
             leaving.asked = None;
             leaving.declined.insert(peer);
         }
-        if let Some(heir) = leaving.heir {
-            if self.owned.is_empty() {
-                self.compare(heir, true, now);
-                return;
-            }
-            if self.contacts.contains_key(&heir) {
-                self.hand_over(heir, now);
-                return;
-            }
+        if self.owned.is_empty() {
+            self.seek_agreement(now);
+            return;
+        }
+        (leaving.empty_since, leaving.is_known) = (None, false);
+        if let Some(heir) = leaving.heir
+            && self.contacts.contains_key(&heir)
+        {
+            self.hand_over(heir, now);
+            return;
         }
         self.ask_an_heir(now);
+    }
+
+    /// Asks all peers within reach until they know what we know.
+    fn seek_agreement(&mut self, now: Instant) {
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        if leaving.empty_since.is_none() {
+            leaving.empty_since = Some(now);
+            leaving.agreed.clear();
+        }
+        let others = self
+            .contacts
+            .keys()
+            .filter(|peer| !leaving.agreed.contains(peer) && !self.strangers.contains(peer));
+        let missing: Vec<PeerId> = others.copied().collect();
+        let heir_knows = leaving
+            .heir
+            .is_none_or(|heir| leaving.agreed.contains(&heir));
+        let waited = leaving
+            .empty_since
+            .is_some_and(|since| now >= since + AGREE_TIMEOUT);
+        leaving.is_known = self.ring.is_none() || (heir_knows && (missing.is_empty() || waited));
+        let is_due = leaving.compared_at.is_none_or(|at| now >= at + AGREE_AGAIN);
+        if self.ring.is_none() || !is_due {
+            return;
+        }
+        leaving.compared_at = Some(now);
+        for peer in missing {
+            self.compare(peer, true, now);
+        }
     }
 
     fn ask_an_heir(&mut self, now: Instant) {
@@ -229,14 +288,14 @@ impl Ipam {
         }
     }
 
-    /// A peer knows what we know; if it is our heir, we may go.
-    pub(crate) fn heir_agreed(&mut self, peer: PeerId) {
+    /// A peer knows what we know.
+    pub(crate) fn knows_what_we_know(&mut self, peer: PeerId) {
         let none_left = self.owned.is_empty();
         if let Some(leaving) = &mut self.leaving
-            && leaving.heir == Some(peer)
+            && leaving.empty_since.is_some()
             && none_left
         {
-            leaving.is_known = true;
+            leaving.agreed.insert(peer);
         }
     }
 }

@@ -211,6 +211,11 @@ pub enum Failure {
         /// Who is missing.
         missing: Missing,
     },
+    /// We voted on the first ring and may own a part of it.
+    #[error(
+        "this host voted on the network's first ranges and has not heard what came of it: wait for the others, or use reset --force"
+    )]
+    FirstRingUnknown,
     /// The store does not take writes.
     #[error("addresses cannot be written to the store: see the log; nothing was changed")]
     Store,

@@ -75,6 +75,7 @@ impl Ipam {
             published: Published::default(),
             pending: BTreeMap::new(),
             leaving: None,
+            sight: None,
             inheriting: BTreeMap::new(),
             cloned: false,
             store_failed: false,
@@ -135,6 +136,9 @@ impl Ipam {
     pub(crate) fn persisted(&mut self, token: u64, durable: bool) {
         if durable {
             self.gate.durable(token);
+            if self.gate.is_all_durable() {
+                self.sight = None;
+            }
             return;
         }
         self.store_failed = true;
@@ -168,6 +172,9 @@ impl Ipam {
         }
         for (holder, at) in dead {
             self.holdings.died(&holder, at);
+        }
+        if let Some(sight) = self.sight.clone() {
+            self.present(&sight, now);
         }
         self.store_failed = false;
         let contacts = std::mem::take(&mut self.contacts);

@@ -423,7 +423,7 @@ const PLANTED: [Plant; 6] = [
     ("forgotten promise", 1543, |faults| {
         faults.forget_promise = true;
     }),
-    ("double vote", 2740, |faults| faults.double_vote = true),
+    ("double vote", 2119, |faults| faults.double_vote = true),
     ("removal without fence", 0, |faults| {
         faults.remove_without_fence = true;
     }),
