@@ -127,6 +127,7 @@ pub(crate) enum Verb {
     )]
     Prime,
     /// Look after the addresses that weft gives.
+    #[command(after_help = "Example:\n  weft ipam check && echo all is as it should be")]
     Ipam(IpamArgs),
     /// Take over the addresses of peers that are dead for good.
     #[command(name = "rmpeer")]
@@ -403,6 +404,8 @@ pub(crate) struct IpamArgs {
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum IpamVerb {
     /// Compare ring, noted addresses and what containers really have; a line for each discrepancy, exit code 1 if any.
-    #[command(after_help = "Works without a daemon, too: on what its store says.")]
+    #[command(
+        after_help = "Works without a daemon, too: on what its store says.\n\nExample:\n  weft ipam check || weft status ipam"
+    )]
     Check,
 }
