@@ -23,8 +23,10 @@ const CHALLENGE_GAP: Duration = Duration::from_millis(300);
 /// addresses must not make us send more than they do.
 /// Three probes in this time are as many as a living path gets.
 const CHALLENGE_EVERY: Duration = Duration::from_secs(3);
-/// Answers needed in a row, or nearly, from an address that was given up lately.
+/// Answers needed in a row, or nearly, from an address that was given up lately...
 const ANSWERS_AFTER_DOWN: u8 = 3;
+/// ...and if that had happened lately before, again and again: one more each time up to these, which take half a second.
+const ANSWERS_AFTER_DOWNS_MAX: u8 = 5;
 /// Three tries of one size in 150 ms on a LAN, well above its round trip.
 const TRIAL_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 /// Probes lost before they may leave from another address of ours: ours may be what no longer works.
@@ -83,6 +85,8 @@ pub(super) struct Candidate {
     pub(super) stale: bool,
     /// Answers less losses while down.
     pub(super) credit: u8,
+    /// The credit that makes it a path while it is damped.
+    needed: u8,
     down_at: Option<Instant>,
     /// In a row: how often it was much better than the path in use.
     pub(super) better: u8,
@@ -168,6 +172,7 @@ impl Candidate {
             challenge: None,
             stale: false,
             credit: 0,
+            needed: ANSWERS_AFTER_DOWN,
             down_at: None,
             better: 0,
             hint: None,
@@ -439,6 +444,11 @@ impl Candidate {
 
     /// It answers no more.
     pub(super) fn give_up(&mut self, now: Instant) {
+        self.needed = if self.is_damped(now) {
+            (self.needed + 1).min(ANSWERS_AFTER_DOWNS_MAX)
+        } else {
+            ANSWERS_AFTER_DOWN
+        };
         self.down_at = Some(now);
         self.credit = 0;
         self.hint = None;
@@ -447,9 +457,13 @@ impl Candidate {
 
     /// An answer while there is no path; whether that makes it one.
     pub(super) fn earn_credit(&mut self, now: Instant) -> bool {
-        let damped = self.down_at.is_some_and(|down| now < down + DAMPED_FOR);
         self.credit = self.credit.saturating_add(1);
-        self.credit >= if damped { ANSWERS_AFTER_DOWN } else { 1 }
+        self.credit >= if self.is_damped(now) { self.needed } else { 1 }
+    }
+
+    /// It was given up lately.
+    fn is_damped(&self, now: Instant) -> bool {
+        self.down_at.is_some_and(|down| now < down + DAMPED_FOR)
     }
 }
 

@@ -136,32 +136,28 @@ fn both_ends_leave_a_path_that_is_cut_one_way_and_do_not_flap() {
     }
 }
 
-/// What chance answers may once in hours look like a path that is back; it must not more often.
 #[test]
 fn a_path_that_answers_one_probe_in_ten_flaps_at_most_twice_a_minute() {
-    let (mut times, minutes) = (0, 10);
-    let seeds = 0..40;
-    let hours = 2 * minutes * seeds.end / 60;
-    for seed in seeds {
+    for seed in 0..100 {
         let mut sim = one(seed, Way::default());
         sim.run_for(secs(10));
         sim.underlays[0].ways[0].loss = 0.9;
-        sim.run_for(secs(60 * minutes));
+        sim.run_for(secs(600));
         for end in 0..2 {
             let downs: Vec<_> = sim.ends[end]
                 .told
                 .iter()
                 .filter(|(_, told)| *told == Told::Down)
                 .collect();
-            let close =
-                |three: &&[&(std::time::Duration, Told)]| three[2].0 - three[0].0 <= secs(60);
-            times += downs.windows(3).filter(close).count();
+            for three in downs.windows(3) {
+                let within = three[2].0 - three[0].0;
+                assert!(
+                    within > secs(60),
+                    "seed {seed}: three times down within {within:?}"
+                );
+            }
         }
     }
-    assert!(
-        times <= 2,
-        "{times} times thrice within a minute in {hours} hours"
-    );
 }
 
 #[test]
