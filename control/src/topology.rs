@@ -170,9 +170,8 @@ struct Due {
 impl Reporter {
     /// For the host with that id, which decides when in a minute it tells losses.
     pub(crate) fn new(own: PeerId) -> Self {
-        let share = u32::from(own.0.first().copied().unwrap_or(0));
         Self {
-            phase: LINK_LOSS_EVERY * share / 256,
+            phase: LINK_LOSS_EVERY * u32::from(own.0[0]) / 256,
             ..Self::default()
         }
     }

@@ -16,7 +16,7 @@ use crate::datapath::{Datapath, Order};
 use crate::error::EngineError;
 use crate::io::epoll::EpollIo;
 use crate::io::offload::CoalesceConfig;
-use crate::io::slice::ask_for_short_turns;
+use crate::io::slice::ask_for_short_slices;
 use crate::io::tuntap::{self, TapOffloads};
 use crate::io::udp::{self, Socket, UdpOffloads};
 use crate::io::uring::UringIo;
@@ -155,8 +155,8 @@ impl Engine {
         // io_uring belongs to the thread that made it, so the backends are made there.
         let (ready, started) = bounded(1);
         let body = move || {
-            if let Err(error) = ask_for_short_turns() {
-                tracing::debug!(worker, %error, "the scheduler gives no short turns");
+            if let Err(error) = ask_for_short_slices() {
+                tracing::debug!(worker, %error, "the scheduler gives no short slices");
             }
             let outcome = if uring {
                 UringIo::new(queue, socket, wake, &mut pool).map(|io| {

@@ -37,7 +37,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use weft_engine::io::slice::ask_for_short_turns;
+use weft_engine::io::slice::ask_for_short_slices;
 
 use self::builder::Builder;
 use self::counters::Counters;
@@ -196,8 +196,8 @@ impl DnsServer {
             .name("weft-dns".to_owned())
             .spawn(move || {
                 // An answer costs some fifty microseconds, and whoever asked waits for it.
-                if let Err(error) = ask_for_short_turns() {
-                    tracing::debug!(%error, "the scheduler gives no short turns");
+                if let Err(error) = ask_for_short_slices() {
+                    tracing::debug!(%error, "the scheduler gives no short slices");
                 }
                 runtime.block_on(serve(&given, &ours, waiting, stopped, ready));
                 // Lookups under way are nobody's concern any more.
