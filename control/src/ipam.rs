@@ -14,6 +14,7 @@
 //! (`claim`), so that the order in which they hear of it does not matter. Peers that meet compare first and send
 //! frames after: an address that is no longer ours is blocked by then.
 
+mod agreement;
 mod allocate;
 pub mod check;
 mod claim;
@@ -36,7 +37,7 @@ mod relearn;
 mod removal;
 pub mod request;
 mod ring;
-mod sight;
+pub mod sight;
 pub mod six;
 mod space;
 pub mod span;
@@ -356,8 +357,8 @@ impl Ipam {
             IpamInput::Targets(count) => self.election.targets = count,
             IpamInput::Cloned(cloned) => self.cloned = cloned,
             IpamInput::Request { request, what, .. } => {
-                if let Request::Present { present, unsure } = what {
-                    self.sight = Some(Sight { present, unsure });
+                if let Request::Present(sight) = what {
+                    self.sight = Some(sight);
                 }
                 let result = Err(Failure::Store);
                 self.gate.at_once(IpamOutput::Answer { request, result });
@@ -411,7 +412,8 @@ impl Ipam {
 
     fn message(&mut self, from: PeerId, body: &[u8], now: Instant) {
         if body.is_empty() {
-            // It gives no addresses, so there is nothing to agree on.
+            // It gives no addresses, so there is nothing to agree on, nor to learn from it.
+            self.relearning.has_no_say(from);
             self.agreed(from);
             return;
         }

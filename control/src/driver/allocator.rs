@@ -18,6 +18,7 @@ use super::address::{AddressArgument, AddressError};
 use super::request::Request;
 use super::turns::{Look, Turn};
 use crate::ipam::request::{Failure, Reply, Request as AddressRequest};
+use crate::ipam::sight::Sight;
 
 /// Why there are no addresses.
 #[derive(Debug, thiserror::Error)]
@@ -241,7 +242,7 @@ impl Allocator {
                     }
                 }
             }
-            let what = AddressRequest::Present { present, unsure };
+            let what = AddressRequest::Present(Sight { present, unsure });
             place.send(Request::Addresses(what, reply));
         });
         answer.await.map_err(|_| AllocateError::Stopping)??;

@@ -16,7 +16,6 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::ipam::holdings::ANONYMOUS;
 use crate::ipam::removal::RemovalOrder;
 use crate::ipam::request::{Failure, IpamRequestId, Missing, Reply, Request};
-use crate::ipam::sight::Sight;
 use crate::ipam::six::address_of;
 use crate::ipam::space::lowest_free;
 use crate::ipam::span::Span;
@@ -149,11 +148,9 @@ impl Ipam {
                 self.end_waits(holder, &Failure::Withdrawn(holder.clone()));
                 Attempt::Done(Reply::Done)
             }
-            Request::Present { present, unsure } => {
-                let (present, unsure) = (present.clone(), unsure.clone());
-                let sight = Sight { present, unsure };
-                self.present(&sight, now);
-                self.sight = Some(sight);
+            Request::Present(sight) => {
+                self.present(sight, now);
+                self.sight = Some(sight.clone());
                 Attempt::Done(Reply::Done)
             }
             Request::Prime => match &self.ring {
@@ -374,7 +371,7 @@ impl Ipam {
                     | Request::Release { .. }
                     | Request::ReleaseAll { .. }
                     | Request::Withdraw { .. }
-                    | Request::Present { .. }
+                    | Request::Present(_)
                     | Request::Prime
                     | Request::Remove { .. }
                     | Request::Leave => false,

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::ipam::agreement::{COMPARE_AGAIN, is_due};
 use crate::ipam::claim::{Claim, Version};
 use crate::ipam::council::Council;
 use crate::ipam::message::{CHUNK_RUNS_MAX, IpamMessage};
@@ -21,8 +22,6 @@ use crate::ipam::span::Span;
 use crate::ipam::{Contact, Ipam, IpamNotice, IpamOutput};
 use crate::peer::PeerId;
 
-/// An unanswered comparison is repeated after this time; messages may be lost.
-const COMPARE_AGAIN: Duration = Duration::from_millis(300);
 /// The whole ring goes to one peer at most this often.
 const RING_AGAIN: Duration = Duration::from_millis(100);
 /// With somebody at random, for what was lost on the way.
@@ -92,24 +91,25 @@ impl Ipam {
     }
 
     pub(crate) fn step_meetings(&mut self, now: Instant) {
-        let is_due = |at: Option<Instant>, pause| at.is_none_or(|at| now >= at + pause);
         let unfinished: Vec<PeerId> = self
             .meetings
             .iter()
-            .filter(|(_, meeting)| !meeting.agreed && is_due(meeting.compared_at, COMPARE_AGAIN))
+            .filter(|(_, meeting)| {
+                !meeting.agreed && is_due(meeting.compared_at, COMPARE_AGAIN, now)
+            })
             .map(|(peer, _)| *peer)
             .filter(|peer| !self.strangers.contains(peer))
             .collect();
         for peer in unfinished {
             self.compare(peer, true, now);
         }
-        if !self.settling.spans.is_empty() && is_due(self.settling.asked_at, COMPARE_AGAIN) {
+        if !self.settling.spans.is_empty() && is_due(self.settling.asked_at, COMPARE_AGAIN, now) {
             self.settling.asked_at = Some(now);
             for peer in self.settling.waits_for.clone() {
                 self.compare(peer, true, now);
             }
         }
-        if is_due(self.settling.compared_at, COMPARE_AT_RANDOM) && !self.contacts.is_empty() {
+        if is_due(self.settling.compared_at, COMPARE_AT_RANDOM, now) && !self.contacts.is_empty() {
             self.settling.compared_at = Some(now);
             let count = self.contacts.len() as u64;
             let which = usize::try_from(self.random.u64() % count).unwrap_or(0);

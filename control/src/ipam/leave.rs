@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::ipam::Ipam;
+use crate::ipam::agreement::{COMPARE_AGAIN, is_due};
 use crate::ipam::council::Council;
 use crate::ipam::message::IpamMessage;
 use crate::ipam::request::{Failure, Reply};
@@ -26,8 +27,6 @@ use crate::peer::PeerId;
 const HEIR_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Whoever has not said by then that it knows what we know is no longer waited for, but the heir is.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Peers that have not agreed are asked again after this time.
-const AGREE_AGAIN: Duration = Duration::from_millis(300);
 /// How long a promise to inherit holds us back from leaving.
 const INHERITING_MAX: Duration = Duration::from_secs(5);
 
@@ -173,6 +172,7 @@ impl Ipam {
 
     /// Asks all peers within reach until they know what we know.
     fn seek_agreement(&mut self, now: Instant) {
+        let has_ring = self.ring.is_some();
         let Some(leaving) = &mut self.leaving else {
             return;
         };
@@ -180,24 +180,23 @@ impl Ipam {
             leaving.empty_since = Some(now);
             leaving.agreed.clear();
         }
-        let others = self
-            .contacts
-            .keys()
-            .filter(|peer| !leaving.agreed.contains(peer) && !self.strangers.contains(peer));
-        let missing: Vec<PeerId> = others.copied().collect();
         let heir_knows = leaving
             .heir
             .is_none_or(|heir| leaving.agreed.contains(&heir));
         let waited = leaving
             .empty_since
             .is_some_and(|since| now >= since + AGREE_TIMEOUT);
-        leaving.is_known = self.ring.is_none() || (heir_knows && (missing.is_empty() || waited));
-        let is_due = leaving.compared_at.is_none_or(|at| now >= at + AGREE_AGAIN);
-        if self.ring.is_none() || !is_due {
-            return;
+        let compares = has_ring && is_due(leaving.compared_at, COMPARE_AGAIN, now);
+        if compares {
+            leaving.compared_at = Some(now);
         }
-        leaving.compared_at = Some(now);
-        for peer in missing {
+        let agreed = std::mem::take(&mut leaving.agreed);
+        let missing = self.others_than(&agreed);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.agreed = agreed;
+            leaving.is_known = !has_ring || (heir_knows && (missing.is_empty() || waited));
+        }
+        for peer in missing.into_iter().filter(|_| compares) {
             self.compare(peer, true, now);
         }
     }

@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::ipam::agreement::{COMPARE_AGAIN, is_due};
 use crate::ipam::council::Council;
 use crate::ipam::request::{Failure, Missing};
 use crate::ipam::ring::Ring;
@@ -21,8 +22,6 @@ use crate::peer::PeerId;
 
 /// How long peers out of reach are waited for once a ring is known. One that is up is found again well within it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Peers that have not agreed are asked again after this time.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// Where the store notes it.
 const KEY: &[u8] = b"l";
 
@@ -75,6 +74,8 @@ pub(crate) struct Relearning {
     pub(crate) lost: Lost,
     /// Peers that have said the same of the ring as we since the loss.
     agreed: BTreeSet<PeerId>,
+    /// Peers that give no addresses: they know of no ring, and answer with nothing.
+    mute: BTreeSet<PeerId>,
     /// What is in use here was seen since the loss.
     seen: bool,
     ring_known_at: Option<Instant>,
@@ -91,6 +92,12 @@ impl Relearning {
 
     pub(crate) fn seen(&mut self) {
         self.seen = true;
+    }
+
+    pub(crate) fn has_no_say(&mut self, peer: PeerId) {
+        if self.lost == Lost::Everything {
+            self.mute.insert(peer);
+        }
     }
 }
 
@@ -113,6 +120,7 @@ impl Ipam {
     pub(crate) fn says_the_same(&mut self, peer: PeerId) {
         if self.is_relearning() && self.ring.is_some() {
             self.relearning.agreed.insert(peer);
+            self.relearning.mute.remove(&peer);
         }
         self.agreed(peer);
     }
@@ -126,23 +134,15 @@ impl Ipam {
         };
         let known_at = *self.relearning.ring_known_at.get_or_insert(now);
         let said = &self.relearning.agreed;
-        let silent: Vec<PeerId> = self
-            .contacts
-            .keys()
-            .filter(|peer| !said.contains(peer) && !self.strangers.contains(peer))
-            .copied()
-            .collect();
+        let mut silent = self.others_than(said);
+        silent.retain(|peer| !self.relearning.mute.contains(peer));
         let none_missing = silent.is_empty() && self.missing_witnesses(ring).is_empty();
         let has_waited = silent.is_empty() && now >= known_at + PATIENCE;
         if self.relearning.seen && !said.is_empty() && (none_missing || has_waited) {
             self.relearned();
             return;
         }
-        if self
-            .relearning
-            .asked_at
-            .is_none_or(|at| now >= at + ASK_AGAIN)
-        {
+        if is_due(self.relearning.asked_at, COMPARE_AGAIN, now) {
             self.relearning.asked_at = Some(now);
             for peer in silent {
                 self.compare(peer, true, now);

@@ -1,11 +1,11 @@
 //! What can be asked of IPAM, and what it answers.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::ipam::sight::Sight;
 use crate::peer::PeerId;
 
 /// One request; whoever asks numbers them.
@@ -56,12 +56,7 @@ pub enum Request {
     },
     /// All owners that exist, with the addresses on their interfaces: these are noted, and all other owners, and what
     /// is not on its owner's interface, are dead. What other peers own of them is fetched in the background.
-    Present {
-        /// By owner.
-        present: BTreeMap<String, Vec<IpNet>>,
-        /// Owners of whom nothing is known: they are left as they are.
-        unsure: BTreeSet<String>,
-    },
+    Present(Sight),
     /// Waits until there is a ring, and brings it about.
     Prime,
     /// Takes over what a dead peer owned.

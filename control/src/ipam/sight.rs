@@ -11,12 +11,13 @@ use ipnet::IpNet;
 use crate::ipam::Ipam;
 use crate::ipam::holdings::ANONYMOUS;
 
-/// Who has which addresses on its interface.
-#[derive(Debug, Clone)]
-pub(crate) struct Sight {
-    pub(crate) present: BTreeMap<String, Vec<IpNet>>,
-    /// What these have could not be seen.
-    pub(crate) unsure: BTreeSet<String>,
+/// All owners of addresses that exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// What each has on its interface.
+    pub present: BTreeMap<String, Vec<IpNet>>,
+    /// Owners of whom nothing is known: they are left as they are.
+    pub unsure: BTreeSet<String>,
 }
 
 impl Ipam {

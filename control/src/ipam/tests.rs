@@ -361,10 +361,10 @@ fn addresses_in_use_at_the_start_are_never_handed_out() {
     let present = BTreeMap::from([(holder, addresses)]);
     net.answer(
         0,
-        Request::Present {
+        Request::Present(Sight {
             present,
             unsure: BTreeSet::new(),
-        },
+        }),
     )
     .unwrap();
 

@@ -33,7 +33,7 @@ pub(super) struct Plan {
     pub(super) is_clean: bool,
     pub(super) with_leaving: bool,
     pub(super) with_disk_errors: bool,
-    /// Stores that are damaged and begun anew; such a run is not clean.
+    /// Stores that are damaged and begun anew, in clean runs, too.
     pub(super) with_lost_stores: bool,
 }
 

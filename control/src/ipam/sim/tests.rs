@@ -16,6 +16,8 @@ struct Outcome {
     judged: u64,
     partitions: u64,
     settled: Duration,
+    /// Stores that were lost.
+    losses: u64,
     /// What happened to what was violated.
     log: Vec<String>,
 }
@@ -43,6 +45,7 @@ fn run_plan(seed: u64, plan: &Plan, faults: Faults) -> Outcome {
         judged: 0,
         partitions: 0,
         settled: Duration::ZERO,
+        losses: 0,
         log: Vec::new(),
     };
     for round in 0..plan.rounds {
@@ -57,6 +60,7 @@ fn run_plan(seed: u64, plan: &Plan, faults: Faults) -> Outcome {
         if world.checker.violations.is_empty() {
             outcome.settled = outcome.settled.max(calm_down(&mut world));
         }
+        outcome.losses = world.losses;
         if !world.checker.violations.is_empty() {
             break;
         }
@@ -101,7 +105,7 @@ fn disturb(world: &mut World, round: usize) {
             90..93 => put_old_disk_back(world, at),
             93..94 => copy_host(world, at),
             94..97 if world.plan.with_disk_errors => world.hosts[at].disk_fails = true,
-            99 if world.plan.with_lost_stores => lose_store(world, at),
+            97.. if world.plan.with_lost_stores => lose_store(world, at),
             97..99 if world.plan.with_leaving && round > 0 && at > 1 && world.is_up(at) => {
                 world.checker.may_leave(at);
                 world.ask(at, Request::Leave);
@@ -215,6 +219,7 @@ fn lose_store(world: &mut World, at: usize) {
     }
     world.crash(at);
     world.hosts[at].disk = lost_store();
+    world.losses += 1;
     world.checker.forgets(at);
     let pause = Duration::from_millis(world.pick(2000) as u64);
     world.run_for(pause);
@@ -310,6 +315,7 @@ fn whatever_happens_no_address_is_there_twice_and_none_is_lost() {
 /// Hosts without leavers, so that what one has lost some other still knows.
 #[test]
 fn lost_stores_cost_no_range_and_give_no_address_twice() {
+    let mut losses = 0;
     for seed in 0..60 {
         let plan = Plan {
             with_lost_stores: true,
@@ -323,7 +329,9 @@ fn lost_stores_cost_no_range_and_give_no_address_twice() {
             outcome.violations,
             outcome.log.join("\n")
         );
+        losses += outcome.losses;
     }
+    assert!(losses > 30, "{losses} stores were lost");
 }
 
 /// What a fetch of space may take when each message takes 25 ms.

@@ -14,6 +14,7 @@ use super::checker::Checker;
 use super::host::{Host, Write};
 use super::plan::{Begin, Plan, below};
 use crate::ipam::request::Request;
+use crate::ipam::sight::Sight;
 use crate::ipam::{Faults, Ipam, IpamConfig, IpamInit, IpamInput, IpamNotice, IpamOutput};
 use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
@@ -71,6 +72,8 @@ pub(super) struct World {
     pub(super) random: Randomness,
     pub(super) checker: Checker,
     pub(super) is_calm: bool,
+    /// Stores that were lost.
+    pub(super) losses: u64,
     faults: Faults,
     events: BTreeMap<u64, Event>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -103,6 +106,7 @@ impl World {
             random,
             checker: Checker::default(),
             is_calm: false,
+            losses: 0,
             faults,
             events: BTreeMap::new(),
             queue: BinaryHeap::new(),
@@ -282,10 +286,10 @@ impl World {
         }
         self.ask(
             at,
-            Request::Present {
+            Request::Present(Sight {
                 present,
                 unsure: BTreeSet::new(),
-            },
+            }),
         );
         let listed = self.hosts[at]
             .ipam

@@ -26,7 +26,7 @@ impl Net {
             addresses.push(net_of(address));
         }
         let unsure = BTreeSet::new();
-        self.answer(at, Request::Present { present, unsure })
+        self.answer(at, Request::Present(Sight { present, unsure }))
             .unwrap();
     }
 
@@ -105,14 +105,20 @@ fn a_gift_that_one_peer_alone_knows_is_waited_for() {
     );
 }
 
-#[test]
-fn who_cannot_be_reached_is_not_waited_for_for_ever() {
+/// Three hosts with addresses; the last is cut off, and the first has lost its store.
+fn learning_without_the_last() -> Net {
     let mut net = Net::started(3, "10.32.0.0/12");
     for (at, holder) in ["a", "b", "d"].iter().enumerate() {
         net.allocate(at, holder, "");
     }
     net.cut_off(2);
     net.lose_store(0, &[]);
+    net
+}
+
+#[test]
+fn who_cannot_be_reached_is_not_waited_for_for_ever() {
+    let mut net = learning_without_the_last();
     net.run_for(Duration::from_secs(5));
     assert_eq!(net.lost(0), Lost::Everything);
     net.run_for(Duration::from_secs(6));
@@ -120,14 +126,26 @@ fn who_cannot_be_reached_is_not_waited_for_for_ever() {
     assert!(net.allocate(0, "c", "").starts_with("10.32."));
 }
 
+/// Such a peer answers every question with nothing.
+#[test]
+fn a_peer_that_gives_no_addresses_is_not_waited_for() {
+    let mut net = learning_without_the_last();
+    let mut contacts = net.machines[0].ipam.as_ref().unwrap().contacts.clone();
+    let other = contacts.values().next().cloned().unwrap();
+    let mute = PeerId([0xee; 16]);
+    contacts.insert(mute, other);
+    net.feed(0, IpamInput::Reachable(contacts));
+    net.run_for(Duration::from_secs(11));
+    assert_eq!(net.lost(0), Lost::Everything, "it has not said so yet");
+    let (from, body) = (mute, Vec::new());
+    net.feed(0, IpamInput::Message { from, body });
+    net.run_for(Duration::from_secs(1));
+    assert_ne!(net.lost(0), Lost::Everything);
+}
+
 #[test]
 fn a_host_killed_while_it_learns_goes_on_learning() {
-    let mut net = Net::started(3, "10.32.0.0/12");
-    for (at, holder) in ["a", "b", "d"].iter().enumerate() {
-        net.allocate(at, holder, "");
-    }
-    net.cut_off(2);
-    net.lose_store(0, &[]);
+    let mut net = learning_without_the_last();
     net.run_for(Duration::from_secs(1));
     net.kill(0);
     net.start(0);

@@ -99,7 +99,7 @@ impl World {
             | Request::Release { .. }
             | Request::ReleaseAll { .. }
             | Request::Withdraw { .. }
-            | Request::Present { .. }
+            | Request::Present(_)
             | Request::Prime
             | Request::Remove { .. }
             | Request::Leave => false,
