@@ -68,6 +68,18 @@ pub struct GroupKey {
     pub lanes: u8,
 }
 
+/// What frames may do between us and one peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// Its frames are dropped, and those for it wait.
+    Shut,
+    /// Its frames are taken; those for it wait.
+    Heard,
+    /// Both ways.
+    #[default]
+    Open,
+}
+
 /// What the engine may do for others, and how much of a storm it lets out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -136,6 +148,14 @@ pub enum Command {
     SetNeighbours(Arc<NeighbourTable>),
     /// IPv4 addresses, sorted, from which nothing leaves: they are in use here and belong to another host.
     SetDisputed(Arc<[[u8; 4]]>),
+    /// What frames may do between us and a peer; both ways unless this says otherwise. A flood that is sealed once
+    /// for all leaves all the same: each of its receivers judges for itself.
+    SetFlow {
+        /// The peer's slot.
+        slot: PeerSlot,
+        /// From now on.
+        flow: Flow,
+    },
     /// What we do for others, and how much of a storm we let out.
     SetLimits(Limits),
     /// Accept floods under this key, or seal our own under it from now on. A source's key before this one is

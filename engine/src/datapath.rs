@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 pub use train::{Sink, TrainBuilder, Wrap};
 
 use crate::bridge::{Fib, NeighbourTable, NextHop, Storm};
-use crate::command::{Command, Event, Limits, PeerSlot, SessionKeys};
+use crate::command::{Command, Event, Flow, Limits, PeerSlot, SessionKeys};
 use crate::config::{EPOCHS_MAX, GROUP_EPOCHS_MAX, LANES_MAX, PEERS_MAX};
 use crate::io::Train;
 use crate::io::offload::{CoalesceConfig, Coalescer};
@@ -59,6 +59,8 @@ pub enum Order {
 #[derive(Debug)]
 struct Peer {
     shared: Arc<PeerShared>,
+    /// What frames may do.
+    flow: Flow,
     active: Option<SealLane>,
     standby: Vec<SealLane>,
     builder: TrainBuilder,
@@ -245,6 +247,7 @@ impl Datapath {
             Command::SetFib(fib) => self.set_fib(fib, now),
             Command::SetNeighbours(table) => self.set_neighbours(table, now),
             Command::SetDisputed(disputed) => self.disputed = disputed,
+            Command::SetFlow { slot, flow } => self.set_flow(slot, flow, now),
             Command::SetLimits(limits) => self.set_limits(limits),
             Command::SendMessage { slot, message } => self.send_message(slot, &message, now),
             Command::Bench { slot, load } => self.start_bench(slot, load, now),
@@ -260,6 +263,7 @@ impl Datapath {
             self.labels.insert(label, slot);
             *place = Some(Box::new(Peer {
                 shared,
+                flow: Flow::default(),
                 active: None,
                 standby: Vec::with_capacity(EPOCHS_MAX),
                 builder: TrainBuilder::default(),

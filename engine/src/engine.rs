@@ -216,6 +216,7 @@ impl Engine {
             | Command::SetFib(_)
             | Command::SetNeighbours(_)
             | Command::SetDisputed(_)
+            | Command::SetFlow { .. }
             | Command::SetLimits(_)
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. }

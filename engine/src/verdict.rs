@@ -42,6 +42,8 @@ counted! {
         FloodTap => "flood_tap",
         /// `bridge`: from an IPv4 address that belongs to another host.
         AddressDisputed => "address_disputed",
+        /// `stage`, `open`: we and the peer have not agreed yet who owns which addresses.
+        FlowShut => "flow_shut",
         /// `bridge`: no peer to send to.
         NoRoute => "no_route",
         /// `stage`: too many frames wait for this peer's session.

@@ -57,6 +57,7 @@ impl Variant {
             let mtu = self.mtu.to_string();
             let mut arguments = vec![
                 "launch",
+                "--no-plugin",
                 "--password",
                 "bench",
                 "--io",

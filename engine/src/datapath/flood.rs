@@ -222,7 +222,7 @@ impl Datapath {
         let certain = self
             .peer(slot)
             .is_some_and(|peer| peer.way.is_some() && peer.active.is_none())
-            || self.is_ready(slot);
+            || self.is_in_reach(slot);
         if !certain {
             return false;
         }

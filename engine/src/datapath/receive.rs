@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::bridge::Port;
-use crate::command::{Event, PeerSlot};
+use crate::command::{Event, Flow, PeerSlot};
 use crate::config::{COALESCE_SEGMENTS_MAX, FORGED_SOFT_MAX};
 use crate::datapath::relay::Step;
 use crate::datapath::{Datapath, Place, Store, counters, peer_mut};
@@ -295,6 +295,10 @@ impl Datapath {
         if self.shared.is_host_only(&view) {
             // The others of its datagram are not to blame.
             self.count_drop(DropReason::LinkLocal);
+            return Ok(());
+        }
+        if self.peer(slot).is_some_and(|peer| peer.flow == Flow::Shut) {
+            self.count_drop(DropReason::FlowShut);
             return Ok(());
         }
         if view.destination().is_multicast() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::bridge::{Port, Wish};
-use crate::command::{Event, PeerSlot};
+use crate::command::{Event, Flow, PeerSlot};
 use crate::datapath::{Datapath, counters, peer_mut};
 use crate::io::offload::{Splitter, VnetHeader};
 use crate::shared::Staged;
@@ -57,12 +57,19 @@ impl Datapath {
         }
     }
 
+    /// Whether what waited may not leave any more.
+    fn has_become_disputed(&self, staged: &Staged) -> bool {
+        let view =
+            VnetHeader::parse(&staged.bytes).and_then(|(_, frame)| EthernetView::parse(frame));
+        !self.disputed.is_empty() && view.is_some_and(|view| self.is_disputed(&view))
+    }
+
     fn is_disputed(&self, view: &EthernetView<'_>) -> bool {
         let source = view.ipv4_source();
         source.is_some_and(|source| self.disputed.binary_search(&source).is_ok())
     }
 
-    /// Puts the frame in the peer's train, or aside while there is no session or path.
+    /// Puts the frame in the peer's train, or aside while there is no session or path, or none may be sent.
     pub(super) fn stage(
         &mut self,
         slot: PeerSlot,
@@ -92,18 +99,18 @@ impl Datapath {
         };
         let counters = counters(&self.shared, self.worker);
         counters.pass(Station::Stage, 1);
-        let path_down = peer.active.is_some();
+        let has_session = peer.active.is_some();
         let now_ms = u64::try_from(now.saturating_duration_since(self.shared.start).as_millis())
             .unwrap_or(u64::MAX);
         if !self.shared.stage(&peer.shared, staged) {
-            counters.drop(if path_down {
-                DropReason::PathDown
-            } else {
-                DropReason::QueueFull
+            counters.drop(match (has_session, peer.flow) {
+                (false, _) => DropReason::QueueFull,
+                (true, Flow::Open) => DropReason::PathDown,
+                (true, Flow::Shut | Flow::Heard) => DropReason::FlowShut,
             });
         }
         let wanted = peer.shared.wanted_ms.load(Ordering::Relaxed);
-        if !path_down && (wanted == 0 || now_ms.saturating_sub(wanted) >= WANTED_INTERVAL_MS) {
+        if !has_session && (wanted == 0 || now_ms.saturating_sub(wanted) >= WANTED_INTERVAL_MS) {
             peer.shared
                 .wanted_ms
                 .store(now_ms.max(1), Ordering::Relaxed);
@@ -125,6 +132,8 @@ impl Datapath {
             };
             if now.saturating_duration_since(staged.at) > STAGED_AGE_MAX {
                 self.count_drop(DropReason::PathDown);
+            } else if self.has_become_disputed(&staged) {
+                self.count_drop(DropReason::AddressDisputed);
             } else {
                 self.seal(slot, &staged.bytes);
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bridge::{Fib, NextHop};
-use crate::command::PeerSlot;
+use crate::command::{Flow, PeerSlot};
 use crate::datapath::{Datapath, Peer, Sink, TrainBuilder, Wrap, counters, peer_mut};
 use crate::path::Arrival;
 use crate::shared::PeerShared;
@@ -31,6 +31,15 @@ impl Datapath {
         self.fib = fib;
         self.relays.forget_routes();
         self.drain_all(now);
+    }
+
+    pub(super) fn set_flow(&mut self, slot: PeerSlot, flow: Flow, now: Instant) {
+        // What was let out before leaves.
+        self.flush_peer(slot);
+        if let Some(peer) = peer_mut(&mut self.peers, slot) {
+            peer.flow = flow;
+        }
+        self.drain(slot, now);
     }
 
     /// Seals what waited for peers that can be reached now.
@@ -60,9 +69,16 @@ impl Datapath {
         }
     }
 
-    /// Whether a frame for this peer can be sealed and sent now.
+    /// Whether a frame for this peer may be sealed and sent now.
     #[inline]
     pub(super) fn is_ready(&self, slot: PeerSlot) -> bool {
+        let is_open = |peer: &Peer| peer.flow == Flow::Open;
+        self.peer(slot).is_some_and(is_open) && self.is_in_reach(slot)
+    }
+
+    /// Whether there is a session with the peer, and a path.
+    #[inline]
+    pub(super) fn is_in_reach(&self, slot: PeerSlot) -> bool {
         let Some(peer) = self.peer(slot) else {
             return false;
         };

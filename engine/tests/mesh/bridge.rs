@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_engine::bridge::{Neighbour, NeighbourTable};
-use weft_engine::command::{Command, Event};
+use weft_engine::command::{Command, Event, Flow};
 use weft_engine::verdict::{DropReason, Station};
 use weft_engine::wire::ethernet::MacAddr;
 
@@ -138,6 +138,55 @@ fn nothing_leaves_from_an_address_that_another_host_owns() {
     mesh.hosts[0].send(&ipv4(1, 2));
     mesh.exchange();
     assert_eq!(mesh.hosts[1].delivered(), [ipv4(1, 2)]);
+    mesh.hosts.iter_mut().for_each(|host| host.check_pools());
+}
+
+fn set_flow(mesh: &mut Mesh, host: usize, peer: usize, flow: Flow) {
+    let (now, slot) = (mesh.now, slot(peer));
+    mesh.hosts[host].command(Command::SetFlow { slot, flow }, now);
+}
+
+/// What a peer sends is dropped, what is for it waits, each by its own side; others do not notice.
+#[test]
+fn frames_flow_with_a_peer_as_control_has_it() {
+    let mut mesh = triangle();
+    attach(&mut mesh, &[(1, 0, 0), (2, 1, 0), (3, 2, 0)]);
+    set_flow(&mut mesh, 0, 1, Flow::Shut);
+    mesh.hosts[0].send(&ipv4(1, 2));
+    mesh.hosts[0].send(&broadcast(1, 5));
+    mesh.hosts[1].send(&ipv4(2, 1));
+    mesh.exchange();
+    assert!(mesh.hosts[0].delivered().is_empty() && mesh.hosts[1].delivered().is_empty());
+    assert_eq!(mesh.hosts[2].delivered(), [broadcast(1, 5)]);
+    assert_eq!(mesh.hosts[0].dropped(DropReason::FlowShut), 1);
+
+    set_flow(&mut mesh, 0, 1, Flow::Heard);
+    mesh.hosts[1].send(&ipv4(2, 1));
+    mesh.exchange();
+    assert_eq!(mesh.hosts[0].delivered(), [ipv4(2, 1)]);
+    assert!(mesh.hosts[1].delivered().is_empty());
+
+    set_flow(&mut mesh, 0, 1, Flow::Open);
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].delivered(), [ipv4(1, 2), broadcast(1, 5)]);
+    mesh.hosts.iter_mut().for_each(|host| host.check_pools());
+}
+
+/// What waited for the peer while it was heard that its address is another host's never leaves.
+#[test]
+fn what_waits_does_not_leave_once_its_address_is_disputed() {
+    let mut mesh = triangle();
+    attach(&mut mesh, &[(1, 0, 0), (2, 1, 0), (3, 0, 0)]);
+    set_flow(&mut mesh, 0, 1, Flow::Shut);
+    mesh.hosts[0].send(&ipv4(1, 2));
+    mesh.hosts[0].send(&ipv4(3, 2));
+    mesh.exchange();
+    let now = mesh.now;
+    mesh.hosts[0].command(Command::SetDisputed([[10, 32, 0, 1]].into()), now);
+    set_flow(&mut mesh, 0, 1, Flow::Open);
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].delivered(), [ipv4(3, 2)]);
+    assert_eq!(mesh.hosts[0].dropped(DropReason::AddressDisputed), 1);
     mesh.hosts.iter_mut().for_each(|host| host.check_pools());
 }
 
