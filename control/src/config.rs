@@ -28,7 +28,7 @@ pub const DNS_RECORD_LEN_AIM: usize = 2 * 1024;
 /// NAMES records of one origin, a power of two: half of [`ORIGIN_RECORDS_MAX`], and 512 KiB at the most.
 pub const DNS_RECORDS_MAX: usize = 32;
 /// How long links alone are not believed after the data of a host was lost: a dead one is found so
-/// [`LINK_SUSPECT_AFTER`] later, and that is heard of everywhere in a second.
+/// [`LINK_LONE_AFTER`] later, and that is heard of everywhere in a second.
 pub const NAMES_DOUBT: Duration = Duration::from_secs(5);
 /// Forwarded questions a second of one client, unless `--dns-client-rate` says otherwise; a busy web browser stays below.
 pub const DNS_CLIENT_RATE: u32 = 200;
@@ -97,6 +97,8 @@ pub const LINK_SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// ...or this old, when there is reason to think so: datagrams reach the peer again that did not before, or our NAT
 /// has forgotten us.
 pub const LINK_SILENT_AFTER: Duration = Duration::from_millis(500);
+/// ...or this old, when the peer's data path has gone silent, too: TCP has said again twice what one loss swallowed.
+pub const LINK_LONE_AFTER: Duration = Duration::from_millis(1500);
 /// A link silent for this long is dead. Data does not depend on it.
 pub const LINK_DEAD_AFTER: Duration = Duration::from_secs(20);
 /// Two links to one peer made within this time, longer than any handshake takes, were dialled from both ends at once,
@@ -191,12 +193,17 @@ pub const MESH_DIAL_SPREAD: Duration = Duration::from_millis(500);
 pub const MESH_OTHER_SIDE_AFTER: Duration = Duration::from_millis(1500);
 /// Attempts in a row that fail before somebody else is chosen.
 pub const MESH_FAILURES_MAX: u32 = 4;
+/// The same for one that nobody leads to: there are more of these, and one of them may be near.
+pub const MESH_LOST_FAILURES_MAX: u32 = 1;
 /// How long a peer that did not answer comes last, ±50 %.
 pub const MESH_SHUN: Duration = Duration::from_secs(60);
 /// Peers that nobody leads to and are dialled all the same: two halves of a network find each other by them.
 pub const MESH_LOST_DIALED: usize = 2;
 /// As many if we have no link at all.
 pub const MESH_ALONE_DIALED: usize = 8;
+/// As many by all together of whom we reach: the fewer they are, the more each tries, up to [`MESH_ALONE_DIALED`]. An
+/// island of three among a thousand peers is whole in seconds, and a large half does not knock at every door.
+pub const MESH_ISLAND_DIALED: usize = 24;
 /// Links that nobody minds having; beyond these, and four times log2(N), a peer ends some.
 pub const MESH_LINKS_KEPT: usize = 48;
 /// How old a link must be to be ended for that: whoever came by it has found others.
@@ -222,10 +229,12 @@ pub const ORIGIN_BYTES_MAX: usize = 256 * 1024;
 pub const STORE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What keeping one record costs beyond its bytes, rounded up; makes many small ones count.
 pub const RECORD_KEPT_COST: usize = 256;
-/// News of one origin that we take: what a restart with all its records needs at once, and then a lively host.
+/// News of one origin that we take, each for what [`PUBLISH_BYTES`] says that it costs: what a host says at once
+/// ([`PUBLISH_ALL_RATE`]) on top of all its records, as after a cut, and then what a lively host says. A second of the
+/// latter is 64 KiB and 2 ms of signatures.
 pub(crate) const ORIGIN_RATE: Allowance = Allowance {
-    burst: 2 * 64,
-    per_second: 10,
+    burst: 336,
+    per_second: 32,
 };
 /// Signatures that we check: 50 µs each, so 20 % of a core; the burst is a join to a thousand peers.
 pub(crate) const SIGNATURE_RATE: Allowance = Allowance {
@@ -241,6 +250,12 @@ pub const PUBLISH_BYTES: usize = 2048;
 pub(crate) const PUBLISH_RATE: Allowance = Allowance {
     burst: 5,
     per_second: 2,
+};
+/// All of them together: what others take of us ([`ORIGIN_RATE`]), and a little less. What they refused would wait
+/// until stores are compared. Sixteen records that change all the time are heard of twice a second.
+pub(crate) const PUBLISH_ALL_RATE: Allowance = Allowance {
+    burst: 128,
+    per_second: 30,
 };
 /// The pause after we jumped past a record of our own key; it doubles while another process answers.
 pub const JUMP_PAUSE_MIN: Duration = Duration::from_secs(1);

@@ -17,6 +17,7 @@ mod compare;
 mod intake;
 mod missing;
 mod neighbour;
+mod neighbours;
 mod own;
 mod store;
 mod wire;
@@ -30,6 +31,7 @@ use crate::config::{DIGEST_EVERY, EAGER_LINKS_MAX, FORGOTTEN_KEPT};
 use crate::gossip::budget::Budget;
 use crate::gossip::missing::Missing;
 use crate::gossip::neighbour::Neighbour;
+use crate::gossip::neighbours::Neighbours;
 use crate::gossip::own::Own;
 #[cfg(any(test, feature = "sim"))]
 use crate::gossip::store::Introduction;
@@ -91,7 +93,7 @@ pub(crate) struct Gossip {
     network: NetworkId,
     store: Store,
     own: Own,
-    neighbours: BTreeMap<LinkId, Neighbour>,
+    neighbours: Neighbours,
     missing: Missing,
     /// Origins that were forgotten: their last incarnation, and until when it is not taken back.
     forgotten: BTreeMap<PeerId, (u64, Instant)>,
@@ -116,7 +118,7 @@ impl Gossip {
             network,
             store: Store::default(),
             own: Own::new(incarnation),
-            neighbours: BTreeMap::new(),
+            neighbours: Neighbours::default(),
             missing: Missing::default(),
             forgotten: BTreeMap::new(),
             signatures: Budget::FULL,
@@ -215,7 +217,7 @@ impl Gossip {
 
     /// A peer has a link, or another one than before.
     pub(crate) fn link_up(&mut self, link: LinkId, peer: PeerId, now: Instant) {
-        let eager = self.neighbours.values().filter(|n| n.is_eager).count();
+        let eager = self.neighbours.iter().filter(|(_, n)| n.is_eager).count();
         let mut neighbour = Neighbour::new(eager < EAGER_LINKS_MAX);
         // What we say of ourselves is news to most who link to us.
         let ours = self.identity.peer_id();
@@ -248,7 +250,7 @@ impl Gossip {
 
     /// The link is gone, or not in use any more.
     pub(crate) fn link_down(&mut self, link: LinkId) {
-        self.neighbours.remove(&link);
+        self.neighbours.remove(link);
     }
 
     /// Takes in what came in a `Message::Gossip`.
@@ -267,15 +269,11 @@ impl Gossip {
                 self.take_records(link, why, records, now);
                 self.send(link, &GossipMessage::Ack);
             }
-            Ok(GossipMessage::Ack) => {
-                if let Some(neighbour) = self.neighbours.get_mut(&link) {
-                    neighbour.acknowledged();
-                }
-            }
+            Ok(GossipMessage::Ack) => self.neighbours.acknowledged(link),
             Ok(GossipMessage::Have(ids)) => self.heard_of(link, &ids, now),
             Ok(GossipMessage::Want(ids)) => self.wanted(link, &ids),
             Ok(GossipMessage::Prune) => {
-                if let Some(neighbour) = self.neighbours.get_mut(&link) {
+                if let Some(neighbour) = self.neighbours.get_mut(link) {
                     neighbour.is_eager = false;
                 }
             }
@@ -288,22 +286,19 @@ impl Gossip {
     pub(crate) fn tick(&mut self, now: Instant) {
         self.jump_if_due(now);
         self.publish_late(now);
-        self.name_records(now);
+        self.do_links(now);
         self.ask_for_missing(now);
-        self.begin_comparisons(now);
         self.send_records();
     }
 
     /// When [`Gossip::tick`] is next due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let links = self
-            .neighbours
-            .values()
-            .flat_map(|neighbour| [neighbour.have_at, neighbour.digest_at]);
-        links
-            .chain([self.own.deadline(), self.missing.deadline()])
-            .flatten()
-            .min()
+        let due = [
+            self.neighbours.deadline(),
+            self.own.deadline(),
+            self.missing.deadline(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// The next thing that the node is to do.
@@ -311,37 +306,21 @@ impl Gossip {
         self.outputs.pop_front()
     }
 
-    /// Names fresh records to lazy links.
-    fn name_records(&mut self, now: Instant) {
-        let mut messages = Vec::new();
-        for (link, neighbour) in &mut self.neighbours {
+    /// Names fresh records to lazy links, and begins comparisons.
+    fn do_links(&mut self, now: Instant) {
+        let (mut names, mut due) = (Vec::new(), Vec::new());
+        self.neighbours.each_due(now, |link, neighbour| {
             if neighbour.have_at.is_some_and(|at| at <= now) {
                 neighbour.have_at = None;
-                messages.push((*link, std::mem::take(&mut neighbour.have)));
+                names.push((link, std::mem::take(&mut neighbour.have)));
             }
-        }
-        for (link, ids) in messages {
+            if neighbour.digest_at.is_some_and(|at| at <= now) {
+                due.push(link);
+                neighbour.digest_at = Some(next_comparison(neighbour, &mut self.random, now));
+            }
+        });
+        for (link, ids) in names {
             self.send(link, &GossipMessage::Have(ids));
-        }
-    }
-
-    fn begin_comparisons(&mut self, now: Instant) {
-        let mut due = Vec::new();
-        for (link, neighbour) in &mut self.neighbours {
-            if neighbour.digest_at.is_none_or(|at| at > now) {
-                continue;
-            }
-            due.push(*link);
-            let doublings = neighbour.differing.saturating_sub(DIFFERING_MAX);
-            let pause = DIGEST_EVERY * (1 << doublings.min(DIFFERING_DOUBLINGS));
-            neighbour.digest_at = Some(now + self.random.around(pause, DIGEST_JITTER_PERCENT));
-            // Whoever finds a difference answers, and that counts it.
-            neighbour.differing = if neighbour.has_differed {
-                neighbour.differing.saturating_add(1)
-            } else {
-                0
-            };
-            neighbour.has_differed = false;
         }
         if due.is_empty() {
             return;
@@ -353,19 +332,17 @@ impl Gossip {
     }
 
     fn send_records(&mut self) {
-        for (link, neighbour) in &mut self.neighbours {
-            while let Some(message) = neighbour.next_records(&self.store) {
-                self.counters.bytes_sent += message.len() as u64;
-                self.outputs.push_back(GossipOutput::Send {
-                    link: *link,
-                    message: message.into(),
-                });
-            }
+        while let Some((link, message)) = self.neighbours.next_records(&self.store) {
+            self.counters.bytes_sent += message.len() as u64;
+            self.outputs.push_back(GossipOutput::Send {
+                link,
+                message: message.into(),
+            });
         }
     }
 
     fn send(&mut self, link: LinkId, message: &GossipMessage<'_>) {
-        if !self.neighbours.contains_key(&link) {
+        if !self.neighbours.contains(link) {
             return;
         }
         let message = message.encode();
@@ -375,6 +352,20 @@ impl Gossip {
             message: message.into(),
         });
     }
+}
+
+/// When one more comparison is due: stores that differ each time are compared less often.
+fn next_comparison(neighbour: &mut Neighbour, random: &mut Randomness, now: Instant) -> Instant {
+    let doublings = neighbour.differing.saturating_sub(DIFFERING_MAX);
+    let pause = DIGEST_EVERY * (1 << doublings.min(DIFFERING_DOUBLINGS));
+    // Whoever finds a difference answers, and that counts it.
+    neighbour.differing = if neighbour.has_differed {
+        neighbour.differing.saturating_add(1)
+    } else {
+        0
+    };
+    neighbour.has_differed = false;
+    now + random.around(pause, DIGEST_JITTER_PERCENT)
 }
 
 #[cfg(test)]

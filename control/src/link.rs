@@ -20,7 +20,7 @@ pub(crate) mod message;
 pub(crate) mod noise;
 pub(crate) mod preamble;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_engine::command::SecretKey;
 
@@ -450,11 +450,11 @@ impl Link {
         }
     }
 
-    /// The same, and an answer that has not come soon will not come: TCP says again what was lost only in its own
-    /// time, seconds later.
-    pub(crate) fn doubt(&mut self, context: &mut LinkContext<'_>) {
+    /// The same, and an answer that has not come after so long will not come: TCP says again what was lost only in its
+    /// own time, seconds later.
+    pub(crate) fn doubt(&mut self, patience: Duration, context: &mut LinkContext<'_>) {
         self.ping(context);
-        self.liveness.doubt();
+        self.liveness.doubt(patience);
     }
 
     /// When [`Link::tick`] has something to do.

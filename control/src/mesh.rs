@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::{
     MESH_ALONE_DIALED, MESH_CHOOSE_AFTER, MESH_CHOOSE_EVERY, MESH_DIAL_SPREAD, MESH_FAILURES_MAX,
-    MESH_LINKS_KEPT, MESH_LOST_DIALED, MESH_OTHER_SIDE_AFTER, MESH_SHUN, PEERS_MAX, TRIM_AFTER,
-    TRIM_AT_ONCE, TRIM_EVERY, TRIM_SHARE,
+    MESH_ISLAND_DIALED, MESH_LINKS_KEPT, MESH_LOST_DIALED, MESH_LOST_FAILURES_MAX,
+    MESH_OTHER_SIDE_AFTER, MESH_SHUN, PEERS_MAX, TRIM_AFTER, TRIM_AT_ONCE, TRIM_EVERY, TRIM_SHARE,
 };
 use crate::link::dialer::discovered::Discovered;
 use crate::peer::PeerId;
@@ -30,7 +30,7 @@ const JITTER_PERCENT: u32 = 50;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) peer: PeerId,
-    /// When its link came up, if it has one.
+    /// When its link came up, if it has one that answers.
     pub(crate) linked_at: Option<Instant>,
     /// It says where it is.
     pub(crate) has_address: bool,
@@ -153,7 +153,12 @@ impl Mesh {
     ) -> bool {
         let mut news = false;
         for found in discovered {
-            if found.failures >= MESH_FAILURES_MAX
+            let failures_max = if self.lost.contains_key(&found.peer) {
+                MESH_LOST_FAILURES_MAX
+            } else {
+                MESH_FAILURES_MAX
+            };
+            if found.failures >= failures_max
                 && !self.shunned.contains_key(&found.peer)
                 && self.shunned.len() < PEERS_MAX
             {
@@ -199,7 +204,7 @@ impl Mesh {
                 choices.push(Choice::Dial(*peer, at));
             }
         }
-        for (peer, since) in self.seek(candidates, now) {
+        for (peer, since) in self.seek(candidates, members.ids.len(), now) {
             looked_for.remove(&peer);
             choices.push(Choice::Seek(peer, since));
         }
@@ -227,7 +232,12 @@ impl Mesh {
     }
 
     /// A few of those whom nobody leads to or who did not answer: they may be back. Whoever failed last comes last.
-    fn seek(&mut self, candidates: &[Candidate], now: Instant) -> Vec<(PeerId, Instant)> {
+    fn seek(
+        &mut self,
+        candidates: &[Candidate],
+        reached: usize,
+        now: Instant,
+    ) -> Vec<(PeerId, Instant)> {
         let lost = candidates.iter().filter(|candidate| {
             candidate.linked_at.is_none()
                 && candidate.has_address
@@ -241,11 +251,9 @@ impl Mesh {
         let is_alone = candidates
             .iter()
             .all(|candidate| candidate.linked_at.is_none());
-        lost.truncate(if is_alone {
-            MESH_ALONE_DIALED
-        } else {
-            MESH_LOST_DIALED
-        });
+        let share =
+            (MESH_ISLAND_DIALED / reached.max(1)).clamp(MESH_LOST_DIALED, MESH_ALONE_DIALED);
+        lost.truncate(if is_alone { MESH_ALONE_DIALED } else { share });
         lost
     }
 

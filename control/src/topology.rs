@@ -157,6 +157,8 @@ pub(crate) struct Reporter {
     losses_at: Option<Instant>,
     /// Since when larger datagrams cross some link than is said.
     grown_since: Option<Instant>,
+    /// When the first of the links that are held back is to be said.
+    hold_ends: Option<Instant>,
 }
 
 /// Which figures may be news now, if they differ by enough.
@@ -211,6 +213,9 @@ impl Reporter {
                 .is_some_and(|at| now.duration_since(at) < LINK_FLAP_MEMORY);
             actual.contains_key(peer) || remembered
         });
+        let held = self.said.values();
+        let held = held.flat_map(|said| [said.control.up_since, said.data.up_since]);
+        self.hold_ends = held.flatten().min().map(|since| since + LINK_UP_HOLD);
         let links_max = LINKS_PER_PART_MAX * TOPOLOGY_PARTS_MAX;
         for (peer, report) in actual {
             if self.said.len() < links_max && !self.said.contains_key(peer) {
@@ -237,12 +242,8 @@ impl Reporter {
 
     /// When [`Reporter::observe`] may find something new though nothing happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let holds = self
-            .said
-            .values()
-            .flat_map(|said| [said.control.up_since, said.data.up_since])
-            .filter_map(|since| Some(since? + LINK_UP_HOLD));
-        holds.chain(self.growth_due()).min()
+        let due = [self.hold_ends, self.growth_due()];
+        due.into_iter().flatten().min()
     }
 
     /// When sizes that grew are to be said.

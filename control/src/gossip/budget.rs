@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::PUBLISH_BYTES;
+
 /// How much a budget holds, and how fast it fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allowance {
@@ -53,6 +55,11 @@ impl Budget {
     }
 }
 
+/// What a record with a body of so many bytes costs.
+pub(crate) fn cost_of(body_len: usize) -> u32 {
+    u32::try_from(1 + body_len / PUBLISH_BYTES).unwrap_or(u32::MAX)
+}
+
 fn each(allowance: Allowance) -> Duration {
     Duration::from_secs(1) / allowance.per_second.max(1)
 }
@@ -60,7 +67,16 @@ fn each(allowance: Allowance) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ORIGIN_BYTES_MAX, ORIGIN_RATE, ORIGIN_RECORDS_MAX, PUBLISH_ALL_RATE};
     use crate::node::tests::first_instant;
+
+    /// Whoever has just got all records of a host takes all that it says at its fastest.
+    #[test]
+    fn what_a_host_says_is_never_more_than_others_take() {
+        let all = u32::try_from(ORIGIN_RECORDS_MAX).unwrap() + cost_of(ORIGIN_BYTES_MAX);
+        assert!(all + PUBLISH_ALL_RATE.burst <= ORIGIN_RATE.burst);
+        const { assert!(PUBLISH_ALL_RATE.per_second < ORIGIN_RATE.per_second) };
+    }
 
     #[test]
     fn what_costs_more_makes_the_next_wait() {

@@ -103,14 +103,14 @@ impl Gossip {
     }
 
     fn may_compare(&mut self, link: LinkId, now: Instant) -> bool {
-        let neighbour = self.neighbours.get_mut(&link);
+        let neighbour = self.neighbours.get_mut(link);
         let may = neighbour.is_some_and(|neighbour| neighbour.walk.spend(COMPARE_RATE, now));
         self.counters.comparisons_over_rate += u64::from(!may);
         may
     }
 
     fn differs(&mut self, link: LinkId) {
-        if let Some(neighbour) = self.neighbours.get_mut(&link) {
+        if let Some(neighbour) = self.neighbours.get_mut(link) {
             neighbour.has_differed = true;
         }
     }
@@ -128,15 +128,13 @@ impl Gossip {
     }
 
     fn owe(&mut self, link: LinkId, origin: PeerId, lacks: impl Fn(&Held) -> bool) {
-        let Some(neighbour) = self.neighbours.get_mut(&link) else {
-            return;
-        };
-        for held in self.store.held(origin).iter().filter(|held| lacks(held)) {
-            neighbour.owed.insert(RecordKey {
-                origin,
-                kind: held.kind,
-                part: held.part,
-            });
-        }
+        let held = self.store.held(origin);
+        let lacking = held.iter().filter(|held| lacks(held));
+        let keys = lacking.map(|held| RecordKey {
+            origin,
+            kind: held.kind,
+            part: held.part,
+        });
+        self.neighbours.owe(link, keys);
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use super::budget::cost_of;
+use super::neighbour::Neighbour;
 use super::store::{Introduction, Judgement};
 use super::wire::{GossipMessage, Why};
 use super::{Gossip, GossipOutput};
@@ -35,14 +37,16 @@ impl Gossip {
 
     /// The link pushes records to us; if they come too late, and by enough other ways, it need not.
     fn is_pushed_to(&mut self, link: LinkId, too_late: bool) {
-        let others = self.neighbours.iter();
-        let others = others
-            .filter(|(id, other)| **id != link && other.pushes)
-            .count();
-        let Some(neighbour) = self.neighbours.get_mut(&link) else {
+        let is_other = |(id, other): &(LinkId, &Neighbour)| *id != link && other.pushes;
+        let has_others = || {
+            let others = self.neighbours.iter().filter(is_other);
+            others.take(PUSHES_MIN).count() == PUSHES_MIN
+        };
+        let pushes = !(too_late && has_others());
+        let Some(neighbour) = self.neighbours.get_mut(link) else {
             return;
         };
-        neighbour.pushes = !too_late || others < PUSHES_MIN;
+        neighbour.pushes = pushes;
         if !neighbour.pushes {
             self.send(link, &GossipMessage::Prune);
         }
@@ -68,7 +72,7 @@ impl Gossip {
             }
             Judgement::Held => {
                 self.counters.records_known += 1;
-                if let Some(neighbour) = self.neighbours.get_mut(&link) {
+                if let Some(neighbour) = self.neighbours.get_mut(link) {
                     neighbour.has(record.key);
                 }
             }
@@ -99,7 +103,9 @@ impl Gossip {
         let origin = self.store.origin_mut(record.key.origin);
         if let Some(origin) = origin
             && !is_ours
-            && !origin.budget.spend(ORIGIN_RATE, now)
+            && !origin
+                .budget
+                .spend_many(cost_of(record.body().len()), ORIGIN_RATE, now)
         {
             self.counters.records_over_rate += 1;
             return;
@@ -154,12 +160,6 @@ impl Gossip {
                 .push_back(GossipOutput::Cloned { origin: key.origin });
         }
         self.outputs.push_back(GossipOutput::Changed(key));
-        for (to, neighbour) in &mut self.neighbours {
-            if *to == link {
-                neighbour.has(key);
-            } else {
-                neighbour.tell(key, id, now + HAVE_AFTER);
-            }
-        }
+        self.neighbours.tell(Some(link), key, id, now + HAVE_AFTER);
     }
 }

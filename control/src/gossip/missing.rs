@@ -100,13 +100,14 @@ impl Gossip {
 
     /// The other end asks for these.
     pub(super) fn wanted(&mut self, link: LinkId, ids: &[u64]) {
-        let Some(neighbour) = self.neighbours.get_mut(&link) else {
-            return;
-        };
-        for key in ids.iter().filter_map(|id| self.store.with_id(*id)) {
-            neighbour.owed.insert(key);
+        let keys = ids.iter().filter_map(|id| self.store.with_id(*id));
+        let mut keys = keys.peekable();
+        if keys.peek().is_some()
+            && let Some(neighbour) = self.neighbours.get_mut(link)
+        {
             neighbour.is_eager = true;
         }
+        self.neighbours.owe(link, keys);
     }
 
     pub(super) fn ask_for_missing(&mut self, now: Instant) {

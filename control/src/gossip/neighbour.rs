@@ -64,8 +64,8 @@ impl Neighbour {
         }
     }
 
-    /// Has the record sent or named, as the link is.
-    pub(super) fn tell(&mut self, key: RecordKey, id: u64, name_at: Instant) {
+    /// Has the record sent or named, as the link is; true if it is to be sent.
+    pub(super) fn tell(&mut self, key: RecordKey, id: u64, name_at: Instant) -> bool {
         if self.is_eager {
             self.fresh.insert(key);
         } else if self.have.len() < HAVE_MAX {
@@ -73,6 +73,12 @@ impl Neighbour {
             self.have.push(id);
             self.have_at.get_or_insert(name_at);
         }
+        self.is_eager
+    }
+
+    /// When ids are to be named or stores compared.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.have_at, self.digest_at].into_iter().flatten().min()
     }
 
     /// The other end has it.

@@ -2,24 +2,24 @@
 //! signs with our key.
 //!
 //! ```text
-//!  publish ─► wanted ─► late ── budget ─► signed, stored, told
+//!  publish ─► wanted ─► late ── budgets: of the record, of all ─► signed, stored, told
 //!                        ▲
 //!  a record of ours that we did not make, of our incarnation or a later one ─► jump past it: all are late
 //! ```
 //!
 //! A first jump is what a restored backup needs. If the other answers with a still higher incarnation, or speaks in
 //! ours, it is alive: a clone. Jumps then become rare, so that two clones trouble nobody else. Bounds:
-//! `config::PUBLISH_RATE`, `JUMP_PAUSE_MIN`, `JUMP_PAUSE_MAX`.
+//! `config::PUBLISH_RATE`, `PUBLISH_ALL_RATE`, `JUMP_PAUSE_MIN`, `JUMP_PAUSE_MAX`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
+use super::budget::{Budget, cost_of};
 use super::store::Introduction;
 use super::{Gossip, GossipOutput};
 use crate::config::{
-    HAVE_AFTER, JUMP_PAUSE_MAX, JUMP_PAUSE_MIN, ORIGIN_RECORDS_MAX, PUBLISH_BYTES, PUBLISH_PEERS,
-    PUBLISH_RATE, RECORD_BODY_MAX,
+    HAVE_AFTER, JUMP_PAUSE_MAX, JUMP_PAUSE_MIN, ORIGIN_RECORDS_MAX, PUBLISH_ALL_RATE,
+    PUBLISH_PEERS, PUBLISH_RATE, RECORD_BODY_MAX,
 };
 use crate::link::handshake::Hello;
 use crate::record::{Record, RecordKind, RecordView, Version};
@@ -32,8 +32,9 @@ pub(super) struct Own {
     /// What each record is to say; empty once it was withdrawn.
     wanted: BTreeMap<(u8, u16), Vec<u8>>,
     budgets: BTreeMap<(u8, u16), Budget>,
-    /// What others do not know yet.
-    late: BTreeSet<(u8, u16)>,
+    budget_of_all: Budget,
+    /// What others do not know yet, and since when.
+    late: BTreeMap<(u8, u16), Instant>,
     late_at: Option<Instant>,
     jumps: u32,
     /// The incarnation to jump to.
@@ -50,7 +51,8 @@ impl Own {
             sequence: 0,
             wanted: BTreeMap::new(),
             budgets: BTreeMap::new(),
-            late: BTreeSet::new(),
+            budget_of_all: Budget::FULL,
+            late: BTreeMap::new(),
             late_at: None,
             jumps: 0,
             jump_to: None,
@@ -80,7 +82,7 @@ impl Gossip {
             return;
         }
         self.own.wanted.insert(name, body);
-        self.own.late.insert(name);
+        self.own.late.entry(name).or_insert(now);
         self.publish_late(now);
         self.send_records();
     }
@@ -92,22 +94,29 @@ impl Gossip {
         }
     }
 
-    /// Signs and tells what the budget allows by now.
+    /// Signs and tells what the budgets allow by now.
     pub(super) fn publish_late(&mut self, now: Instant) {
         self.own.late_at = None;
         let by_peers = 1 + self.store.origin_count() / PUBLISH_PEERS;
-        for name in std::mem::take(&mut self.own.late) {
-            let len = self.own.wanted.get(&name).map_or(0, Vec::len);
-            let cost = by_peers * (1 + len / PUBLISH_BYTES);
-            let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let by_peers = u32::try_from(by_peers).unwrap_or(u32::MAX);
+        // Names are many, and may wait for what leads to them; among equals, what waits longest is first.
+        let mut late = Vec::from_iter(std::mem::take(&mut self.own.late));
+        late.sort_by_key(|(name, since)| (name.0 == RecordKind::Names.byte(), *since, *name));
+        for (name, since) in late {
+            let cost = cost_of(self.own.wanted.get(&name).map_or(0, Vec::len));
             let budget = self.own.budgets.entry(name).or_insert(Budget::FULL);
-            if budget.spend_many(cost, PUBLISH_RATE, now) {
-                self.publish_now(name, now);
-            } else {
-                let due = budget.due(PUBLISH_RATE, now);
+            let of_all = &mut self.own.budget_of_all;
+            let due = budget
+                .due(PUBLISH_RATE, now)
+                .max(of_all.due(PUBLISH_ALL_RATE, now));
+            if due.is_some() {
                 self.own.late_at = [self.own.late_at, due].into_iter().flatten().min();
-                self.own.late.insert(name);
+                self.own.late.insert(name, since);
+                continue;
             }
+            budget.spend_many(by_peers.saturating_mul(cost), PUBLISH_RATE, now);
+            of_all.spend_many(cost, PUBLISH_ALL_RATE, now);
+            self.publish_now(name, now);
         }
     }
 
@@ -128,9 +137,7 @@ impl Gossip {
         });
         let (key, id) = (record.key, record.id());
         self.store.take_in(record, introduction);
-        for neighbour in self.neighbours.values_mut() {
-            neighbour.tell(key, id, now + HAVE_AFTER);
-        }
+        self.neighbours.tell(None, key, id, now + HAVE_AFTER);
     }
 
     /// Somebody has signed a record with our key, in our incarnation or a later one, that we did not make.
@@ -171,7 +178,7 @@ impl Gossip {
         // What was withdrawn is gone with the incarnation; the rest is said anew, PEER first.
         self.own.wanted.retain(|_, body| !body.is_empty());
         self.own.budgets.clear();
-        self.own.late = self.own.wanted.keys().copied().collect();
+        self.own.late = self.own.wanted.keys().map(|name| (*name, now)).collect();
         self.publish_late(now);
         self.outputs
             .push_back(GossipOutput::Jumped(self.own.incarnation));

@@ -333,7 +333,7 @@ fn bad_records_are_dropped_and_counted() {
     let mut net = Net::new(2);
     net.join(0, 1);
     net.run_for(SECOND);
-    let link = *net.nodes[1].neighbours.keys().next().unwrap();
+    let link = net.nodes[1].neighbours.iter().next().unwrap().0;
     let other = identity(9);
     let network = NetworkId::of("weft");
     let version = Version {
@@ -376,7 +376,7 @@ fn an_origin_that_says_too_much_hurts_itself_alone() {
     net.join(0, 1);
     net.join(1, 2);
     net.run_for(SECOND);
-    let link = *net.nodes[1].neighbours.keys().next().unwrap();
+    let link = net.nodes[1].neighbours.iter().next().unwrap().0;
     let network = NetworkId::of("weft");
     for n in 0..2000_u16 {
         let version = Version {

@@ -76,7 +76,7 @@ fn bye_words(reason: ByeReason) -> &'static str {
         }
         ByeReason::Enough => "peer has links enough; others lead to it",
         ByeReason::OtherRing => {
-            "addresses there come from another ring; run `weft reset` on one of the networks"
+            "addresses there come from another ring or range: launch both with the same --ipalloc-range and seeds, or run `weft reset` on the hosts of one network"
         }
         ByeReason::SecretRemoved => "the password of this link is no longer valid",
         ByeReason::Unknown(_) => "closed by peer",

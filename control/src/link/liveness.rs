@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_SILENT_AFTER, LINK_SUSPECT_AFTER};
+use crate::config::{LINK_DEAD_AFTER, LINK_PING_AFTER, LINK_SUSPECT_AFTER};
 
 /// Of one link.
 pub(super) struct Liveness {
@@ -49,9 +49,9 @@ impl Liveness {
         }
     }
 
-    /// There is reason to think that the link is dead: no longer is waited than for a slow round trip.
-    pub(super) fn doubt(&mut self) {
-        self.patience = LINK_SILENT_AFTER;
+    /// There is reason to think that the link is dead: no longer is waited than that.
+    pub(super) fn doubt(&mut self, patience: Duration) {
+        self.patience = self.patience.min(patience);
     }
 
     /// True if a ping has waited too long for its answer.

@@ -197,7 +197,9 @@ fn a_link_in_doubt_must_answer_sooner_until_it_has() {
     let ping = a.out.remove(0);
     let soon = now + LINK_SILENT_AFTER;
     assert!(!a.link.is_suspect(soon));
-    a.run(soon, |link, context, _| link.doubt(context));
+    a.run(soon, |link, context, _| {
+        link.doubt(LINK_SILENT_AFTER, context)
+    });
     assert!(a.out.is_empty(), "it is asked already");
     assert!(a.link.is_suspect(soon), "and has waited long enough");
 

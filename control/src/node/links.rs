@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use weft_engine::command::Command;
+use weft_engine::command::{Command, Flow};
 
 use crate::config::{
     LINK_SIMULTANEOUS, PEER_FORGOTTEN_AFTER, PENDING_INBOUND_MAX, PENDING_INBOUND_PER_SOURCE_MAX,
@@ -305,12 +305,19 @@ impl Node {
         self.look_for_lost_peers(now + PEER_FORGOTTEN_AFTER);
         let label = peer_id.label();
         self.engine(Command::AddPeer { slot, label });
+        if self.addresses.is_some() {
+            // Until both have compared who owns what.
+            let flow = Flow::Shut;
+            self.engine(Command::SetFlow { slot, flow });
+        }
         self.routing.touch_soon();
         true
     }
 
     /// Decides between the link in use and a new one, and closes the other.
     fn choose_link(&mut self, peer_id: PeerId, new: LinkId, now: Instant) {
+        // Frames wait for the two to compare who owns what.
+        self.contacts_changed();
         let old = self
             .peers
             .find(peer_id)

@@ -179,6 +179,7 @@ impl Node {
         }
         if !suspects.is_empty() {
             self.links_changed(now);
+            self.touch_mesh(now);
         }
         for peer in suspects {
             self.dialer.disconnected(peer, None, &mut self.random, now);
@@ -194,6 +195,7 @@ impl Node {
             entry.suspect = false;
             self.dialer.connected(id, peer, now);
             self.links_changed(now);
+            self.touch_mesh(now);
         }
     }
 }

@@ -80,7 +80,10 @@ impl Node {
     }
 
     fn candidates(&self) -> Vec<Candidate> {
-        let up_at = |peer: &Peer| self.links.get(&peer.link?)?.link.up_at();
+        let up_at = |peer: &Peer| {
+            let entry = self.links.get(&peer.link?)?;
+            entry.link.up_at().filter(|_| !entry.suspect)
+        };
         let candidate = |(id, peer): (PeerId, &Peer)| Candidate {
             peer: id,
             linked_at: up_at(peer),

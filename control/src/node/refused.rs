@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::config::REFUSALS_SHOWN;
 use crate::link::dialer::{TargetFailure, TargetPhase};
 use crate::link::error::LinkError;
-use crate::link::message::Refusal;
+use crate::link::message::{ByeReason, Refusal};
 use crate::node::Node;
 
 impl Node {
@@ -18,13 +18,29 @@ impl Node {
             let Some(TargetFailure::Link(error)) = target.failure.filter(|_| is_out) else {
                 return None;
             };
-            Some(note("to", &target.address.to_string(), error))
+            Some(("to", target.address.to_string(), error))
         });
         let sources = self
             .admission
             .recent(now)
-            .map(|failure| note("from", &failure.address.ip().to_string(), failure.error));
-        let mut notes: Vec<_> = targets.chain(sources).collect();
+            .map(|failure| ("from", failure.address.ip().to_string(), failure.error));
+        let (mut apart, mut notes) = (Vec::new(), Vec::new());
+        for (direction, address, error) in targets.chain(sources) {
+            let to = if is_of_another_ring(error) {
+                &mut apart
+            } else {
+                &mut notes
+            };
+            to.push(note(direction, &address, error));
+        }
+        let mut whys = self.peers_apart().peekable();
+        // We know in which way their addresses are others', unless they sent us away first.
+        if !apart.is_empty() && whys.peek().is_some() {
+            apart = whys
+                .map(|(peer, why)| format!("no link with {}: {why}", self.shown(peer)))
+                .collect();
+        }
+        notes.extend(apart);
         if notes.len() > REFUSALS_SHOWN {
             let rest = notes.split_off(REFUSALS_SHOWN - 1).len();
             notes.push(format!(
@@ -33,6 +49,13 @@ impl Node {
         }
         notes
     }
+}
+
+fn is_of_another_ring(error: LinkError) -> bool {
+    matches!(
+        error,
+        LinkError::ByPeer(ByeReason::OtherRing) | LinkError::ByUs(ByeReason::OtherRing)
+    )
 }
 
 fn note(direction: &str, address: &str, error: LinkError) -> String {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use weft_engine::command::{Event, PeerSlot};
 use weft_engine::path::PathStatus;
 
+use crate::config::{LINK_LONE_AFTER, LINK_SILENT_AFTER};
 use crate::link::message::Message;
 use crate::node::Node;
 use crate::node::notice::Notice;
@@ -81,6 +82,8 @@ impl Node {
 
     /// A session or a path came or went: the routes follow.
     fn data_changed(&mut self, peer_id: PeerId, now: Instant) {
+        // Frames wait for the two to compare who owns what.
+        self.contacts_changed();
         if self.peers.find(peer_id).is_some_and(Peer::is_adjacent) {
             self.links_changed(now);
         } else {
@@ -172,7 +175,9 @@ impl Node {
         self.no_longer_observed(id, now);
         self.path_lost(id, now);
         match self.peers.find(id).and_then(|peer| peer.link) {
-            Some(link) => self.with_link(link, now, |link, context, _| link.ping(context)),
+            Some(link) => self.with_link(link, now, |link, context, _| {
+                link.doubt(LINK_LONE_AFTER, context);
+            }),
             None => self.dial_at_once(id, now),
         }
     }
@@ -183,7 +188,9 @@ impl Node {
         let Some(link) = self.peers.find(id).and_then(|peer| peer.link) else {
             return self.dial_at_once(id, now);
         };
-        self.with_link(link, now, |link, context, _| link.doubt(context));
+        self.with_link(link, now, |link, context, _| {
+            link.doubt(LINK_SILENT_AFTER, context);
+        });
         self.suspect_links(now);
         if self.links.get(&link).is_none_or(|entry| entry.suspect) {
             self.dial_at_once(id, now);

@@ -52,6 +52,7 @@ impl Node {
             connections: self.connections(now),
             dns: None,
             ipam: self.show_ipam(),
+            proxy: None,
             engine,
         };
         let advice = self.mtu_note(&status, now);

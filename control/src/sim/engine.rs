@@ -192,7 +192,7 @@ impl Sim {
             }
             Command::SetLimits(limits) => engine.limits = limits,
             // Simulated frames have no addresses.
-            Command::SetDisputed(_) => {}
+            Command::SetDisputed(_) | Command::SetFlow { .. } => {}
             Command::SetGroupKey(key) => {
                 engine.group_keys.insert((key.slot, key.epoch), key);
             }

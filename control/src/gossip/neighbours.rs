@@ -1,0 +1,114 @@
+//! All links that gossip goes over: which of them have something to send, and when one is next due.
+//!
+//! With a thousand peers a record comes hundreds of times a second, and a hub has hundreds of links: what a message
+//! does not concern is not looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::neighbour::Neighbour;
+use super::store::Store;
+use crate::node::exchange::LinkId;
+use crate::record::RecordKey;
+
+/// By link.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    all: BTreeMap<LinkId, Neighbour>,
+    /// Those that may have records to be sent and room for them.
+    ready: BTreeSet<LinkId>,
+    /// None is due before this.
+    due: Option<Instant>,
+}
+
+impl Neighbours {
+    pub(super) fn insert(&mut self, link: LinkId, neighbour: Neighbour) {
+        self.is_due_at(neighbour.deadline());
+        self.all.insert(link, neighbour);
+        self.ready.insert(link);
+    }
+
+    pub(super) fn remove(&mut self, link: LinkId) {
+        self.all.remove(&link);
+        self.ready.remove(&link);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn contains(&self, link: LinkId) -> bool {
+        self.all.contains_key(&link)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, &Neighbour)> {
+        self.all.iter().map(|(link, neighbour)| (*link, neighbour))
+    }
+
+    /// For what neither makes records wait nor sets a time.
+    pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Neighbour> {
+        self.all.get_mut(&link)
+    }
+
+    /// Has a fresh record sent or named on all links but the one that it came by.
+    pub(super) fn tell(&mut self, from: Option<LinkId>, key: RecordKey, id: u64, name_at: Instant) {
+        for (link, neighbour) in &mut self.all {
+            if Some(*link) == from {
+                neighbour.has(key);
+            } else if neighbour.tell(key, id, name_at) {
+                self.ready.insert(*link);
+            }
+        }
+        self.is_due_at(Some(name_at));
+    }
+
+    /// The other end lacks these.
+    pub(super) fn owe(&mut self, link: LinkId, keys: impl Iterator<Item = RecordKey>) {
+        if let Some(neighbour) = self.all.get_mut(&link) {
+            neighbour.owed.extend(keys);
+            self.ready.insert(link);
+        }
+    }
+
+    /// The other end has taken a message: there is room for the next.
+    pub(super) fn acknowledged(&mut self, link: LinkId) {
+        if let Some(neighbour) = self.all.get_mut(&link) {
+            neighbour.acknowledged();
+            self.ready.insert(link);
+        }
+    }
+
+    /// The next message with records, on any link.
+    pub(super) fn next_records(&mut self, store: &Store) -> Option<(LinkId, Vec<u8>)> {
+        while let Some(link) = self.ready.first().copied() {
+            let neighbour = self.all.get_mut(&link);
+            if let Some(message) = neighbour.and_then(|neighbour| neighbour.next_records(store)) {
+                return Some((link, message));
+            }
+            self.ready.remove(&link);
+        }
+        None
+    }
+
+    fn is_due_at(&mut self, at: Option<Instant>) {
+        self.due = [self.due, at].into_iter().flatten().min();
+    }
+
+    /// When one may be due; not too late.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Does what is due on each link; then it must say when it is due again.
+    pub(super) fn each_due(&mut self, now: Instant, mut run: impl FnMut(LinkId, &mut Neighbour)) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        for (link, neighbour) in &mut self.all {
+            if neighbour.deadline().is_some_and(|due| due <= now) {
+                run(*link, neighbour);
+            }
+        }
+        self.due = self.all.values().filter_map(Neighbour::deadline).min();
+    }
+}
