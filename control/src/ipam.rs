@@ -26,6 +26,7 @@ mod durable;
 mod elect;
 mod exchange;
 mod faults;
+mod flow;
 mod gate;
 mod holdings;
 mod leave;
@@ -49,6 +50,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use weft_engine::command::Flow;
 
 pub use durable::{StoreChange, StoreContent, StoreDamage, check_content};
 pub use faults::Faults;
@@ -58,10 +60,11 @@ pub use ring::GenesisId;
 
 use crate::ipam::allocate::Pending;
 use crate::ipam::claim::FreeCounts;
-use crate::ipam::compare::{Meeting, Settling};
+use crate::ipam::compare::Settling;
 use crate::ipam::dispute::Testimony;
 use crate::ipam::elect::Election;
 use crate::ipam::exchange::Exchange;
+use crate::ipam::flow::Meeting;
 use crate::ipam::gate::Gate;
 use crate::ipam::holdings::Holdings;
 use crate::ipam::leave::Leaving;
@@ -212,12 +215,12 @@ pub enum IpamOutput {
         /// Its result.
         result: Result<Reply, Failure>,
     },
-    /// Frames may be exchanged with a peer, or not yet. Until the first of these they may not.
+    /// What frames may do between us and a peer. Until the first of these: nothing.
     Flow {
         /// The peer.
         peer: PeerId,
-        /// Whether they may.
-        open: bool,
+        /// From now on.
+        flow: Flow,
     },
     /// All addresses in use here that must not be on the wire.
     Blocked(BTreeSet<u32>),
@@ -351,9 +354,13 @@ impl Ipam {
 
     /// While the store does not work nothing is decided, and whoever asks is told so at once.
     fn handle_without_store(&mut self, input: IpamInput, now: Instant) {
+        self.stepped_at = now;
         match input {
             IpamInput::Reloaded(content) => self.reloaded(content, now),
-            IpamInput::Reachable(contacts) => self.contacts = contacts,
+            IpamInput::Reachable(contacts) => {
+                // Nothing can be agreed on: who comes now is let through as one that says nothing.
+                self.meet(contacts, now);
+            }
             IpamInput::Targets(count) => self.election.targets = count,
             IpamInput::Cloned(cloned) => self.cloned = cloned,
             IpamInput::Request { request, what, .. } => {
@@ -371,6 +378,7 @@ impl Ipam {
             IpamInput::Died(holder) => self.holdings.died(&holder, now),
             IpamInput::Lives(holder) => self.holdings.lives(&holder),
         }
+        self.tell_flows(now);
     }
 
     /// Returns the next thing to be done.
@@ -391,11 +399,11 @@ impl Ipam {
                 .ring
                 .as_ref()
                 .is_some_and(|ring| self.has_disputes(ring));
-        if is_busy {
+        if is_busy || self.store_failed {
             return Some(self.stepped_at + STEP);
         }
         let freed = self.holdings.first_death().map(|died| died + DEATH_GRACE);
-        let compare = Some(self.compare_due());
+        let compare = (!self.contacts.is_empty()).then(|| self.compare_due());
         [freed, compare].into_iter().flatten().min()
     }
 
@@ -415,6 +423,7 @@ impl Ipam {
             // It gives no addresses, so there is nothing to agree on, nor to learn from it.
             self.relearning.has_no_say(from);
             self.agreed(from);
+            self.hears_us(from);
             return;
         }
         let Ok(message) = IpamMessage::decode(body) else {
@@ -470,7 +479,7 @@ impl Ipam {
             self.gate.at_once(IpamOutput::Blocked(blocked.clone()));
             self.blocked = blocked;
         }
-        self.tell_flows();
+        self.tell_flows(now);
         self.publish(now);
         self.gate.write(
             self.ring.as_ref(),

@@ -8,9 +8,10 @@
 //!  └ 6 ┘└─── 9 ──┘    mark bridge namespace path id
 //! ```
 //!
-//! Path `@` means that name under `/run/netns`, `=` the id itself.
+//! Path `@` means that name under `/run/netns`, `=` the id itself. A pair that Docker's plugin made has the namespace
+//! number 0, for only its path is known, and `-` for the path until Docker has said it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blake2::{Blake2s256, Digest};
 
@@ -19,9 +20,15 @@ use super::netns::NetNs;
 
 /// How the host ends of all container interfaces begin; `veth` keeps desktop tools quiet about them.
 pub(super) const HOST_PREFIX: &str = "vethwe";
+/// How the other ends begin that wait for Docker to take them.
+pub(super) const GUEST_PREFIX: &str = "vethwg";
 /// Hexadecimal digits after that: 15 characters are the kernel's limit.
 const HOST_DIGITS: usize = 9;
 const MARK: &str = "weft";
+/// Stands for the number of a namespace that is known by its path alone: Docker makes it after it was told the path.
+pub(super) const UNNUMBERED: u64 = 0;
+/// Stands for a path that is not known yet.
+const NOWHERE: &str = "-";
 
 /// Name of the host end. The namespace's number is part of it: a name or process number can come again while the
 /// namespace that it stood for lives on.
@@ -42,6 +49,17 @@ pub(super) fn container_mac(peer_name: [u8; 6], id: &str) -> [u8; 6] {
 pub(super) fn local_mac(mut mac: [u8; 6]) -> [u8; 6] {
     mac[0] = mac[0] & !1 | 2;
     mac
+}
+
+/// Names of the two ends of a pair for one of Docker's endpoints: ours, and the one that Docker takes away.
+pub(super) fn endpoint_names(endpoint: &str) -> (String, String) {
+    let hash = digest("docker endpoint", &[], endpoint);
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = &digits[..HOST_DIGITS];
+    (
+        format!("{HOST_PREFIX}{digits}"),
+        format!("{GUEST_PREFIX}{digits}"),
+    )
 }
 
 fn digest(purpose: &str, salt: &[u8], id: &str) -> [u8; 32] {
@@ -74,6 +92,21 @@ impl Alias {
             path: container.path.clone(),
             id: container.id.clone(),
         }
+    }
+
+    /// That of a pair for Docker's plugin: Docker puts it into a namespace at `sandbox`, if that is known.
+    pub(super) fn of_docker(bridge: &str, holder: &str, sandbox: Option<&Path>) -> Self {
+        Self {
+            bridge: bridge.to_owned(),
+            inode: UNNUMBERED,
+            path: sandbox.unwrap_or(Path::new(NOWHERE)).to_owned(),
+            id: holder.to_owned(),
+        }
+    }
+
+    /// True for a pair of Docker's plugin.
+    pub(super) fn is_dockers(&self) -> bool {
+        self.inode == UNNUMBERED
     }
 
     /// As the kernel keeps it: at most 233 bytes of its 255, for the id has at most 180.
@@ -129,6 +162,7 @@ mod tests {
             netns: NetNs::current().unwrap(),
             path: path.into(),
             netns_name: None,
+            hosts: None,
             host_name: None,
         }
     }
@@ -155,6 +189,20 @@ mod tests {
             assert!(text.len() < 256, "{text}");
             assert_eq!(Alias::from_text(&text), Some(alias));
         }
+    }
+
+    #[test]
+    fn an_alias_of_docker_knows_its_place_by_path_alone() {
+        let holder = "docker:0123456789abcdef";
+        for sandbox in [None, Some(Path::new("/var/run/docker/netns/0123456789ab"))] {
+            let alias = Alias::of_docker("weft-bridge-15c", holder, sandbox);
+            assert!(alias.is_dockers());
+            assert_eq!(Alias::from_text(&alias.to_text()), Some(alias));
+        }
+        let (outer, inner) = endpoint_names(&"ab".repeat(32));
+        assert_eq!((outer.len(), inner.len()), (15, 15));
+        assert_ne!(outer, inner);
+        assert_ne!(endpoint_names("e1"), endpoint_names("e2"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Comparing rings with peers: when two meet, when something was taken over, and now and then.
 //!
 //! ```text
-//!  meet ─► DIGEST ─► equal? ─ yes ─► agreed: frames may flow
+//!  meet ─► DIGEST ─► equal? ─ yes ─► agreed: the peer is heard ─► it says so, too: frames may flow
 //!                       └ no ─► RING, in parts ─► merged, equal now? ─ yes ─► DIGEST
 //!                                                          └ no ─► RING back
 //! ```
@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use crate::ipam::agreement::{COMPARE_AGAIN, is_due};
 use crate::ipam::claim::{Claim, Version};
 use crate::ipam::council::Council;
+use crate::ipam::flow::Meeting;
 use crate::ipam::message::{CHUNK_RUNS_MAX, IpamMessage};
 use crate::ipam::record::RingRecord;
 use crate::ipam::ring::{Change, GenesisId, Ring, RingDigest, Run};
 use crate::ipam::span::Span;
-use crate::ipam::{Contact, Ipam, IpamNotice, IpamOutput};
+use crate::ipam::{Contact, Ipam, IpamNotice};
 use crate::peer::PeerId;
 
 /// The whole ring goes to one peer at most this often.
@@ -27,22 +28,11 @@ const RING_AGAIN: Duration = Duration::from_millis(100);
 /// With somebody at random, for what was lost on the way.
 const COMPARE_AT_RANDOM: Duration = Duration::from_secs(3);
 
-/// What stands between us and one peer.
-#[derive(Debug, Default)]
-pub(crate) struct Meeting {
-    agreed: bool,
-    open: bool,
-    compared_at: Option<Instant>,
-    sent_at: Option<Instant>,
-    /// Parts of a ring that is not whole yet.
-    parts: Option<(u64, BTreeMap<u16, Vec<Run>>)>,
-}
-
 /// What was taken over and rests.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
     pub(crate) spans: Vec<Span>,
-    waits_for: BTreeSet<PeerId>,
+    pub(crate) waits_for: BTreeSet<PeerId>,
     asked_at: Option<Instant>,
     compared_at: Option<Instant>,
 }
@@ -59,30 +49,15 @@ struct Told {
 impl Ipam {
     /// The peers within reach have changed.
     pub(crate) fn reachable(&mut self, contacts: BTreeMap<PeerId, Contact>, now: Instant) {
-        let is_met = |peer: &PeerId| contacts.get(peer).is_some_and(|contact| contact.meets);
-        self.meetings.retain(|peer, _| is_met(peer));
-        self.settling
-            .waits_for
-            .retain(|peer| contacts.contains_key(peer));
-        self.exchange.lost(&contacts);
-        let new: Vec<PeerId> = contacts
-            .iter()
-            .filter(|(peer, contact)| contact.meets && !self.meetings.contains_key(peer))
-            .map(|(peer, _)| *peer)
-            .collect();
-        self.strangers.retain(|peer| contacts.contains_key(peer));
-        self.contacts = contacts;
-        for peer in new {
-            self.meetings.insert(peer, Meeting::default());
+        for peer in self.meet(contacts, now) {
             self.compare(peer, true, now);
         }
         self.settle();
     }
 
     pub(crate) fn has_unfinished_meetings(&self) -> bool {
-        let is_unfinished = |(peer, meeting): (&PeerId, &Meeting)| {
-            !meeting.agreed && !self.strangers.contains(peer)
-        };
+        let is_unfinished =
+            |(peer, meeting): (&PeerId, &Meeting)| !meeting.hears && !self.strangers.contains(peer);
         !self.settling.spans.is_empty() || self.meetings.iter().any(is_unfinished)
     }
 
@@ -95,7 +70,7 @@ impl Ipam {
             .meetings
             .iter()
             .filter(|(_, meeting)| {
-                !meeting.agreed && is_due(meeting.compared_at, COMPARE_AGAIN, now)
+                !meeting.hears && is_due(meeting.compared_at, COMPARE_AGAIN, now)
             })
             .map(|(peer, _)| *peer)
             .filter(|peer| !self.strangers.contains(peer))
@@ -126,12 +101,17 @@ impl Ipam {
         {
             meeting.compared_at = Some(now);
         }
+        let agrees = self
+            .meetings
+            .get(&peer)
+            .is_some_and(|meeting| meeting.agreed);
         let message = IpamMessage::Digest {
             genesis: self.ring.as_ref().map(|ring| ring.genesis),
             range: self.range(),
             digest: self.digest(),
             votes: self.votes_on_first_ring(),
             answer,
+            agrees,
         };
         self.send(peer, &message);
     }
@@ -152,18 +132,30 @@ impl Ipam {
                 digest,
                 votes,
                 answer,
+                agrees,
             } => {
                 self.voting.insert(from, votes);
-                if self.is_stranger(from, genesis, range) {
+                if self.is_stranger(from, genesis, range, now) {
                     return;
                 }
+                let agreed = |ipam: &Self| {
+                    let meeting = ipam.meetings.get(&from);
+                    meeting.is_some_and(|meeting| meeting.agreed)
+                };
+                let before = agreed(self);
                 match (self.ring.is_some(), genesis.is_some()) {
                     (false, true) => self.send(from, &IpamMessage::RingWanted),
                     (true, false) => self.send_ring(from, now),
-                    _ if digest == self.digest() => self.says_the_same(from),
+                    _ if digest == self.digest() => {
+                        self.says_the_same(from);
+                        if agrees {
+                            self.hears_us(from);
+                        }
+                    }
                     _ => self.send_ring(from, now),
                 }
-                if answer {
+                // Whoever is agreed with is told so once, for it waits for that.
+                if answer || agreed(self) && !before {
                     self.compare(from, false, now);
                 }
             }
@@ -176,7 +168,7 @@ impl Ipam {
                 part,
                 runs,
             } => {
-                if self.is_stranger(from, Some(genesis), range) {
+                if self.is_stranger(from, Some(genesis), range, now) {
                     return;
                 }
                 if let Some(runs) = self.whole(from, number, part, runs) {
@@ -236,26 +228,33 @@ impl Ipam {
         self.merge_council(&told.council);
         self.merge_runs(&told.runs, Some(from), now);
         if told.digest == self.digest() {
-            self.compare(from, false, now);
             self.says_the_same(from);
+            let hears = self.meetings.get(&from).is_none_or(|meeting| meeting.hears);
+            self.compare(from, !hears, now);
         } else {
             self.send_ring(from, now);
         }
     }
 
     /// Whether the peer is not of our ring; said once.
-    fn is_stranger(&mut self, peer: PeerId, genesis: Option<GenesisId>, range: Span) -> bool {
+    fn is_stranger(
+        &mut self,
+        peer: PeerId,
+        genesis: Option<GenesisId>,
+        range: Span,
+        now: Instant,
+    ) -> bool {
         let ours = self.ring.as_ref().map(|ring| ring.genesis);
         let why = match (ours, genesis) {
             _ if range != self.range() => {
                 format!(
-                    "incompatible IP allocation ranges (received {range}, ours {})",
+                    "incompatible IP allocation ranges (received {range}, ours {}): launch all hosts with the same --ipalloc-range",
                     self.range()
                 )
             }
             (Some(ours), Some(theirs)) if ours != theirs => {
                 format!(
-                    "two rings that were begun apart (received {theirs}, ours {ours}): reset one of the networks"
+                    "two rings that were begun apart (received {theirs}, ours {ours}): run `weft reset` on the hosts of one network, or launch all with the same seeds"
                 )
             }
             _ => {
@@ -267,41 +266,13 @@ impl Ipam {
         self.settling.waits_for.remove(&peer);
         self.settle();
         if self.strangers.insert(peer) {
-            self.close(peer);
+            self.close(peer, now);
             self.notice(IpamNotice::Stranger { peer, why });
         }
         true
     }
 
-    pub(crate) fn agreed(&mut self, peer: PeerId) {
-        if let Some(meeting) = self.meetings.get_mut(&peer) {
-            meeting.agreed = true;
-        }
-        self.settling.waits_for.remove(&peer);
-        self.settle();
-        self.knows_what_we_know(peer);
-    }
-
-    pub(crate) fn close(&mut self, peer: PeerId) {
-        if let Some(meeting) = self.meetings.get_mut(&peer) {
-            meeting.agreed = false;
-        }
-    }
-
-    /// Says with whom frames may flow; after it was said what is blocked.
-    pub(crate) fn tell_flows(&mut self) {
-        for (peer, meeting) in &mut self.meetings {
-            if meeting.open != meeting.agreed {
-                meeting.open = meeting.agreed;
-                self.gate.at_once(IpamOutput::Flow {
-                    peer: *peer,
-                    open: meeting.open,
-                });
-            }
-        }
-    }
-
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if self.settling.waits_for.is_empty() {
             self.settling.spans.clear();
         }
@@ -407,6 +378,7 @@ impl Ipam {
             return;
         }
         self.gate.ring_changed();
+        self.leaving_knows_more();
         let me = self.config.me;
         self.owned = self
             .ring
@@ -444,7 +416,7 @@ impl Ipam {
                 .get(&loser)
                 .is_some_and(|meeting| meeting.agreed)
             {
-                self.close(loser);
+                self.close(loser, now);
                 self.send_ring(loser, now);
             }
         }

@@ -37,8 +37,6 @@ pub(crate) struct Election {
     needed: bool,
     pub(crate) proposal: Option<Proposal>,
     intent: Option<Intent>,
-    /// The decree that is voted on is of our own making.
-    pub(crate) is_own_decree: bool,
     began_at: Option<Instant>,
     pub(crate) asked_at: Option<Instant>,
     not_before: Option<Instant>,

@@ -6,7 +6,10 @@
 //!
 //! What is in use here stays noted, and so blocked once the heir owns it: if leaving fails, it is fetched back.
 //!
-//! Not the heir alone has to agree: what another peer gave us may still be on its way, and would be nobody's.
+//! Not the heir alone has to agree: what another peer gave us may still be on its way, and would be nobody's. And
+//! whoever owns nothing and has no heir needs a peer that owns something to agree: of what it gave away, perhaps
+//! before it was started anew, the taker may not have heard. An owner stays until an heir of its own knows all that
+//! it knows.
 //!
 //! A peer that leaves itself declines; one that has just promised to inherit leaves only after. So peers that leave
 //! one after the other, or at the same moment, lose nothing as long as one stays.
@@ -89,6 +92,7 @@ impl Ipam {
         (self.is_handed_over() && !self.must_be_removed()).then_some(Reply::Left { heir, count })
     }
 
+    /// Nothing is ours, and whoever must know that does.
     fn is_handed_over(&self) -> bool {
         let is_known = self
             .leaving
@@ -140,6 +144,9 @@ impl Ipam {
                 missing: self.missing_voters(&ring.council),
             };
         }
+        if self.owned.is_empty() {
+            return Failure::Unheard;
+        }
         Failure::NoHeir {
             count: self.owned.iter().map(|span| span.count()).sum(),
         }
@@ -156,18 +163,17 @@ impl Ipam {
             leaving.asked = None;
             leaving.declined.insert(peer);
         }
+        // One that is out of reach has perhaps not heard of it, and somebody else must.
+        leaving.heir = leaving.heir.filter(|heir| self.contacts.contains_key(heir));
         if self.owned.is_empty() {
             self.seek_agreement(now);
             return;
         }
         (leaving.empty_since, leaving.is_known) = (None, false);
-        if let Some(heir) = leaving.heir
-            && self.contacts.contains_key(&heir)
-        {
-            self.hand_over(heir, now);
-            return;
+        match leaving.heir {
+            Some(heir) => self.hand_over(heir, now),
+            None => self.ask_an_heir(now),
         }
-        self.ask_an_heir(now);
     }
 
     /// Asks all peers within reach until they know what we know.
@@ -180,9 +186,14 @@ impl Ipam {
             leaving.empty_since = Some(now);
             leaving.agreed.clear();
         }
-        let heir_knows = leaving
-            .heir
-            .is_none_or(|heir| leaving.agreed.contains(&heir));
+        let owns = |peer: &PeerId| {
+            let ring = self.ring.as_ref();
+            ring.is_some_and(|ring| !ring.owned_by(*peer).is_empty())
+        };
+        let heir_knows = match leaving.heir {
+            Some(heir) => leaving.agreed.contains(&heir),
+            None => leaving.agreed.iter().any(owns),
+        };
         let waited = leaving
             .empty_since
             .is_some_and(|since| now >= since + AGREE_TIMEOUT);
@@ -284,6 +295,14 @@ impl Ipam {
     pub(crate) fn inherited(&mut self, from: PeerId, _now: Instant) {
         if self.inheriting.remove(&from).is_some() {
             self.election.left.insert(from);
+        }
+    }
+
+    /// Ranges have changed: nobody is known to know of it.
+    pub(crate) fn leaving_knows_more(&mut self) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.agreed.clear();
+            leaving.is_known = false;
         }
     }
 

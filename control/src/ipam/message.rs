@@ -38,13 +38,15 @@ pub(crate) enum Denial {
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IpamMessage {
-    /// What the sender knows, in short; `answer` asks for the same.
+    /// What the sender knows, in short; `answer` asks for the same. If it `agrees` it has heard the same of the
+    /// receiver.
     Digest {
         genesis: Option<GenesisId>,
         range: Span,
         digest: RingDigest,
         votes: bool,
         answer: bool,
+        agrees: bool,
     },
     /// A part of the ring. When all are there, the receiver answers with its digest or its own ring.
     Ring {
@@ -146,11 +148,13 @@ impl IpamMessage {
                 digest,
                 votes,
                 answer,
+                agrees,
             } => {
+                let flags = u8::from(*votes) | u8::from(*answer) << 1 | u8::from(*agrees) << 2;
                 let w = w
                     .put(RANGE, &span_bytes(*range))
                     .put(DIGEST, digest)
-                    .put(FLAGS, &[u8::from(*votes) | u8::from(*answer) << 1]);
+                    .put(FLAGS, &[flags]);
                 (
                     1,
                     if let Some(GenesisId(id)) = genesis {
@@ -304,6 +308,7 @@ impl IpamMessage {
                 digest: f.array(DIGEST)?,
                 votes: flags()? & 1 != 0,
                 answer: flags()? & 2 != 0,
+                agrees: flags()? & 4 != 0,
             },
             2 => Self::Ring {
                 genesis: GenesisId(f.array(GENESIS)?),

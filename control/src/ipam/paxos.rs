@@ -110,6 +110,8 @@ pub(crate) struct Proposal {
     /// Votes that decide.
     pub(crate) majority: usize,
     pub(crate) phase: Phase,
+    /// The decree that is voted on is of our own making.
+    pub(crate) is_own: bool,
     pub(crate) promises: BTreeMap<PeerId, Accepted>,
     pub(crate) votes: BTreeSet<PeerId>,
 }
@@ -121,6 +123,7 @@ impl Proposal {
             ballot,
             majority,
             phase: Phase::Preparing,
+            is_own: false,
             promises: BTreeMap::new(),
             votes: BTreeSet::new(),
         }

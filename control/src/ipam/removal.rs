@@ -114,12 +114,12 @@ impl Ipam {
         }
         let takeovers = self.takeovers(victim);
         let count = takeovers.iter().map(|(span, _)| span.count()).sum();
-        if dry_run {
-            return removed(count);
-        }
         if self.contacts.contains_key(&victim) && !force {
             let victim = self.label(victim);
             return Some(Err(Failure::Alive { victim }));
+        }
+        if dry_run {
+            return removed(count);
         }
         if self.config.faults.remove_without_fence {
             self.remove_like_weave(victim, now);

@@ -192,6 +192,11 @@ pub enum Failure {
         /// Addresses that stay with us.
         count: u64,
     },
+    /// We own nothing, and nobody within reach has said that it knows what we gave away.
+    #[error(
+        "no peer within reach has heard what this host gave away: wait for one, or use reset --force"
+    )]
+    Unheard,
     /// We have a vote that would be missed.
     #[error(
         "leaving needs {majority} of {voters} votes, {votes} within reach{missing}; reset --force goes without"

@@ -153,6 +153,8 @@ impl Ipam {
     /// The store works again; what it holds is the truth, unless it is a new one in the place of one that was lost
     /// while we ran: then all that we know goes into it.
     pub(crate) fn reloaded(&mut self, content: StoreContent, now: Instant) {
+        let before = self.ring.clone();
+        let nothing_rested = self.settling.spans.is_empty();
         self.pending.clear();
         self.exchange = Exchange::default();
         self.election.forget_proposal();
@@ -161,6 +163,7 @@ impl Ipam {
         self.published = Published::default();
         self.leaving = None;
         let dead = self.holdings.deaths();
+        let mut is_as_before = false;
         if is_lost(&content) && !self.is_relearning() {
             self.gate.begin(content);
             self.gate.ring_changed();
@@ -169,6 +172,8 @@ impl Ipam {
         } else if self.take_up(content, now).is_err() {
             self.gate.at_once(IpamOutput::Reload);
             return;
+        } else {
+            is_as_before = nothing_rested && self.ring == before;
         }
         for (holder, at) in dead {
             self.holdings.died(&holder, at);
@@ -177,12 +182,17 @@ impl Ipam {
             self.present(&sight, now);
         }
         self.store_failed = false;
+        if is_as_before {
+            // What was agreed is what the store holds: frames go on.
+            self.finish(now);
+            return;
+        }
         let contacts = std::mem::take(&mut self.contacts);
         // Whatever was agreed rested on what may not have been written.
         for peer in self.meetings.keys().copied().collect::<Vec<_>>() {
-            self.close(peer);
+            self.close(peer, now);
         }
-        self.tell_flows();
+        self.tell_flows(now);
         self.reachable(BTreeMap::new(), now);
         self.reachable(contacts, now);
         self.finish(now);

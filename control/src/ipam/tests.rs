@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::ipam::sim::first_instant;
 
+mod flows;
 mod lost;
 
 /// One machine with its disk and what it has said.
@@ -30,6 +31,16 @@ struct Net {
     now: Instant,
     numbers: u64,
     cut: BTreeSet<usize>,
+    flows: Vec<Told>,
+}
+
+/// One change of what frames may do, and what was blocked at both ends then.
+#[derive(Debug)]
+struct Told {
+    at: usize,
+    peer: PeerId,
+    flow: Flow,
+    blocked: [BTreeSet<u32>; 2],
 }
 
 fn peer(n: u8) -> PeerId {
@@ -63,6 +74,7 @@ impl Net {
             now,
             numbers: 0,
             cut: BTreeSet::new(),
+            flows: Vec::new(),
         }
     }
 
@@ -157,7 +169,21 @@ impl Net {
                 }
                 IpamOutput::Blocked(blocked) => self.machines[at].blocked = blocked,
                 IpamOutput::Notice(notice) => self.machines[at].notices.push(notice),
-                IpamOutput::Reload | IpamOutput::Flow { .. } => {}
+                IpamOutput::Flow { peer, flow } => {
+                    let theirs = self.machines.iter().find(|machine| machine.id == peer);
+                    let theirs = theirs.map(|machine| machine.blocked.clone());
+                    let blocked = [
+                        self.machines[at].blocked.clone(),
+                        theirs.unwrap_or_default(),
+                    ];
+                    self.flows.push(Told {
+                        at,
+                        peer,
+                        flow,
+                        blocked,
+                    });
+                }
+                IpamOutput::Reload => {}
             }
         }
     }
@@ -627,6 +653,47 @@ fn hosts_that_leave_one_after_the_other_lose_nothing() {
         }),
         "nobody is left to give anything to"
     );
+}
+
+/// It may have given ranges away before it was started anew, and then be the only one that knows.
+#[test]
+fn a_host_that_owns_nothing_leaves_when_an_owner_knows_what_it_knows() {
+    let mut net = Net::new(2, "10.32.0.0/12", &IpamInit::Consensus { electors: None });
+    net.machines[1].config.init = IpamInit::Observer;
+    for at in 0..2 {
+        net.start(at);
+        assert_eq!(net.answer(at, Request::Prime), Ok(Reply::Done));
+    }
+    assert_eq!(net.owns(1), 0);
+    assert!(net.status(1).genesis.is_some());
+    net.cut.insert(1);
+    net.meet();
+    assert_eq!(net.answer(1, Request::Leave), Err(Failure::Unheard));
+
+    net.cut.clear();
+    net.meet();
+    // The other leaves at the same moment, and goes last.
+    let requests = [1, 0].map(|at| net.ask(at, Request::Leave));
+    let (heir, count) = (None, 0);
+    let left = Ok(Reply::Left { heir, count });
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(
+        net.machines[1].answers.remove(&requests[0]),
+        Some(left.clone())
+    );
+    net.kill(1);
+    net.run_for(Duration::from_secs(2));
+    assert_eq!(net.machines[0].answers.remove(&requests[1]), Some(left));
+}
+
+#[test]
+fn a_host_whose_peers_are_gone_rests() {
+    let mut net = Net::started(2, "10.32.0.0/12");
+    net.run_for(Duration::from_secs(10));
+    net.kill(1);
+    net.run_for(Duration::from_secs(10));
+    let deadline = net.machines[0].ipam.as_ref().unwrap().deadline();
+    assert!(deadline.is_none_or(|at| at > net.now));
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl Ipam {
         };
         if proposal.promised(voter, accepted) {
             let bound_to = proposal.bound_to();
-            self.election.is_own_decree = bound_to.is_none();
+            proposal.is_own = bound_to.is_none();
             let Some(decree) = bound_to.or_else(|| self.own_decree()) else {
                 return;
             };
@@ -191,10 +191,10 @@ impl Ipam {
         let Some(proposal) = &mut self.election.proposal else {
             return;
         };
-        let slot = proposal.slot;
+        let (slot, is_own) = (proposal.slot, proposal.is_own);
         if let Some(decree) = proposal.voted(voter) {
             self.election.forget_proposal();
-            if self.election.is_own_decree && decree == Decree::Admit(self.voter()) {
+            if is_own && decree == Decree::Admit(self.voter()) {
                 self.readmitted();
             }
             self.decided(slot, decree, now);

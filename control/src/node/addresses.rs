@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use weft_engine::command::Command;
+use weft_engine::command::{Command, Flow};
 
 use crate::api::{IpamOwner, IpamReport};
-use crate::config::BootId;
+use crate::config::{BootId, REFUSALS_SHOWN};
 use crate::ipam::check::Believed;
 use crate::ipam::request::{Failure, OwnerStatus};
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
@@ -31,6 +31,8 @@ pub(super) struct Addresses {
     targets: usize,
     /// Somebody may have come within reach, or gone out of it.
     look: bool,
+    /// Peers with another ring or range, and in which way; until we agree. At most [`REFUSALS_SHOWN`].
+    apart: BTreeMap<PeerId, String>,
 }
 
 impl Node {
@@ -42,6 +44,7 @@ impl Node {
             contacts: BTreeMap::new(),
             targets: 0,
             look: true,
+            apart: BTreeMap::new(),
         });
         self
     }
@@ -84,6 +87,12 @@ impl Node {
             waiting: status.waiting,
             voters: ids(&status.members),
         })
+    }
+
+    /// Peers with which no link stays, for their addresses are others' than ours: who, and in which way.
+    pub(super) fn peers_apart(&self) -> impl Iterator<Item = (PeerId, &str)> {
+        let apart = self.addresses.iter().flat_map(|addresses| &addresses.apart);
+        apart.map(|(peer, why)| (*peer, why.as_str()))
     }
 
     /// What is believed of this host's addresses; `None` if addresses are not given.
@@ -229,12 +238,25 @@ impl Node {
             IpamOutput::Publish { part, body } => {
                 self.gossip.publish(RecordKind::Ring, part, body, now);
             }
-            // The engine has no gate for one peer: until two have compared, which takes a round trip, an address that
-            // a removal gave away while its host was cut off may be heard twice. Then it is disputed, and dropped.
-            IpamOutput::Flow { .. } => {}
+            IpamOutput::Flow { peer, flow } => {
+                if flow != Flow::Shut
+                    && let Some(addresses) = &mut self.addresses
+                {
+                    addresses.apart.remove(&peer);
+                }
+                if let Some(slot) = self.peers.find(peer).map(|peer| peer.slot) {
+                    self.engine(Command::SetFlow { slot, flow });
+                }
+            }
             IpamOutput::Notice(IpamNotice::Stranger { peer, why }) => {
                 if let Some(link) = self.peers.find(peer).and_then(|peer| peer.link) {
                     self.close_link(link, ByeReason::OtherRing, now);
+                }
+                if let Some(addresses) = &mut self.addresses
+                    && (addresses.apart.len() < REFUSALS_SHOWN
+                        || addresses.apart.contains_key(&peer))
+                {
+                    addresses.apart.insert(peer, why.clone());
                 }
                 let notice = IpamNotice::Stranger { peer, why };
                 self.outputs

@@ -311,7 +311,8 @@ impl Node {
         Some(Err(ApiError { error }))
     }
 
-    fn shown(&self, host: PeerId) -> String {
+    /// A host as a person knows it.
+    pub(super) fn shown(&self, host: PeerId) -> String {
         if host == self.identity.peer_id() {
             return "this host".to_owned();
         }

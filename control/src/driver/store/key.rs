@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -23,10 +23,14 @@ pub(super) const IDENTITY_FILE: &str = "identity.key";
 /// [`ControlError`] if there is none, or it is damaged.
 pub(in crate::driver) fn known_identity(data_dir: &Path) -> Result<Identity, ControlError> {
     let path = data_dir.join(IDENTITY_FILE);
-    if let Err(source) = fs::metadata(&path) {
-        return Err(ControlError::ReadIdentity { path, source });
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let bytes = Zeroizing::new(bytes);
+            keep_private(&path);
+            read(path, &bytes)
+        }
+        Err(source) => Err(ControlError::ReadIdentity { path, source }),
     }
-    load_identity(data_dir)
 }
 
 /// Takes up the identity of this data directory, or makes one at the first start.
@@ -34,32 +38,29 @@ pub(in crate::driver) fn known_identity(data_dir: &Path) -> Result<Identity, Con
 /// # Errors
 /// [`ControlError`] if the directory or the key cannot be read, written, or is damaged.
 pub fn load_identity(data_dir: &Path) -> Result<Identity, ControlError> {
-    let path = data_dir.join(IDENTITY_FILE);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let bytes = Zeroizing::new(bytes);
-            keep_private(&path);
-            let len = bytes.len();
-            let key: &[u8; IDENTITY_LEN] =
-                bytes
-                    .as_slice()
-                    .try_into()
-                    .map_err(|_| ControlError::DamagedIdentity {
-                        path,
-                        len,
-                        wanted: IDENTITY_LEN,
-                    })?;
-            Ok(Identity::from_bytes(key))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match known_identity(data_dir) {
+        Err(ControlError::ReadIdentity { path, source })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
             create_data_dir(data_dir)?;
             let identity = Identity::generate(&mut Randomness::system());
             write_secret(data_dir, &path, identity.to_bytes().as_slice())
                 .map_err(|source| ControlError::WriteIdentity { path, source })?;
             Ok(identity)
         }
-        Err(source) => Err(ControlError::ReadIdentity { path, source }),
+        known => known,
     }
+}
+
+fn read(path: PathBuf, bytes: &[u8]) -> Result<Identity, ControlError> {
+    let key: &[u8; IDENTITY_LEN] = bytes
+        .try_into()
+        .map_err(|_| ControlError::DamagedIdentity {
+            path,
+            len: bytes.len(),
+            wanted: IDENTITY_LEN,
+        })?;
+    Ok(Identity::from_bytes(key))
 }
 
 /// Takes the key away from users who could read it; a restored backup or a careless `chmod` may have let them.

@@ -39,6 +39,7 @@ fn samples() -> Vec<IpamMessage> {
             digest,
             votes: true,
             answer: false,
+            agrees: true,
         },
         IpamMessage::Digest {
             genesis: None,
@@ -46,6 +47,7 @@ fn samples() -> Vec<IpamMessage> {
             digest,
             votes: false,
             answer: true,
+            agrees: false,
         },
         IpamMessage::Ring {
             genesis,

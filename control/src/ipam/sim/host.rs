@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
+use weft_engine::command::Flow;
+
 use crate::ipam::{Contact, Ipam, StoreChange, StoreContent};
 use crate::peer::PeerId;
 
@@ -35,7 +37,7 @@ pub(super) struct Host {
     pub(super) old_disks: Vec<StoreContent>,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) blocked: BTreeSet<u32>,
-    pub(super) flows: BTreeSet<PeerId>,
+    pub(super) flows: BTreeMap<PeerId, Flow>,
     /// Counts the starts of all hosts.
     pub(super) boot: u64,
     pub(super) group: u64,
@@ -60,7 +62,7 @@ impl Host {
             old_disks: Vec::new(),
             containers: BTreeMap::new(),
             blocked: BTreeSet::new(),
-            flows: BTreeSet::new(),
+            flows: BTreeMap::new(),
             boot: 0,
             group: 0,
             records: BTreeMap::new(),

@@ -408,14 +408,10 @@ impl World {
                         self.answered(&asked, result.ok());
                     }
                 }
-                IpamOutput::Flow { peer, open } => {
+                IpamOutput::Flow { peer, flow } => {
                     shows = true;
-                    self.note(format!("host{at} flow to {peer} {open}"));
-                    if open {
-                        self.hosts[at].flows.insert(peer);
-                    } else {
-                        self.hosts[at].flows.remove(&peer);
-                    }
+                    self.note(format!("host{at} flow with {peer} {flow:?}"));
+                    self.hosts[at].flows.insert(peer, flow);
                 }
                 IpamOutput::Blocked(blocked) => {
                     shows = true;

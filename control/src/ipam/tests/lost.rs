@@ -221,6 +221,12 @@ fn a_host_that_learns_neither_gives_nor_leaves() {
     net.allocate(1, "b", "");
     net.cut_off(1);
     net.lose_store(0, &[]);
-    let left = net.answer(0, Request::Leave);
-    assert!(matches!(left, Err(Failure::Relearning { .. })), "{left:?}");
+    for refused in [
+        net.answer(0, allocate("c")),
+        net.claim(0, "d", "10.32.0.9/12"),
+        net.answer(0, Request::Leave),
+    ] {
+        let is_refused = matches!(refused, Err(Failure::Relearning { .. }));
+        assert!(is_refused, "{refused:?}");
+    }
 }

@@ -77,7 +77,7 @@ impl World {
     pub(super) fn tell(&mut self, at: usize, contacts: BTreeMap<PeerId, (Contact, u64)>) {
         self.hosts[at]
             .flows
-            .retain(|peer| contacts.contains_key(peer));
+            .retain(|peer, _| contacts.contains_key(peer));
         self.hosts[at].told.clone_from(&contacts);
         let contacts = contacts
             .into_iter()

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use weft_engine::command::Flow;
+
 use super::{Asked, World};
 use crate::ipam::request::{IpamRequestId, Reply, Request};
 use crate::ipam::sim::checker::Shown;
@@ -153,22 +155,26 @@ impl World {
         let mine = self.hosts[at].addresses();
         // Frames travel in the session of two processes: what was opened for another one of the same identity, a
         // copy or an earlier start, carries none.
-        let speaks = |a: usize, b: usize| {
+        let flow = |a: usize, b: usize| {
             let (a, b) = (&self.hosts[a], &self.hosts[b]);
             let is_it = |(_, boot): &(Contact, u64)| *boot == b.boot;
-            a.flows.contains(&b.id) && a.told.get(&b.id).is_some_and(is_it)
+            let flow = a.flows.get(&b.id).copied();
+            flow.filter(|_| a.told.get(&b.id).is_some_and(is_it))
         };
-        let open = |a: usize, b: usize| self.connected(a, b) && speaks(a, b) && speaks(b, a);
+        let hears = |a: usize, b: usize| {
+            let (to, from) = (flow(b, a), flow(a, b));
+            self.connected(a, b)
+                && to == Some(Flow::Open)
+                && matches!(from, Some(Flow::Heard | Flow::Open))
+        };
         let mut found = Vec::new();
         for other in (0..self.hosts.len()).filter(|other| self.connected(at, *other)) {
             for address in self.hosts[other].addresses().intersection(&mine) {
                 let both = self.hosts[at].is_on_the_wire(*address)
                     && self.hosts[other].is_on_the_wire(*address);
                 let hearer = (0..self.hosts.len()).find(|hearer| {
-                    (*hearer == at || open(at, *hearer))
-                        && (*hearer == other || open(other, *hearer))
-                        && (*hearer != at || open(at, other))
-                        && (*hearer != other || open(at, other))
+                    (*hearer == at || hears(*hearer, at))
+                        && (*hearer == other || hears(*hearer, other))
                 });
                 if let Some(hearer) = hearer.filter(|_| both) {
                     found.push((*address, other, hearer));

@@ -1,0 +1,121 @@
+//! With whom frames may flow: two that meet first agree who owns what, and each says so to the other.
+//!
+//! ```text
+//!  Shut ─► our knowledge is the same ─► Heard ─► the peer says that it agrees ─► Open
+//!    ▲                                                                            │
+//!    └── out of reach, or it does not know of a removal or a dispute that we know ─┘
+//! ```
+//!
+//! The peer drops our frames until it agrees, so ours wait until it has said that. What is blocked was told by then.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use weft_engine::command::Flow;
+
+use crate::ipam::agreement::is_due;
+use crate::ipam::ring::Run;
+use crate::ipam::{Contact, Ipam, IpamOutput};
+use crate::peer::PeerId;
+
+/// A peer with which we do not come to agree is heard and spoken to after this time all the same: its store is broken
+/// or it is not of our kind, and its containers have done no harm. Whoever works agrees within a few round trips, and
+/// what is in dispute is blocked by then, whoever says it.
+const MUTE_MAX: Duration = Duration::from_secs(10);
+
+/// What stands between us and one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Meeting {
+    pub(crate) agreed: bool,
+    /// The peer has agreed, too.
+    pub(crate) hears: bool,
+    flow: Option<Flow>,
+    /// When we met, or began to doubt.
+    since: Option<Instant>,
+    pub(crate) compared_at: Option<Instant>,
+    pub(crate) sent_at: Option<Instant>,
+    /// Parts of a ring that is not whole yet.
+    pub(crate) parts: Option<(u64, BTreeMap<u16, Vec<Run>>)>,
+}
+
+impl Meeting {
+    pub(crate) fn begun(now: Instant) -> Self {
+        Self {
+            since: Some(now),
+            ..Self::default()
+        }
+    }
+}
+
+impl Ipam {
+    /// Notes who is within reach; returns those that are met from now on.
+    pub(crate) fn meet(
+        &mut self,
+        contacts: BTreeMap<PeerId, Contact>,
+        now: Instant,
+    ) -> Vec<PeerId> {
+        let is_met = |peer: &PeerId| contacts.get(peer).is_some_and(|contact| contact.meets);
+        let known = self.meetings.keys().copied();
+        for peer in known.filter(|peer| !is_met(peer)).collect::<Vec<_>>() {
+            self.meetings.remove(&peer);
+            let flow = Flow::Shut;
+            self.gate.at_once(IpamOutput::Flow { peer, flow });
+        }
+        self.settling
+            .waits_for
+            .retain(|peer| contacts.contains_key(peer));
+        self.exchange.lost(&contacts);
+        self.strangers.retain(|peer| contacts.contains_key(peer));
+        let new: Vec<PeerId> = contacts
+            .iter()
+            .filter(|(peer, contact)| contact.meets && !self.meetings.contains_key(peer))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in &new {
+            self.meetings.insert(*peer, Meeting::begun(now));
+        }
+        self.contacts = contacts;
+        new
+    }
+
+    pub(crate) fn agreed(&mut self, peer: PeerId) {
+        if let Some(meeting) = self.meetings.get_mut(&peer) {
+            meeting.agreed = true;
+        }
+        self.settling.waits_for.remove(&peer);
+        self.settle();
+        self.knows_what_we_know(peer);
+    }
+
+    /// The peer has heard the same of us.
+    pub(crate) fn hears_us(&mut self, peer: PeerId) {
+        if let Some(meeting) = self.meetings.get_mut(&peer) {
+            meeting.hears = meeting.agreed;
+        }
+    }
+
+    pub(crate) fn close(&mut self, peer: PeerId, now: Instant) {
+        if let Some(meeting) = self.meetings.get_mut(&peer) {
+            (meeting.agreed, meeting.hears) = (false, false);
+            meeting.since = Some(now);
+        }
+    }
+
+    /// Says with whom frames may flow; after it was said what is blocked.
+    pub(crate) fn tell_flows(&mut self, now: Instant) {
+        for (peer, meeting) in &mut self.meetings {
+            let is_mute = is_due(meeting.since, MUTE_MAX, now) && !self.strangers.contains(peer);
+            let flow = match (meeting.agreed, meeting.hears) {
+                (true, true) => Flow::Open,
+                _ if is_mute => Flow::Open,
+                (true, false) => Flow::Heard,
+                (false, _) => Flow::Shut,
+            };
+            if meeting.flow != Some(flow) {
+                meeting.flow = Some(flow);
+                let peer = *peer;
+                self.gate.at_once(IpamOutput::Flow { peer, flow });
+            }
+        }
+    }
+}
