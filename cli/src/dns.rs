@@ -70,6 +70,9 @@ pub(crate) fn docker_arguments(client: &Client, format: Format) -> anyhow::Resul
     let status: Option<DnsStatus> = match client.get("/dns") {
         Ok(status) => status,
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
+            output::talk(
+                "note: no daemon runs: this is what one launched without options would have",
+            );
             Some(default_status())
         }
         Err(error) => return Err(error),
@@ -149,6 +152,11 @@ fn split_words(words: &[String]) -> Result<(Vec<IpAddr>, Option<String>), Failur
         let bare = word.strip_prefix("ip:").unwrap_or(word);
         match bare.parse() {
             Ok(address) => addresses.push(address),
+            Err(_) if is_like_an_address(word) => {
+                return Err(Failure::Usage(format!(
+                    "`{word}` is no address: accepted are addresses such as 10.2.1.1 or fd00::1, without a prefix length"
+                )));
+            }
             Err(_) => {
                 return match rest.next() {
                     None => Ok((addresses, Some(word.clone()))),
@@ -160,6 +168,23 @@ fn split_words(words: &[String]) -> Result<(Vec<IpAddr>, Option<String>), Failur
         }
     }
     Ok((addresses, None))
+}
+
+/// Tells whether a word was meant for an address: no container is called so.
+pub(crate) fn is_like_an_address(word: &str) -> bool {
+    let is_v4 = |text: &str| {
+        text.contains('.')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b"./".contains(&b))
+    };
+    let is_v6 = |text: &str| {
+        text.contains(':')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() || b":./".contains(&b))
+    };
+    word.starts_with("ip:") || is_v4(word) || is_v6(word)
 }
 
 #[cfg(test)]
@@ -189,6 +214,27 @@ mod tests {
             error.contains("`10.2.1.1` after the container `c1`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_nearly_an_address_is_named() {
+        for word in ["192.0.2.300", "10.2.1.1/24", "ip:x", "fd00::1::2", "1.2.3"] {
+            let error = split(&format!("10.2.1.1 {word}")).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("`{word}` is no address: ")),
+                "{error}"
+            );
+        }
+        for word in [
+            "c1",
+            "web.1",
+            "0123456789ab",
+            "pid:12",
+            "netns:1.2.3.4",
+            "netns:/a",
+        ] {
+            assert_eq!(split(word).unwrap().1.as_deref(), Some(word));
+        }
     }
 
     #[test]

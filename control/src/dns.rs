@@ -12,6 +12,7 @@
 pub mod answer;
 pub mod name;
 pub mod names;
+mod parts;
 pub mod rate;
 pub mod record;
 pub mod registry;

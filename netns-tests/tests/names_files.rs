@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use weft_netns_tests::{Host, Lab, Weft, answers, dig, in_lab, resolved, within};
@@ -206,8 +205,7 @@ fn files_of_others_stay_or_are_put_back() {
         let asked = ["--without-dns", "--add-host", "printer:192.0.2.80"];
         attach(&weft, &c1, &[&asked[..], &["10.2.1.1/24"]].concat());
         assert_eq!(resolved(&c1, "printer"), "192.0.2.80");
-        let deleted = Command::new("ip").args(["netns", "del", "c1"]).status();
-        assert!(deleted.is_ok_and(|status| status.success()));
+        c1.remove();
         within("the administrator's files", SOON, || has_own_files("c1"));
     });
 }

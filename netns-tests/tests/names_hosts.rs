@@ -6,7 +6,6 @@
 //!  h2 ─┘
 //! ```
 
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -47,14 +46,6 @@ fn attach(lab: &Lab, weft: &Weft, container: &str, words: &[&str]) -> Host {
     let host = lab.host(container);
     weft.ok(&[&["attach"], words, &[host.as_container().as_str()]].concat());
     host
-}
-
-/// Ends a container as its owner would: with its namespace.
-fn remove(container: &Host) {
-    let removed = Command::new("ip")
-        .args(["netns", "del", container.name()])
-        .status();
-    assert!(removed.is_ok_and(|status| status.success()));
 }
 
 #[test]
@@ -144,7 +135,7 @@ fn names_follow_containers_that_end_and_begin_anew() {
                     answers(client, &[&format!("{name}.weave.local")]) == *wanted
                 });
             }
-            running.iter().for_each(remove);
+            running.iter().for_each(Host::remove);
             within("no name of the round", GONE_LIMIT, || {
                 ["foo.weave.local", "bar.weave.local"]
                     .iter()
@@ -252,7 +243,7 @@ fn what_was_removed_while_a_host_was_away_does_not_come_back() {
 
         mesh.deafen(2, 1);
         mesh.weft[0].ok(&["stop"]);
-        remove(&mesh.containers[0]);
+        mesh.containers[0].remove();
         mesh.launch(0, &flags, &[2]);
         mesh.undeafen(2, 1);
 

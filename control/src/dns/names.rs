@@ -119,6 +119,17 @@ impl Names {
         listed
     }
 
+    /// How many entries outside the domain each origin says; those who say none are left out.
+    #[must_use]
+    pub fn outside(&self) -> Vec<(PeerId, usize)> {
+        let is_outside = |entry: &&Entry| !self.domain.contains(entry.name.key());
+        let counts = self.sources.0.iter();
+        counts
+            .map(|(origin, entries)| (*origin, entries.iter().filter(is_outside).count()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
     fn insert(&mut self, entry: &Entry) {
         let Entry { name, address, .. } = entry;
         let found = self.by_name.entry(name.key().into()).or_default();
@@ -173,6 +184,21 @@ pub(crate) mod tests {
 
     fn key(text: &str) -> Vec<u8> {
         DnsName::parse(text).unwrap().key().to_vec()
+    }
+
+    #[test]
+    fn names_of_another_domain_are_counted_by_who_says_them() {
+        let mut sources = Sources::default();
+        let [one, two] = [1, 2].map(|n| PeerId([n; 16]));
+        let said = [
+            entry("a.weave.local", "10.0.0.1", "c"),
+            entry("a.example.internal", "10.0.0.1", "c"),
+            entry("b.example.internal", "10.0.0.1", "c"),
+        ];
+        sources.set(one, Arc::from(&said[..1]));
+        sources.set(two, Arc::from(&said[..]));
+        let names = sources.build(&Domain::parse("weave.local").unwrap());
+        assert_eq!(names.outside(), [(two, 2)]);
     }
 
     #[test]

@@ -4,19 +4,15 @@
 //!  field ENTRY:  family 4|6 (1) | address (4 or 16) | container length (1) | container | name …
 //! ```
 //!
-//! An entry's record is found by a hash over it, so a change alters one record; if that is full, it is the next one.
-//! The number of records is a power of two that follows the amount. Fields of other types are left for newer peers;
-//! entries that make no sense are left out and counted. Bounds: `config::RECORD_BODY_MAX` a body,
-//! `config::DNS_NAMES_PER_ORIGIN_MAX` entries, `config::DNS_BYTES_PER_ORIGIN_MAX` all together.
+//! Which record an entry is in is up to the origin (`dns/parts.rs`); who hears takes all of them together. Fields of
+//! other types are left for newer peers; entries that make no sense are left out and counted. Bounds:
+//! `config::RECORD_BODY_MAX` a body, `config::DNS_NAMES_PER_ORIGIN_MAX` entries.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{
-    DNS_BYTES_PER_ORIGIN_MAX, DNS_NAMES_PER_ORIGIN_MAX, DNS_RECORD_LEN_AIM, DNS_RECORDS_MAX,
-    RECORD_BODY_MAX,
-};
+use crate::config::{DNS_NAMES_PER_ORIGIN_MAX, RECORD_BODY_MAX};
 use crate::dns::name::DnsName;
 use crate::dns::names::Entry;
 use crate::fields::{FieldWriter, Fields};
@@ -33,42 +29,22 @@ pub fn len_of(entry: &Entry) -> usize {
     encode_entry(entry).len() + FIELD_OVERHEAD
 }
 
-/// The bodies that say these entries, by part. Parts that are not there are to be withdrawn. What is over the limits
-/// is left out.
+/// The bodies that say these entries, each in its part. Parts that are not there are to be withdrawn. What a body has
+/// no room for is left out.
 #[must_use]
-pub fn encode<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<u16, Vec<u8>> {
-    let mut total = 0;
-    let values = entries
-        .into_iter()
-        .take(DNS_NAMES_PER_ORIGIN_MAX)
-        .map(encode_entry)
-        .take_while(|value| {
-            total += value.len() + FIELD_OVERHEAD;
-            total <= DNS_BYTES_PER_ORIGIN_MAX
-        })
-        .collect::<Vec<_>>();
-    let count = (total / DNS_RECORD_LEN_AIM).max(1).next_power_of_two();
-    spread(&values, count.min(DNS_RECORDS_MAX))
-}
-
-/// There is room in some part: all together are far below what `count` bodies hold.
-fn spread(values: &[Vec<u8>], count: usize) -> BTreeMap<u16, Vec<u8>> {
-    let mut parts = (0..count)
-        .map(|_| (0, FieldWriter::default()))
-        .collect::<Vec<_>>();
-    for value in values {
+pub fn encode<'a>(entries: impl IntoIterator<Item = (&'a Entry, u16)>) -> BTreeMap<u16, Vec<u8>> {
+    let mut parts: BTreeMap<u16, (usize, FieldWriter)> = BTreeMap::new();
+    for (entry, part) in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
+        let value = encode_entry(entry);
         let len = value.len() + FIELD_OVERHEAD;
-        let first = usize::try_from(fnv(value) % count as u64).unwrap_or(0);
-        let (before, from_first) = parts.split_at_mut(first);
-        let mut in_turn = from_first.iter_mut().chain(before);
-        if let Some((used, writer)) = in_turn.find(|(used, _)| used + len <= RECORD_BODY_MAX) {
+        let (used, writer) = parts.entry(part).or_default();
+        if *used + len <= RECORD_BODY_MAX {
             *used += len;
-            *writer = std::mem::take(writer).put(ENTRY, value);
+            *writer = std::mem::take(writer).put(ENTRY, &value);
         }
     }
-    (0..)
-        .zip(parts)
-        .filter(|(_, (used, _))| *used > 0)
+    let bodies = parts.into_iter();
+    bodies
         .map(|(part, (_, writer))| (part, writer.finish()))
         .collect()
 }
@@ -136,13 +112,6 @@ fn parse_entry(value: &[u8]) -> Option<Entry> {
     })
 }
 
-/// FNV-1a: the same on every host, and all that is asked of it is to spread.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -165,63 +134,28 @@ mod tests {
 
     #[test]
     fn the_body_is_held_by_golden_bytes() {
-        let entries = [entry("Web.weave.local", "10.32.0.1", "c1")];
+        let web = entry("Web.weave.local", "10.32.0.1", "c1");
         assert_eq!(
-            encode(&entries)[&0],
+            encode([(&web, 0)])[&0],
             b"\x01\x00\x17\x04\x0a\x20\x00\x01\x02c1Web.weave.local"
         );
-        let six = [entry("a.b", "fd00::1", "")];
+        let six = entry("a.b", "fd00::1", "");
         assert_eq!(
-            encode(&six)[&0],
+            encode([(&six, 0)])[&0],
             b"\x01\x00\x15\x06\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0a.b"
         );
     }
 
     #[test]
-    fn the_most_and_the_longest_entries_fit_their_records() {
-        let label = "x".repeat(60);
-        let long = format!("{label}.{label}.{label}.weave.local");
-        let container = "c".repeat(CONTAINER_LEN_MAX);
-        for (count, below, container) in [
-            (DNS_NAMES_PER_ORIGIN_MAX, "weave.local", "c23"),
-            (DNS_BYTES_PER_ORIGIN_MAX / 450, &long, &container),
-        ] {
-            let named = (0..count).map(|n| {
-                let name = format!("n{n:05}.{below}");
-                entry(&name, &format!("fd00::{n:x}"), container)
-            });
-            let entries = named.collect::<Vec<_>>();
-            let parts = encode(&entries);
-            assert!(parts.values().all(|body| body.len() <= RECORD_BODY_MAX));
-            assert!(parts.len() <= DNS_RECORDS_MAX);
-            assert_eq!(all(&parts), entries.into_iter().collect());
-        }
-    }
-
-    /// A body holds what it can: 4000 entries that belong into one of two go into both.
-    #[test]
-    fn a_full_body_gives_to_the_next() {
-        let values = (0..4000)
-            .map(|n| encode_entry(&entry(&format!("n{n}"), "10.0.0.1", "c")))
-            .filter(|value| fnv(value).is_multiple_of(2))
+    fn a_full_body_takes_no_more() {
+        let entries = (0..1000)
+            .map(|n| entry(&format!("n{n:05}.weave.local"), "10.0.0.1", "c23"))
             .collect::<Vec<_>>();
-        let parts = spread(&values, 2);
-        assert!(parts.values().all(|body| body.len() <= RECORD_BODY_MAX));
-        assert_eq!(all(&parts).len(), values.len());
-    }
-
-    #[test]
-    fn one_change_alters_one_record() {
-        let entries = (0..400)
-            .map(|n| entry(&format!("n{n}.weave.local"), "10.0.0.1", "c"))
-            .collect::<Vec<_>>();
-        let before = encode(&entries);
-        let after = encode(&entries[1..]);
-        let altered = before
-            .iter()
-            .filter(|(part, body)| after.get(part) != Some(body));
-        assert!(before.len() >= 4, "{}", before.len());
-        assert_eq!(altered.count(), 1);
+        let parts = encode(entries.iter().map(|entry| (entry, 3)));
+        assert_eq!(parts.keys().collect::<Vec<_>>(), [&3]);
+        let room = RECORD_BODY_MAX / len_of(&entries[0]);
+        assert!(parts[&3].len() <= RECORD_BODY_MAX);
+        assert_eq!(all(&parts).len(), room);
     }
 
     #[test]
@@ -249,7 +183,8 @@ mod tests {
                 address: *address,
                 container: container.as_str().into(),
             }).collect::<BTreeSet<_>>();
-            prop_assert_eq!(all(&encode(&entries)), entries);
+            let parts = encode(entries.iter().zip((0..5).cycle()));
+            prop_assert_eq!(all(&parts), entries);
         }
 
         #[test]

@@ -10,14 +10,15 @@
 //! Bounds: `config::DNS_NAMES_PER_ORIGIN_MAX` entries of `config::DNS_BYTES_PER_ORIGIN_MAX` bytes; what is over them is
 //! refused.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::{DNS_BYTES_PER_ORIGIN_MAX, DNS_NAMES_PER_ORIGIN_MAX};
 use crate::dns::name::DnsName;
 use crate::dns::names::Entry;
-use crate::dns::record::len_of;
+use crate::dns::parts::Parts;
+use crate::dns::record::{encode, len_of};
 
 /// Owner of names for addresses outside the network.
 pub const EXTERN: &str = "weave:extern";
@@ -48,7 +49,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn matches(&self, entry: &Entry) -> bool {
+    /// Whether an entry is of those.
+    pub(crate) fn matches(&self, entry: &Entry) -> bool {
         self.container
             .as_ref()
             .is_none_or(|container| **container == *entry.container)
@@ -60,22 +62,49 @@ impl Filter {
 /// This host's entries.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    entries: BTreeSet<Entry>,
-    bytes: usize,
+    /// Each with the record that it is in.
+    entries: BTreeMap<Entry, u16>,
+    parts: Parts,
 }
 
 impl Registry {
     /// Takes up what the last run left.
     #[must_use]
     pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
-        let entries = entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX).collect();
-        let mut registry = Self { entries, bytes: 0 };
-        registry.count_bytes();
+        let mut registry = Self::default();
+        for entry in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
+            registry.insert(entry);
+        }
         registry
     }
 
-    fn count_bytes(&mut self) {
-        self.bytes = self.entries.iter().map(len_of).sum();
+    /// Takes a new entry.
+    fn insert(&mut self, entry: Entry) {
+        if self.entries.contains_key(&entry) {
+            return;
+        }
+        let first = Entry {
+            name: entry.name.clone(),
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            container: "".into(),
+        };
+        let after = self.entries.range(first..).next();
+        let same_name = after.filter(|(next, _)| next.name == entry.name);
+        let same_name = same_name.map(|(_, part)| *part);
+        if let Some(part) = self.parts.take(len_of(&entry), same_name) {
+            self.entries.insert(entry, part);
+        }
+    }
+
+    fn retain(&mut self, mut keeps: impl FnMut(&Entry) -> bool) {
+        let parts = &mut self.parts;
+        self.entries.retain(|entry, part| {
+            let is_kept = keeps(entry);
+            if !is_kept {
+                parts.give_back(*part, len_of(entry));
+            }
+            is_kept
+        });
     }
 
     /// Gives each of the addresses each of the names. True if anything is new; all or nothing.
@@ -98,42 +127,41 @@ impl Registry {
             })
         });
         let fresh = asked
-            .filter(|entry| !self.entries.contains(entry))
+            .filter(|entry| !self.entries.contains_key(entry))
             .collect::<BTreeSet<_>>();
-        let bytes = self.bytes + fresh.iter().map(len_of).sum::<usize>();
+        let bytes = self.parts.bytes() + fresh.iter().map(len_of).sum::<usize>();
         if self.entries.len() + fresh.len() > DNS_NAMES_PER_ORIGIN_MAX
             || bytes > DNS_BYTES_PER_ORIGIN_MAX
         {
             return Err(RegistryError::Full);
         }
-        self.bytes = bytes;
         let changed = !fresh.is_empty();
-        self.entries.extend(fresh);
+        for entry in fresh {
+            self.insert(entry);
+        }
         Ok(changed)
     }
 
-    /// Removes what matches. True if there was something.
-    pub fn remove(&mut self, filter: &Filter) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| !filter.matches(entry));
-        self.count_bytes();
-        self.entries.len() != before
+    /// Removes what matches, and returns it.
+    pub fn remove(&mut self, filter: &Filter) -> Vec<Entry> {
+        let removed = self.entries().filter(|entry| filter.matches(entry));
+        let removed = removed.cloned().collect();
+        self.retain(|entry| !filter.matches(entry));
+        removed
     }
 
     /// Drops what belongs to containers that are not among the living; returns those that were dropped.
     pub fn keep(&mut self, living: &BTreeSet<String>) -> BTreeSet<Arc<str>> {
         let mut gone = self.containers();
         gone.retain(|container| !living.contains(&**container));
-        self.entries
-            .retain(|entry| !gone.contains(&entry.container));
-        self.count_bytes();
+        self.retain(|entry| !gone.contains(&entry.container));
         gone
     }
 
     /// All containers that have entries.
     #[must_use]
     pub fn containers(&self) -> BTreeSet<Arc<str>> {
-        let owners = self.entries.iter().map(|entry| &entry.container);
+        let owners = self.entries().map(|entry| &entry.container);
         owners
             .filter(|owner| !owner.starts_with(SPECIAL))
             .cloned()
@@ -142,7 +170,13 @@ impl Registry {
 
     /// All entries, in order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
+        self.entries.keys()
+    }
+
+    /// The bodies of the NAMES records that say all of them, by part.
+    #[must_use]
+    pub fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
+        encode(self.entries.iter().map(|(entry, part)| (entry, *part)))
     }
 }
 
@@ -194,14 +228,15 @@ mod tests {
         ];
         for (container, at, of, left) in table {
             let mut registry = Registry::new(all.clone());
-            let changed = registry.remove(&Filter {
+            let removed = registry.remove(&Filter {
                 container: container.map(str::to_owned),
                 addresses: at.map(address).into_iter().collect(),
                 name: of.map(name),
             });
             let wanted = left.iter().map(|at| all[*at].clone()).collect::<Vec<_>>();
             assert_eq!(listed(&registry), wanted);
-            assert_eq!(changed, left.len() < all.len());
+            assert_eq!(removed.len() + left.len(), all.len());
+            assert!(removed.iter().all(|entry| all.contains(entry)));
         }
     }
 
@@ -247,10 +282,11 @@ mod tests {
         let taken = (0..DNS_NAMES_PER_ORIGIN_MAX).take_while(|n| add(*n).is_ok());
         let taken = taken.count();
         assert!((800..1200).contains(&taken), "{taken}");
-        assert!(registry.remove(&Filter {
+        let removed = registry.remove(&Filter {
             name: Some(named(0)),
             ..Filter::default()
-        }));
+        });
+        assert_eq!(removed.len(), 1);
         assert_eq!(
             registry.add("c", &[named(5000)], &[address("10.0.0.1")]),
             Ok(true)
@@ -277,7 +313,7 @@ mod tests {
                         let filter = Filter { container: Some(container), addresses: vec![at], name: None };
                         let before = plain.len();
                         plain.retain(|(_, has, owner)| !(*has == a && *owner == c));
-                        prop_assert_eq!(registry.remove(&filter), before != plain.len());
+                        prop_assert_eq!(registry.remove(&filter).len(), before - plain.len());
                     }
                     _ => {
                         registry.keep(&BTreeSet::from([container]));

@@ -89,8 +89,7 @@ impl Node {
     /// Says these names and no others.
     pub(super) fn say_names(&mut self, bodies: BTreeMap<u16, Vec<u8>>, now: Instant) {
         let parts = bodies.keys().copied().collect::<BTreeSet<_>>();
-        // An entry that moves shall be in two parts for a moment, not in none: it moves up when parts are added.
-        for (part, body) in bodies.into_iter().rev() {
+        for (part, body) in bodies {
             self.gossip.publish(RecordKind::Names, part, body, now);
         }
         for gone in self.namings.said.difference(&parts) {
@@ -199,8 +198,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::dns::name::DnsName;
     use crate::dns::names::tests::entry;
+    use crate::dns::registry::{Filter, Registry};
     use crate::node::exchange::Input;
+    use crate::random::Randomness;
     use crate::sim::host::HostSpec;
     use crate::sim::{HostId, Sim, first_instant};
 
@@ -209,11 +211,38 @@ mod tests {
     const LOST: Duration = Duration::from_millis(5500);
     const HEALED: Duration = Duration::from_secs(2);
     const CHANGED: Duration = Duration::from_secs(1);
+    const MOMENT: Duration = Duration::from_millis(10);
 
     fn say(sim: &mut Sim, host: HostId, names: &[&str]) {
         let said = names.iter().map(|name| entry(name, "10.32.0.1", "c1"));
         let said = said.collect::<Vec<_>>();
-        sim.input(host, Input::Names(record::encode(&said)));
+        sim.input(host, Input::Names(Registry::new(said).bodies()));
+    }
+
+    /// A container as Docker names them comes to a host, or goes.
+    fn change(registry: &mut Registry, number: usize, comes: bool) {
+        let container = format!("{number:064x}");
+        let name = DnsName::parse(&format!("c{number}.weave.local")).unwrap();
+        let address = (0x0a20_0000 + u32::try_from(number).unwrap())
+            .to_be_bytes()
+            .into();
+        if comes {
+            registry.add(&container, &[name], &[address]).unwrap();
+        } else {
+            let container = Some(container);
+            registry.remove(&Filter {
+                container,
+                ..Filter::default()
+            });
+        }
+    }
+
+    fn shown_of(sim: &Sim, at: HostId, of: HostId) -> BTreeSet<Entry> {
+        let shown = sim.hosts[at].names.get(&sim.identity(of).peer_id());
+        shown
+            .into_iter()
+            .flat_map(|entries| entries.iter().cloned())
+            .collect()
     }
 
     fn shows(sim: &Sim, at: HostId, of: HostId, count: usize) -> bool {
@@ -271,6 +300,79 @@ mod tests {
             sim.run_until(CHANGED, "the change", |sim| {
                 (1..4).all(|at| shows(sim, at, 0, count))
             });
+        }
+    }
+
+    /// While a host's names grow from one record to many, shrink again and one of them flaps at each size.
+    #[test]
+    fn a_name_that_stays_is_never_missed() {
+        let mut sim = line(3, true);
+        let mut registry = Registry::default();
+        for number in 0..40 {
+            change(&mut registry, number, true);
+        }
+        let stays = registry.entries().cloned().collect::<BTreeSet<_>>();
+        sim.input(0, Input::Names(registry.bodies()));
+        sim.run_until(JOINED, "the names", |sim| {
+            (1..3).all(|at| shown_of(sim, at, 0) == stays)
+        });
+
+        let tell = |sim: &mut Sim, registry: &Registry| {
+            sim.input(0, Input::Names(registry.bodies()));
+            let ever = sim.run_until_seen(20 * MOMENT, MOMENT, |sim| {
+                (1..3).any(|at| !stays.is_subset(&shown_of(sim, at, 0)))
+            });
+            assert_eq!(ever, None, "missed with {}", registry.entries().count());
+        };
+        let (grows, shrinks) = (40..240, (40..240).rev());
+        let steps = grows.map(|n| (n, true)).chain(shrinks.map(|n| (n, false)));
+        for (number, comes) in steps {
+            change(&mut registry, number, comes);
+            tell(&mut sim, &registry);
+            if number % 20 == 0 {
+                for flap in 0..12 {
+                    change(&mut registry, 1000, flap % 2 == 0);
+                    tell(&mut sim, &registry);
+                }
+            }
+        }
+        let left = registry.entries().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(left, stays);
+        assert!(stays.len() < registry.bodies().len() * 40);
+    }
+
+    /// Two hundred containers come to three hosts, go and come, forty a second on each; what is heard is the truth a
+    /// second after that.
+    #[test]
+    fn a_second_after_a_burst_all_is_known() {
+        let mut sim = line(3, true);
+        sim.run_for(JOINED);
+        let mut registries = vec![Registry::default(); 3];
+        let mut random = Randomness::seeded(5);
+        let mut present = vec![BTreeSet::new(); 3];
+        for _ in 0..4 {
+            for _ in 0..400 {
+                for host in 0..3 {
+                    let number = random.u32() as usize % 200;
+                    let comes = present[host].insert(number);
+                    if !comes {
+                        present[host].remove(&number);
+                    }
+                    change(&mut registries[host], number, comes);
+                    sim.input(host, Input::Names(registries[host].bodies()));
+                }
+                sim.run_for(Duration::from_millis(25));
+            }
+            sim.run_until(CHANGED, "what all say", |sim| {
+                (0..9).all(|pair| {
+                    let (at, of) = (pair / 3, pair % 3);
+                    let said = || registries[of].entries().cloned();
+                    at == of || shown_of(sim, at, of) == said().collect()
+                })
+            });
+        }
+        for host in 0..3 {
+            assert_eq!(sim.counters(host)["records_over_rate"], 0);
         }
     }
 

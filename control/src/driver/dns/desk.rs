@@ -7,6 +7,7 @@
 //! A request is answered when its change is on disk and answered for. Changes that wait are written in one go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,9 +20,9 @@ use crate::api::{
 };
 use crate::dns::answer::{CLASS_IN, Question, TYPE_ANY, Verdict, answer};
 use crate::dns::name::{AskedName, DnsName, NameError};
-use crate::dns::names::Entry;
+use crate::dns::names::{Entry, Names};
 use crate::dns::record;
-use crate::dns::registry::{EXTERN, Filter, Registry};
+use crate::dns::registry::{EXPOSE, EXTERN, Filter, Registry};
 use crate::driver::store::Store;
 use crate::peer::{PeerId, PeerName};
 
@@ -103,25 +104,31 @@ impl Desk {
     }
 
     fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
-        record::encode(self.registry.entries())
+        self.registry.bodies()
     }
 
-    /// A container is attached under these names. A name that is not taken is told in the log: the network works.
+    /// A container is attached under these names. `then` is given a line about names that are not taken: the network
+    /// works all the same.
     pub(crate) fn attached(
         &mut self,
         attached: &AttachReply,
-        then: impl FnOnce() + Send + 'static,
+        then: impl FnOnce(Option<String>) + Send + 'static,
     ) {
         let names = attached.names.iter();
         let names = names
             .filter_map(|name| DnsName::parse(name).ok())
             .collect::<Vec<_>>();
         let added = self.registry.add(&attached.id, &names, &attached.addresses);
-        if let Err(error) = &added {
+        let note = added.as_ref().err().map(|error| {
             tracing::warn!(container = attached.id, %error, "container has no name");
-        }
+            format!(
+                "{} is not named {}: {error}",
+                attached.id,
+                attached.names.join(", ")
+            )
+        });
         self.generation.fetch_add(1, Ordering::Relaxed);
-        self.changed(added.unwrap_or(false), Box::new(|_| then()));
+        self.changed(added.unwrap_or(false), Box::new(|_| then(note)));
     }
 
     /// These addresses of a container are gone.
@@ -131,12 +138,12 @@ impl Desk {
         then: impl FnOnce() + Send + 'static,
     ) {
         // To the filter no address means any.
-        let changed = !detached.addresses.is_empty()
-            && self.registry.remove(&Filter {
-                container: Some(detached.id.clone()),
-                addresses: detached.addresses.clone(),
-                name: None,
-            });
+        let filter = Filter {
+            container: Some(detached.id.clone()),
+            addresses: detached.addresses.clone(),
+            name: None,
+        };
+        let changed = !detached.addresses.is_empty() && !self.registry.remove(&filter).is_empty();
         self.changed(changed, Box::new(|_| then()));
     }
 
@@ -160,52 +167,98 @@ impl Desk {
         self.registry.containers()
     }
 
-    /// Gives a name, or takes it, as a user asked; `described` is the container that was named.
+    /// Gives a name, or takes it, as a user asked; `described` is the container that was named. What was taken comes
+    /// back.
     pub(crate) fn change(
         &mut self,
         change: Change,
         request: &DnsRequest,
         described: Option<&AttachReply>,
         then: impl FnOnce(Result<DnsReply, ApiError>) + Send + 'static,
-    ) {
-        let changed = match self.try_change(change, request, described) {
-            Ok(changed) => changed,
+    ) -> Vec<Entry> {
+        let mut removed = Vec::new();
+        let outcome = match change {
+            Change::Add => self.add(request, described),
+            Change::Remove => self.remove(request, described).map(|entries| {
+                removed = entries;
+                !removed.is_empty()
+            }),
+        };
+        match outcome {
+            Ok(changed) => {
+                let done =
+                    |result: Result<(), ApiError>| then(result.map(|()| DnsReply::default()));
+                self.changed(changed, Box::new(done));
+            }
             Err(Refusal::Outside(line)) => {
                 tracing::info!("{line}");
                 let ignored = Some(line);
-                return then(Ok(DnsReply { ignored }));
+                then(Ok(DnsReply { ignored }));
             }
-            Err(Refusal::Fault(error)) => return then(Err(ApiError { error })),
-        };
-        let done = |result: Result<(), ApiError>| then(result.map(|()| DnsReply::default()));
-        self.changed(changed, Box::new(done));
+            Err(Refusal::Fault(error)) => then(Err(ApiError { error })),
+        }
+        removed
     }
 
-    fn try_change(
+    fn remove(
         &mut self,
-        change: Change,
+        request: &DnsRequest,
+        described: Option<&AttachReply>,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let name = self.asked_name(request)?;
+        if described.is_none() && request.addresses.is_empty() && name.is_none() {
+            let line = "give a container, an address or a name (-h)";
+            return Err(Refusal::Fault(line.to_owned()));
+        }
+        let filter = Filter {
+            container: Some(owner_of(described).to_owned()),
+            addresses: request.addresses.clone(),
+            name,
+        };
+        let removed = self.registry.remove(&filter);
+        match removed.is_empty().then(|| self.others_entry(filter)) {
+            Some(Some(line)) => Err(Refusal::Fault(line)),
+            Some(None) | None => Ok(removed),
+        }
+    }
+
+    /// Says who has what was to be removed, if somebody else has. What nobody has is as it was to be.
+    fn others_entry(&self, mut filter: Filter) -> Option<String> {
+        let asked = filter.container.take()?;
+        if filter.addresses.is_empty() && filter.name.is_none() {
+            return None;
+        }
+        let said = |entry: &Entry| format!("{} at {}", entry.name, entry.address);
+        let mut ours = self.registry.entries();
+        if let Some(entry) = ours.find(|entry| filter.matches(entry)) {
+            let (said, has) = (said(entry), &entry.container);
+            let hint = match &**has {
+                EXTERN => "give no container".to_owned(),
+                EXPOSE => "`weft hide` takes it".to_owned(),
+                has => format!("give the container {has}"),
+            };
+            return Some(format!(
+                "{said} is of {has}, not of {asked}, and stays: {hint}"
+            ));
+        }
+        let names = self.dns.names();
+        let all = names.entries();
+        let mut others = all.iter().filter(|(_, origin)| *origin != self.own);
+        let (entry, origin) = others.find(|(entry, _)| filter.matches(entry))?;
+        let (said, host) = (said(entry), origin.name());
+        Some(format!(
+            "{said} is of host {host}, and stays: remove it there"
+        ))
+    }
+
+    fn add(
+        &mut self,
         request: &DnsRequest,
         described: Option<&AttachReply>,
     ) -> Result<bool, Refusal> {
         let fault = |line: String| Refusal::Fault(line);
-        let owner = described.map_or(EXTERN, |container| container.id.as_str());
-        let asked = match &request.name {
-            Some(text) => Some(self.name(text)?),
-            None => None,
-        };
-        if change == Change::Remove {
-            if described.is_none() && request.addresses.is_empty() && asked.is_none() {
-                return Err(fault(
-                    "give a container, an address or a name (-h)".to_owned(),
-                ));
-            }
-            return Ok(self.registry.remove(&Filter {
-                container: Some(owner.to_owned()),
-                addresses: request.addresses.clone(),
-                name: asked,
-            }));
-        }
-        let names = match (asked, described) {
+        let owner = owner_of(described);
+        let names = match (self.asked_name(request)?, described) {
             (Some(name), _) => vec![name],
             (None, Some(container)) => {
                 let own = container.names.iter();
@@ -217,18 +270,32 @@ impl Desk {
             let line = format!("{owner} has no name of its own: give one with -h NAME");
             return Err(fault(line));
         }
+        // A name goes with its container, and one that is not attached is gone.
+        if described.is_some_and(|container| container.addresses.is_empty()) {
+            let line = format!(
+                "{owner} is not attached: attach it first, or give no container for addresses of something else"
+            );
+            return Err(fault(line));
+        }
         let addresses = match described {
             Some(container) if request.addresses.is_empty() => &container.addresses,
             Some(_) | None => &request.addresses,
         };
         if addresses.is_empty() {
-            let line =
-                format!("{owner} has no address in the network: give one, or attach it first");
+            return Err(fault("give an address".to_owned()));
+        }
+        if let Some(odd) = addresses.iter().find(|address| is_nobodys(address)) {
+            let line = format!("{odd} is no address of a single host: give one such as 192.0.2.80");
             return Err(fault(line));
         }
         self.generation.fetch_add(1, Ordering::Relaxed);
         let added = self.registry.add(owner, &names, addresses);
         added.map_err(|error| fault(error.to_string()))
+    }
+
+    fn asked_name(&self, request: &DnsRequest) -> Result<Option<DnsName>, Refusal> {
+        let name = request.name.as_ref();
+        name.map(|text| self.name(text)).transpose()
     }
 
     fn name(&self, text: &str) -> Result<DnsName, Refusal> {
@@ -283,7 +350,7 @@ impl Desk {
                 .collect::<Vec<_>>()
         };
         let mut others = state.listening.iter().map(std::net::SocketAddr::ip);
-        let docker = others.rfind(|ip| *ip != std::net::IpAddr::from(config.address));
+        let docker = others.rfind(|ip| *ip != IpAddr::from(config.address));
         DnsStatus {
             domain: config.domain.to_string(),
             address: config.address.to_string(),
@@ -292,6 +359,7 @@ impl Desk {
             upstreams: text(&state.upstreams),
             listening: text(&state.listening),
             trouble: state.trouble,
+            notes: self.outside(&names, &name_of),
             entry_count: entries.len(),
             entries: if with_entries {
                 entries
@@ -302,6 +370,19 @@ impl Desk {
                 Vec::new()
             },
         }
+    }
+
+    /// Names that are not answered for here, since another domain was given with them.
+    fn outside(&self, names: &Names, name_of: &impl Fn(PeerId) -> PeerName) -> Vec<String> {
+        let line = |(origin, count): (PeerId, usize)| {
+            let whose = if origin == self.own {
+                "this host, given under another --dns-domain".to_owned()
+            } else {
+                format!("{}, which has another --dns-domain", name_of(origin))
+            };
+            format!("names not answered here: {count} of {whose}")
+        };
+        names.outside().into_iter().map(line).collect()
     }
 
     fn show(&self) {
@@ -327,6 +408,15 @@ enum Refusal {
     Fault(String),
     /// Nothing of ours.
     Outside(String),
+}
+
+fn owner_of(described: Option<&AttachReply>) -> &str {
+    described.map_or(EXTERN, |container| container.id.as_str())
+}
+
+/// True for what no single host can be reached at.
+fn is_nobodys(address: &IpAddr) -> bool {
+    address.is_unspecified() || address.is_multicast() || *address == Ipv4Addr::BROADCAST
 }
 
 fn shown(entry: &Entry, origin: PeerId, name: PeerName) -> DnsEntry {

@@ -7,9 +7,9 @@
 //!
 //! A file is ours if it is a plain one that begins with [`MARK`]; a link never is, whatever it leads to.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::libc::O_NOFOLLOW;
@@ -20,8 +20,10 @@ use super::resolv_conf::MARK;
 const ASIDE: &str = ".before-weft";
 /// Ends the name of a file that is being written.
 const NEW: &str = ".weft-new";
-/// Readable for all, as such files are.
+/// Readable for all, as such files are, whatever our umask is.
 const MODE: u32 = 0o644;
+/// So that they are found.
+const FOLDER_MODE: u32 = 0o755;
 
 /// What is at a path.
 enum There {
@@ -65,7 +67,7 @@ pub(super) fn write(path: &Path, text: &str, sets_aside: bool) -> io::Result<boo
         There::Nothing => {}
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        make_folder(folder)?;
     }
     // Whole or not at all: half a file would not be known for ours.
     let new = ending(path, NEW);
@@ -77,8 +79,26 @@ pub(super) fn write(path: &Path, text: &str, sets_aside: bool) -> io::Result<boo
         .custom_flags(O_NOFOLLOW)
         .open(&new)?;
     file.write_all(text.as_bytes())?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
     fs::rename(new, path)?;
     Ok(true)
+}
+
+/// Makes a folder and those above it that are not there; one that is there stays as it is.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => {
+            made?;
+            fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
+        }
+    }
 }
 
 /// Written in place: `ip netns exec` has laid it over another file, and that would keep showing the old one. The mark
@@ -92,21 +112,24 @@ fn write_over(path: &Path, text: &str) -> io::Result<()> {
     file.set_len(text.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// Removes a file of ours and puts back what was set aside for it; somebody else's stays.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+/// Removes a file of ours and puts back what was set aside for it; somebody else's stays. True if there was something.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
     let found = there(path);
     if matches!(found, There::Foreign) {
-        return Ok(());
+        return Ok(false);
     }
     // A writer was cut off.
-    let _ = fs::remove_file(ending(path, NEW));
-    match fs::rename(aside(path), path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match found {
-            There::Ours(_) => fs::remove_file(path),
-            There::Nothing | There::Foreign => Ok(()),
-        },
-        outcome => outcome,
+    let was_cut_off = fs::remove_file(ending(path, NEW)).is_ok();
+    let (aside, is_ours) = (aside(path), matches!(found, There::Ours(_)));
+    let set_aside = aside.symlink_metadata().ok();
+    // Whatever is no folder takes the place at once.
+    if is_ours && set_aside.as_ref().is_none_or(|aside| aside.is_dir()) {
+        fs::remove_file(path)?;
     }
+    if set_aside.is_some() {
+        fs::rename(aside, path)?;
+    }
+    Ok(is_ours || was_cut_off || set_aside.is_some())
 }
 
 fn aside(path: &Path) -> PathBuf {
@@ -123,6 +146,9 @@ fn ending(path: &Path, end: &str) -> PathBuf {
 mod tests {
     use std::os::unix::fs::{MetadataExt as _, symlink};
 
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::stat::{Mode, umask};
+
     use super::*;
 
     fn text(rest: &str) -> String {
@@ -138,9 +164,43 @@ mod tests {
         assert!(write(&path, &text("x"), false).unwrap());
         assert_eq!(path.metadata().unwrap().ino(), number);
         assert_eq!(read(&path), Some(text("x")));
-        remove(&path).unwrap();
-        remove(&path).unwrap();
+        assert!(remove(&path).unwrap());
+        assert!(!remove(&path).unwrap());
         assert_eq!(fs::read_dir(dir.path().join("c1")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn everybody_reads_them_whatever_the_umask_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("netns/c1/hosts");
+        let writing = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                // This thread's alone from here on.
+                unshare(CloneFlags::CLONE_FS).unwrap();
+                umask(Mode::from_bits_truncate(0o077));
+                write(&path, &text(""), false)
+            });
+            writer.join().unwrap()
+        });
+        assert!(writing.unwrap());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o644);
+        for folder in ["netns", "netns/c1"] {
+            assert_eq!(mode(&dir.path().join(folder)), 0o755, "{folder}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_set_aside_is_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("theirs"), "x").unwrap();
+        assert!(write(&path, &text(""), true).unwrap());
+        assert!(remove(&path).unwrap());
+        assert_eq!(fs::read_to_string(path.join("theirs")).unwrap(), "x");
+        assert!(!aside(&path).exists());
+        assert!(!remove(&path).unwrap());
     }
 
     #[test]

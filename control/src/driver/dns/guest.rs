@@ -17,9 +17,10 @@ use ipnet::IpNet;
 
 use super::files;
 use super::hosts::{ADDED_MAX, AddedHost, Hosts};
-use super::resolv_conf::{asked_search, for_container};
+use super::resolv_conf::{asked_search, for_container, moved};
 use crate::api::{ApiError, AttachRequest, ContainerFiles};
 use crate::dns::name::{DnsName, Domain};
+use crate::dns::names::Entry;
 use crate::driver::container::Container;
 
 /// Where `ip netns` looks for files.
@@ -91,10 +92,11 @@ impl FileWishes {
         })
     }
 
-    /// True if a flag asks for a file.
+    /// True if a flag asks for a file that Docker does not keep for this container.
     #[must_use]
-    pub fn are_asked_for(&self) -> bool {
-        self.takes.contains(&true)
+    pub fn are_asked_of(&self, container: &Container) -> bool {
+        let [takes_resolv_conf, takes_hosts] = self.takes;
+        takes_resolv_conf || !self.added.is_empty() || (takes_hosts && container.hosts.is_none())
     }
 }
 
@@ -174,7 +176,7 @@ impl Guest {
                 "{} keeps its own files: --dns-search, --add-host and --rewrite-hosts are for what `ip netns` knows by name",
                 container.shown()
             );
-            return Vec::from_iter(wishes.are_asked_for().then_some(line));
+            return Vec::from_iter(wishes.are_asked_of(container).then_some(line));
         };
         let mut notes = Vec::new();
         let texts = [
@@ -209,8 +211,40 @@ impl Guest {
         };
         let mut hosts = Hosts::parse(&text);
         hosts.keep(&bare(present));
-        if let Err(error) = files::write(&path, &hosts.text(), false) {
-            tracing::warn!(path = %path.display(), %error, "file for a container not written");
+        rewrite(&path, &hosts.text());
+    }
+
+    /// Takes names that containers no longer have out of their `hosts`.
+    pub fn unname(&self, removed: &[Entry]) {
+        for entry in removed {
+            let Some(folder) = self.folder_by_id(&entry.container) else {
+                continue;
+            };
+            let path = folder.join(FILES[1]);
+            let Some(text) = files::read(&path) else {
+                continue;
+            };
+            let mut hosts = Hosts::parse(&text);
+            let short = self.domain.shorten(&entry.name);
+            hosts.unname(entry.address, &[entry.name.as_str(), short]);
+            rewrite(&path, &hosts.text());
+        }
+    }
+
+    /// Brings the files of an attached container to this server and this domain. Its names below the domain before are
+    /// those below the new one.
+    pub fn follow(&self, id: &str) {
+        let Some(folder) = self.folder_by_id(id) else {
+            return;
+        };
+        let [resolv_conf, hosts] = FILES.map(|name| folder.join(name));
+        if let Some(before) = files::read(&resolv_conf) {
+            rewrite(&resolv_conf, &moved(&before, self.server, &self.domain));
+        }
+        if let Some(before) = files::read(&hosts) {
+            let mut after = Hosts::parse(&before);
+            after.move_to(self.domain.name().as_str());
+            rewrite(&hosts, &after.text());
         }
     }
 
@@ -223,18 +257,20 @@ impl Guest {
 
     /// The same for a container by its shown id, whether it is still there or not.
     pub fn forget(&self, id: &str) {
+        if let Some(folder) = self.folder_by_id(id) {
+            remove_ours(&folder);
+        }
+    }
+
+    fn folder_by_id(&self, id: &str) -> Option<PathBuf> {
         let path = Path::new(id);
-        let Some(name) = path.file_name() else {
-            return;
-        };
+        let name = path.file_name()?;
         let folders = NAMESPACES.map(Path::new);
         let is_listed = || {
             path.parent()
                 .is_some_and(|folder| folders.contains(&folder))
         };
-        if name == id || is_listed() {
-            remove_ours(&self.folder.join(name));
-        }
+        (name == id || is_listed()).then(|| self.folder.join(name))
     }
 
     /// The same for all containers that are gone.
@@ -289,7 +325,7 @@ impl Guest {
             }
         }
         hosts.keep(&bare(called.present));
-        hosts.name(&bare(called.addresses), &words.join(" "));
+        hosts.name(&bare(called.addresses), &words);
         if wishes.drops_own_names {
             hosts.keep(&[]);
         }
@@ -307,20 +343,38 @@ fn is_living(name: &OsStr) -> bool {
     folders.any(|folder| folder.join(name).exists())
 }
 
-/// Removes the files that are ours from a folder, and the folder with them.
+fn rewrite(path: &Path, text: &str) {
+    if files::read(path).is_some_and(|before| before == text) {
+        return;
+    }
+    if let Err(error) = files::write(path, text, false) {
+        tracing::warn!(path = %path.display(), %error, "file for a container not written");
+    }
+}
+
+/// Removes the files that are ours from a folder, and the folder with them. One that holds nothing of ours stays, even
+/// if it is empty.
 fn remove_ours(folder: &Path) {
+    let mut was_ours = false;
     for path in FILES.map(|name| folder.join(name)) {
-        if let Err(error) = files::remove(&path) {
-            tracing::warn!(path = %path.display(), %error, "file of a container not removed");
+        match files::remove(&path) {
+            Ok(was_there) => was_ours |= was_there,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "file of a container not removed");
+            }
         }
     }
-    // Stays if somebody else has a file in it.
-    let _ = fs::remove_dir(folder);
+    if was_ours {
+        // Stays if somebody else has a file in it.
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::names::tests::entry;
+    use crate::driver::docker::HostsFile;
     use crate::driver::netns::NetNs;
 
     fn container(netns_name: Option<&str>, host_name: Option<&str>) -> Container {
@@ -329,6 +383,7 @@ mod tests {
             netns: NetNs::current().unwrap(),
             path: "/run/netns/c1".into(),
             netns_name: netns_name.map(str::to_owned),
+            hosts: None,
             host_name: host_name.map(str::to_owned),
         }
     }
@@ -416,9 +471,10 @@ mod tests {
         assert!(read("hosts").is_err());
         assert_eq!(read("resolv.conf").unwrap(), "nameserver 192.0.2.1\n");
 
+        // What is left when they take theirs away is theirs, too.
         fs::remove_file(dir.path().join("c1/resolv.conf")).unwrap();
         guest.remove_files(&c1);
-        assert!(!dir.path().join("c1").exists());
+        fs::remove_dir(dir.path().join("c1")).unwrap();
         let nobody = container(None, None);
         let called = Called {
             names: &[],
@@ -482,6 +538,43 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_taken_leaves_the_file_and_another_joins_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let guest = guest(dir.path());
+        let hosts = || fs::read_to_string(dir.path().join("c1/hosts")).unwrap();
+        let one = ["10.2.1.1/24"];
+        write(&guest, &["web.weave.local"], &one, "");
+        write(&guest, &["shop.weave.local"], &one, "");
+        let both = "\n10.2.1.1 web.weave.local web shop.weave.local shop\n";
+        assert!(hosts().ends_with(both), "{}", hosts());
+        let taken = [
+            entry("web.weave.local", "10.2.1.1", "c1"),
+            entry("shop.weave.local", "10.2.1.1", "c2"),
+        ];
+        guest.unname(&taken);
+        assert!(hosts().ends_with("\n10.2.1.1 shop.weave.local shop\n"));
+    }
+
+    #[test]
+    fn a_launch_with_another_server_and_domain_changes_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = guest(dir.path());
+        write(&before, &["web.weave.local"], &["10.2.1.1/24"], "");
+        let domain = Domain::parse("example.internal").unwrap();
+        let after = Guest::new(domain, Ipv4Addr::new(169, 254, 7, 7), dir.path());
+        after.follow("c1");
+        after.follow("c2");
+        let read = |name: &str| fs::read_to_string(dir.path().join("c1").join(name)).unwrap();
+        let conf = read("resolv.conf");
+        assert!(
+            conf.contains("\nnameserver 169.254.7.7\nsearch example.internal\n"),
+            "{conf}"
+        );
+        assert!(read("hosts").ends_with("\n10.2.1.1 web.example.internal web\n"));
+        assert!(!dir.path().join("c2").exists());
+    }
+
+    #[test]
     fn without_dns_there_are_entries_and_no_names_unless_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let guest = guest(dir.path());
@@ -523,8 +616,21 @@ mod tests {
             let refused = wishes(request).unwrap_err();
             assert!(refused.starts_with(wanted), "{refused}");
         }
-        assert!(!wishes("").unwrap().are_asked_for());
-        assert!(wishes(r#", "dns_search": ["."]"#).unwrap().are_asked_for());
+        let mut nobody = container(None, None);
+        assert!(!wishes("").unwrap().are_asked_of(&nobody));
+        assert!(
+            wishes(r#", "dns_search": ["."]"#)
+                .unwrap()
+                .are_asked_of(&nobody)
+        );
+        let hosts = wishes(r#", "rewrite_hosts": true"#).unwrap();
+        assert!(hosts.are_asked_of(&nobody));
+        nobody.hosts = Some(HostsFile {
+            path: "/nowhere".into(),
+            name: "c1".to_owned(),
+            domain: String::new(),
+        });
+        assert!(!hosts.are_asked_of(&nobody), "Docker keeps one");
     }
 
     #[test]
@@ -537,8 +643,10 @@ mod tests {
         let theirs = dir.path().join("no-such-namespace-either");
         fs::create_dir(&theirs).unwrap();
         fs::write(theirs.join("hosts"), "theirs").unwrap();
+        let empty = dir.path().join("an-administrators");
+        fs::create_dir(&empty).unwrap();
         guest.sweep();
-        assert!(!gone.exists() && theirs.join("hosts").exists());
+        assert!(!gone.exists() && theirs.join("hosts").exists() && empty.exists());
         self::guest(Path::new("/nowhere")).sweep();
     }
 }

@@ -182,22 +182,51 @@ impl Handler {
             counters.over_forwards.count();
             return Some(Reply::bare(ResponseCode::ServFail));
         };
-        let Found {
-            code,
-            answers,
-            authorities,
-        } = found.as_ref().clone();
-        if code == ResponseCode::ServFail {
+        if found.code == ResponseCode::ServFail {
             counters.forward_failed.count();
         } else {
             counters.forwarded.count();
         }
-        Some(Reply {
-            code,
+        Some(self.without_our_names(query, found.as_ref().clone()))
+    }
+
+    /// Nobody else speaks of our domain: what an upstream says of it is dropped, and where a foreign name is an alias
+    /// of one of ours, the address is what we say.
+    fn without_our_names(&self, query: &LowerQuery, found: Found) -> Reply {
+        let names = self.shared.names.load();
+        let asked = |name: &Name| {
+            let name = AskedName::from_labels(name.iter())?;
+            names.domain().contains(name.key()).then_some(name)
+        };
+        let mut reply = Reply {
+            code: found.code,
             is_ours: false,
-            answers,
-            authorities,
-        })
+            answers: found.answers,
+            authorities: found.authorities,
+        };
+        reply.answers.retain(|record| asked(&record.name).is_none());
+        let alias = reply.answers.iter().find_map(|record| {
+            let RData::CNAME(target) = &record.data else {
+                return None;
+            };
+            Some((target.0.clone(), asked(&target.0)?))
+        });
+        if let Some((target, name)) = alias {
+            let question = Question {
+                name,
+                kind: query.query_type().into(),
+                class: query.query_class().into(),
+            };
+            let luck = {
+                let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+                limits.1.u64()
+            };
+            let ours = self.local_reply(&target, &answer(&names, &question, luck));
+            reply.code = ours.code;
+            reply.answers.extend(ours.answers);
+            reply.authorities = ours.authorities;
+        }
+        reply
     }
 }
 

@@ -89,13 +89,49 @@ impl Hosts {
         hosts
     }
 
-    /// These addresses have these names now, whatever they had.
-    pub(super) fn name(&mut self, addresses: &[IpAddr], names: &str) {
-        self.own.retain(|(address, _)| !addresses.contains(address));
-        if !names.is_empty() {
-            let lines = addresses.iter();
-            self.own
-                .extend(lines.map(|address| (*address, names.to_owned())));
+    /// These addresses have these names, too.
+    pub(super) fn name(&mut self, addresses: &[IpAddr], names: &[String]) {
+        for address in addresses {
+            let line = self.own.iter_mut().find(|(own, _)| own == address);
+            match line {
+                Some((_, has)) => {
+                    for name in names {
+                        if !has.split(' ').any(|word| word == name) {
+                            has.push(' ');
+                            has.push_str(name);
+                        }
+                    }
+                }
+                None if names.is_empty() => {}
+                None => self.own.push((*address, names.join(" "))),
+            }
+        }
+    }
+
+    /// An address does not have these names any more.
+    pub(super) fn unname(&mut self, address: IpAddr, names: &[&str]) {
+        for (_, has) in self.own.iter_mut().filter(|(own, _)| *own == address) {
+            let left = has.split(' ').filter(|word| !names.contains(word));
+            *has = left.collect::<Vec<_>>().join(" ");
+        }
+        self.own.retain(|(_, has)| !has.is_empty());
+    }
+
+    /// Names that are followed by themselves without a domain are in this one now.
+    pub(super) fn move_to(&mut self, domain: &str) {
+        for (_, has) in &mut self.own {
+            let mut words = has.split(' ').peekable();
+            let mut moved = Vec::new();
+            while let Some(word) = words.next() {
+                let short = words.peek().filter(|short| {
+                    let tail = word.strip_prefix(**short);
+                    tail.is_some_and(|tail| tail.starts_with('.'))
+                });
+                moved.push(
+                    short.map_or_else(|| word.to_owned(), |short| format!("{short}.{domain}")),
+                );
+            }
+            *has = moved.join(" ");
         }
     }
 
@@ -138,6 +174,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
     #[test]
     fn an_entry_is_a_name_and_an_address_of_either_family() {
         for (text, name, address) in [
@@ -169,13 +209,16 @@ mod tests {
     #[test]
     fn every_address_has_its_own_names_and_entries_stay() {
         let mut hosts = Hosts::default();
-        hosts.name(&[ip("10.2.1.1"), ip("fd00::1")], "web.weave.local web");
+        hosts.name(
+            &[ip("10.2.1.1"), ip("fd00::1")],
+            &words("web.weave.local web"),
+        );
         hosts.add(&[
             "printer:192.0.2.80".parse().unwrap(),
             "printer:192.0.2.81".parse().unwrap(),
         ]);
         let mut hosts = Hosts::parse(&hosts.text());
-        hosts.name(&[ip("10.2.2.1")], "db.weave.local db");
+        hosts.name(&[ip("10.2.2.1")], &words("db.weave.local db"));
         hosts.add(&["scanner:192.0.2.90".parse().unwrap()]);
         let text = hosts.text();
         assert!(text.starts_with(MARK) && text.contains("\n127.0.0.1 localhost\n"));
@@ -185,14 +228,41 @@ mod tests {
         ), "{text}");
         assert_eq!(Hosts::parse(&text), hosts);
 
-        // Once more is no more; another address takes the place of those before; what is gone has no name.
-        hosts.name(&[ip("10.2.1.1")], "shop.weave.local shop");
-        hosts.name(&[ip("fd00::1")], "");
+        // Once more is no more, and another name is one more; what is gone has no name.
+        hosts.name(&[ip("10.2.1.1")], &words("web.weave.local web"));
+        hosts.name(&[ip("10.2.1.1")], &words("shop.weave.local shop"));
+        hosts.name(&[ip("fd00::1"), ip("10.2.3.1")], &[]);
         hosts.add(&["printer:192.0.2.82".parse().unwrap()]);
         hosts.keep(&[ip("10.2.1.1"), ip("fd00::1")]);
         assert!(hosts.text().ends_with(
-            "ff02::2 ip6-allrouters\n10.2.1.1 shop.weave.local shop\n# --add-host\n192.0.2.90 scanner\n192.0.2.82 printer\n"
+            "ff02::2 ip6-allrouters\n10.2.1.1 web.weave.local web shop.weave.local shop\nfd00::1 web.weave.local web\n# --add-host\n192.0.2.90 scanner\n192.0.2.82 printer\n"
         ), "{}", hosts.text());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_goes_and_its_line_with_the_last() {
+        let mut hosts = Hosts::default();
+        let two = [ip("10.2.1.1"), ip("10.2.1.2")];
+        hosts.name(&two, &words("web.weave.local web shop.weave.local shop"));
+        hosts.unname(ip("10.2.1.1"), &["web.weave.local", "web"]);
+        hosts.unname(ip("10.2.1.1"), &["we", "never"]);
+        assert_eq!(hosts.own[0].1, "shop.weave.local shop");
+        hosts.unname(ip("10.2.1.1"), &["shop.weave.local", "shop"]);
+        assert_eq!(hosts.own.len(), 1);
+        assert_eq!(hosts.own[0].0, two[1]);
+    }
+
+    #[test]
+    fn names_move_to_another_domain() {
+        let mut hosts = Hosts::default();
+        hosts.name(
+            &[ip("10.2.1.1")],
+            &words("web.weave.local web a.b.weave.local a.b"),
+        );
+        hosts.add(&["printer.weave.local:192.0.2.80".parse().unwrap()]);
+        hosts.move_to("example.internal");
+        let end = "\n10.2.1.1 web.example.internal web a.b.example.internal a.b\n# --add-host\n192.0.2.80 printer.weave.local\n";
+        assert!(hosts.text().ends_with(end), "{}", hosts.text());
     }
 
     #[test]

@@ -53,6 +53,19 @@ pub fn asked_search(text: &str) -> Vec<String> {
     words.skip(1).map(str::to_owned).collect()
 }
 
+/// A file of ours as it is to be for another server, or another domain.
+#[must_use]
+pub fn moved(before: &str, server: Ipv4Addr, domain: &Domain) -> String {
+    let mut lines = before.lines().rev();
+    let search = lines.find_map(|line| line.strip_prefix("search "));
+    let mut searched = search.unwrap_or_default().split(' ').rev();
+    let (old, own) = (searched.next().unwrap_or_default(), searched.next());
+    let own = own.and_then(|own| own.strip_suffix(old)?.strip_suffix('.'));
+    // Its own label is of no account here.
+    let name = own.and_then(|own| DnsName::parse(&format!("c.{own}.{}", domain.name())).ok());
+    for_container(server, name.as_ref(), domain, &asked_search(before))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +100,28 @@ mod tests {
         let text = for_container(server, None, &domain, &search);
         assert!(text.contains("\nsearch a.foo.bar example.org\n"), "{text}");
         assert_eq!(asked_search(&text), search);
+    }
+
+    #[test]
+    fn a_file_moves_to_another_server_and_domain() {
+        let (old, new) = ("foo.bar", "example.internal");
+        let [old, new] = [old, new].map(|text| Domain::parse(text).unwrap());
+        let servers = [1, 2].map(|last| Ipv4Addr::new(169, 254, 53, last));
+        let asked = ["example.org".to_owned()];
+        for (name, search) in [
+            (None, &[][..]),
+            (Some("c1.{}"), &[]),
+            (Some("c1.a.b.{}"), &[]),
+            (None, &asked),
+        ] {
+            let [before, after] =
+                [(&old, servers[0]), (&new, servers[1])].map(|(domain, server)| {
+                    let name = name.map(|name| name.replace("{}", domain.name().as_str()));
+                    let name = name.map(|name| DnsName::parse(&name).unwrap());
+                    for_container(server, name.as_ref(), domain, search)
+                });
+            assert_eq!(moved(&before, servers[1], &new), after);
+            assert_eq!(moved(&after, servers[1], &new), after);
+        }
     }
 }

@@ -196,6 +196,8 @@ enum Upstream {
     Garbage,
     /// Over UDP; over TCP it answers.
     Cut,
+    /// The name is another one for this, of which it says something, and of another of ours, too.
+    Alias(&'static str),
 }
 
 fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
@@ -226,6 +228,16 @@ fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Optio
             reply.queries[0].set_name(other.clone());
         }
         Upstream::Garbage => return Some(vec![0xff; 40]),
+        Upstream::Alias(target) => {
+            let target = Name::from_ascii(target).unwrap();
+            let alias = RData::CNAME(CNAME(target.clone()));
+            reply.add_answer(Record::from_rdata(name, 300, alias));
+            for spoken_of in [target, Name::from_ascii("two.weave.local.").unwrap()] {
+                let address = RData::A(A::new(192, 0, 2, 66));
+                reply.add_answer(Record::from_rdata(spoken_of, 300, address));
+            }
+            return reply.to_vec().ok();
+        }
     }
     let chain = CNAME(other.clone());
     reply.add_answer(Record::from_rdata(name, 300, RData::CNAME(chain)));
@@ -282,6 +294,25 @@ async fn foreign_names_are_asked_upstream_once_and_then_kept() {
         assert!(reply.answers.iter().all(|record| record.ttl <= 300));
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn upstreams_have_nothing_to_say_of_our_names() {
+    for (target, address) in [
+        ("one.weave.local.", Some("10.32.0.1")),
+        ("nobody.weave.local.", None),
+        ("real.example.org.", Some("192.0.2.66")),
+    ] {
+        let (server, _) = upstream(Upstream::Alias(target)).await;
+        let handler = handler(&config(vec![server]), &some_entries());
+        let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+        let mut expected = vec![target.to_owned()];
+        expected.extend(address.map(str::to_owned));
+        expected.sort();
+        assert_eq!(addresses(&reply), expected);
+        let code = address.map_or(ResponseCode::NXDomain, |_| ResponseCode::NoError);
+        assert_eq!(reply.metadata.response_code, code);
+    }
 }
 
 #[tokio::test]

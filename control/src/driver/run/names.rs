@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest, DnsStatus};
 use crate::driver::client::Client;
 use crate::driver::dns::DnsHandle;
@@ -102,8 +104,9 @@ impl<E: EngineHandle> Driver<E> {
             let _ = reply.send(Ok(attached));
             return;
         };
-        let answer = attached.clone();
-        naming.desk.attached(&attached, move || {
+        let mut answer = attached.clone();
+        naming.desk.attached(&attached, move |note| {
+            answer.warnings.extend(note);
             let _ = reply.send(Ok(answer));
         });
     }
@@ -124,6 +127,13 @@ impl<E: EngineHandle> Driver<E> {
         naming.desk.detached(&detached, move || {
             let _ = reply.send(Ok(answer));
         });
+    }
+
+    /// Takes the names of addresses that a container had through Docker.
+    pub(super) fn disown(&mut self, left: &AttachReply) {
+        if let Some(naming) = &mut self.naming {
+            naming.desk.detached(left, || {});
+        }
     }
 
     /// Finds the container that a request names, then goes on with [`Self::change_names`].
@@ -166,11 +176,18 @@ impl<E: EngineHandle> Driver<E> {
             let _ = reply.send(Err(is_off()));
             return;
         };
-        naming
-            .desk
-            .change(change, request, described, move |result| {
+        let (sender, changed) = oneshot::channel();
+        let desk = &mut naming.desk;
+        let removed = desk.change(change, request, described, |result| {
+            let _ = sender.send(result);
+        });
+        let unnaming = self.attacher.unname(removed);
+        tokio::spawn(async move {
+            unnaming.await;
+            if let Ok(result) = changed.await {
                 let _ = reply.send(result);
-            });
+            }
+        });
     }
 
     /// Takes what `ask` says of the desk, or says that DNS is off.
