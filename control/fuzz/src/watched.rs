@@ -162,6 +162,7 @@ impl Watched {
             | Command::SetNeighbours(_)
             | Command::SetLimits(_)
             | Command::SetDisputed(_)
+            | Command::SetFlow { .. }
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. }
             | Command::Bench { .. } => {}

@@ -2,11 +2,18 @@
 //!
 //! A connection per question: questions are rare, and Docker may restart between two of them.
 
+mod hosts_file;
+mod queries;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bollard::API_DEFAULT_VERSION;
 use bollard::errors::Error as BollardError;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, NetworkSettings};
+
+pub use hosts_file::HostsFile;
+pub use queries::{ContainerNews, Started};
 
 /// Where Docker listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -22,6 +29,11 @@ pub enum DockerError {
         /// As given.
         host: String,
     },
+    /// weft was told to leave Docker alone.
+    #[error(
+        "weft was launched without Docker (--docker-host ''): name a container by netns:NAME, netns:/path or pid:N"
+    )]
+    Off,
     /// No answer, or no Docker.
     #[error(
         "cannot reach Docker at {host} (without Docker, name a container by netns:NAME, netns:/path or pid:N)"
@@ -75,7 +87,7 @@ impl DockerError {
     pub fn is_request_fault(&self) -> bool {
         matches!(
             self,
-            Self::Unknown { .. } | Self::NotRunning { .. } | Self::HostNetwork { .. }
+            Self::Off | Self::Unknown { .. } | Self::NotRunning { .. } | Self::HostNetwork { .. }
         )
     }
 }
@@ -89,6 +101,10 @@ pub struct DockerContainer {
     pub pid: u32,
     /// Its host name with its domain; empty if it has none.
     pub host_name: String,
+    /// Its `/etc/hosts`, if Docker keeps one.
+    pub hosts: Option<HostsFile>,
+    /// What else it is called: its name, and what its networks call it.
+    pub other_names: Vec<String>,
 }
 
 /// Where Docker's API is.
@@ -114,6 +130,27 @@ impl Docker {
         })
     }
 
+    /// None at all: whoever asks is told so.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            host: String::new(),
+            socket: PathBuf::new(),
+        }
+    }
+
+    /// Its address, as given.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Finds a running container by name, id or the beginning of an id.
     pub async fn find(&self, name: &str) -> Result<DockerContainer, DockerError> {
         let client = self.connect().await?;
@@ -124,7 +161,10 @@ impl Docker {
         running(name, found)
     }
 
-    async fn connect(&self) -> Result<bollard::Docker, DockerError> {
+    pub(super) async fn connect(&self) -> Result<bollard::Docker, DockerError> {
+        if self.socket.as_os_str().is_empty() {
+            return Err(DockerError::Off);
+        }
         let unreachable = |cause| DockerError::Unreachable {
             host: self.host.clone(),
             source: Box::new(cause),
@@ -181,7 +221,39 @@ fn running(name: &str, found: ContainerInspectResponse) -> Result<DockerContaine
     if let Some(domain) = named.domainname.filter(|domain| !domain.is_empty()) {
         host_name = format!("{host_name}.{domain}");
     }
-    Ok(DockerContainer { id, pid, host_name })
+    let (name, domain) = host_name.split_once('.').unwrap_or((&host_name, ""));
+    let path = found.hosts_path.filter(|path| !path.is_empty());
+    let hosts = path.map(|path| HostsFile {
+        path: path.into(),
+        name: name.to_owned(),
+        domain: domain.to_owned(),
+    });
+    let other_names = other_names(found.name, found.network_settings, &id);
+    Ok(DockerContainer {
+        id,
+        pid,
+        host_name,
+        other_names,
+        hosts,
+    })
+}
+
+/// The container's name, and its aliases but for the one that Docker makes of its id.
+fn other_names(name: Option<String>, settings: Option<NetworkSettings>, id: &str) -> Vec<String> {
+    let name = name.map(|name| name.trim_start_matches('/').to_owned());
+    let mut names = Vec::from_iter(name);
+    let networks = settings.and_then(|settings| settings.networks);
+    let networks = networks.unwrap_or_default().into_values();
+    let aliases: BTreeSet<String> = networks
+        .flat_map(|network| network.aliases.unwrap_or_default())
+        .collect();
+    names.extend(
+        aliases
+            .into_iter()
+            .filter(|alias| !id.starts_with(alias) && names.first() != Some(alias))
+            .collect::<Vec<_>>(),
+    );
+    names
 }
 
 #[cfg(test)]
@@ -245,6 +317,8 @@ mod tests {
                 id: "a".repeat(64),
                 pid: 42,
                 host_name: String::new(),
+                hosts: None,
+                other_names: Vec::new(),
             }
         );
         assert!(matches!(
@@ -259,6 +333,13 @@ mod tests {
             running("c", ContainerInspectResponse::default()),
             Err(DockerError::NotRunning { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn a_docker_that_is_off_is_not_asked() {
+        let error = Docker::none().find("c1").await.unwrap_err();
+        assert!(matches!(error, DockerError::Off) && error.is_request_fault());
+        assert!(error.to_string().contains("netns:NAME"), "{error}");
     }
 
     #[tokio::test]

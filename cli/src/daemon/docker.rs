@@ -1,0 +1,96 @@
+//! The daemon's side towards Docker: its network plugin, and the life of its containers.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc;
+use weft_control::driver::attach_service::HostAttacher;
+use weft_control::driver::docker::Docker;
+use weft_control::driver::life::Life;
+use weft_control::driver::plugin::{Plugin, PluginConfig};
+use weft_control::driver::request::Request;
+use weft_control::driver::run::Ended;
+
+use crate::settings::Settings;
+
+/// What is needed to serve Docker, before and after the daemon runs.
+#[derive(Debug, Clone)]
+pub(super) struct DockerSide {
+    pub(super) docker: Docker,
+    pub(super) requests: mpsc::Sender<Request>,
+    /// Made once the peer's name is known.
+    attacher: Arc<OnceLock<HostAttacher>>,
+}
+
+impl DockerSide {
+    pub(super) fn new(
+        settings: &Settings,
+        requests: mpsc::Sender<Request>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            docker: settings.docker.docker()?,
+            requests,
+            attacher: Arc::default(),
+        })
+    }
+
+    /// Docker's containers are attached by this.
+    pub(super) fn serves(&self, attacher: &HostAttacher) {
+        // There is one.
+        let _ = self.attacher.set(attacher.clone());
+    }
+
+    /// Serves Docker while the daemon runs, and calls `ready` once Docker can be served; returns the plugin, which
+    /// still answers.
+    pub(super) async fn beside(
+        &self,
+        settings: &Settings,
+        running: impl Future<Output = anyhow::Result<Ended>>,
+        ready: impl FnOnce(),
+    ) -> (anyhow::Result<Ended>, Option<Plugin>) {
+        let mut running = std::pin::pin!(running);
+        let mut starting = std::pin::pin!(self.start(settings));
+        let plugin = tokio::select! {
+            plugin = &mut starting => plugin,
+            // Told to leave before it was ready.
+            ended = &mut running => return (ended, starting.await),
+        };
+        let network = settings.addresses().ok().flatten();
+        let network = network.filter(|_| plugin.is_some());
+        let network = network.map(|addresses| addresses.default_subnet);
+        let life = Life::new(
+            self.docker.clone(),
+            self.requests.clone(),
+            network,
+            &settings.bridge,
+        );
+        let life = (!settings.docker.is_off()).then(|| tokio::spawn(life.follow()));
+        ready();
+        let ended = running.await;
+        if let Some(life) = life {
+            life.abort();
+            // It may be about to put its rule in.
+            let _ = life.await;
+        }
+        (ended, plugin)
+    }
+
+    /// Without the plugin the daemon works all the same; the log says why.
+    async fn start(&self, settings: &Settings) -> Option<Plugin> {
+        let addresses = settings.addresses().ok().flatten();
+        let config = PluginConfig {
+            dir: settings.plugin_dir.clone()?,
+            data_dir: settings.data_dir.clone(),
+            default_subnet: addresses.as_ref().map(|given| given.default_subnet),
+            range: addresses.as_ref().map(|given| given.range),
+        };
+        let attacher = self.attacher.get()?.clone();
+        match Plugin::start(config, attacher, self.requests.clone(), self.docker.clone()).await {
+            Ok(plugin) => Some(plugin),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "no network plugin for Docker");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What the proxy asks Docker: images, running containers, news of them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bollard::models::{ContainerInspectResponse, EventMessage};
+use bollard::query_parameters::{EventsOptions, ListContainersOptions};
+use futures_util::{Stream, StreamExt};
+
+use super::{Docker, DockerError};
+use crate::proxy::WAIT_FOLDER;
+use crate::proxy::create::{Image, is_mounted_at_ours};
+
+/// A running container, as far as it matters for attaching it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Docker's id.
+    pub id: String,
+    /// Its name, for the log.
+    pub name: String,
+    /// Its first process.
+    pub pid: u32,
+    /// What it was started with.
+    pub entrypoint: Vec<String>,
+    /// Its variables, those of its image among them.
+    pub environment: Vec<String>,
+    /// Its network mode.
+    pub network_mode: String,
+    /// The folder that is mounted where the wait program is.
+    pub folder: Option<String>,
+}
+
+/// What happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerNews {
+    /// It runs; its id.
+    Started(String),
+    /// It runs no more; its id.
+    Ended(String),
+    /// Something else.
+    Other,
+}
+
+impl Docker {
+    /// What an image says about its containers.
+    ///
+    /// # Errors
+    /// [`DockerError`]; a name that cannot be one is unknown.
+    pub async fn image(&self, name: &str) -> Result<Image, DockerError> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Err(DockerError::Unknown {
+                name: name.to_owned(),
+                host: self.host.clone(),
+            });
+        }
+        let found = self.connect().await?.inspect_image(name).await;
+        let found = found.map_err(|cause| self.refusal(name, cause))?;
+        let config = found.config.unwrap_or_default();
+        Ok(Image {
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
+            environment: config.env.unwrap_or_default(),
+        })
+    }
+
+    /// Describes a running container.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn started(&self, name: &str) -> Result<Started, DockerError> {
+        let found = self.connect().await?.inspect_container(name, None).await;
+        let found = found.map_err(|cause| self.refusal(name, cause))?;
+        started(found).ok_or_else(|| DockerError::NotRunning {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Kills a container's first process.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn kill(&self, name: &str) -> Result<(), DockerError> {
+        let killed = self.connect().await?.kill_container(name, None).await;
+        killed.map_err(|cause| self.refusal(name, cause))
+    }
+
+    /// The ids of all running containers.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn running(&self) -> Result<BTreeSet<String>, DockerError> {
+        let options = ListContainersOptions::default();
+        let listed = self.connect().await?.list_containers(Some(options)).await;
+        let listed = listed.map_err(|cause| self.refusal("", cause))?;
+        Ok(listed.into_iter().filter_map(|found| found.id).collect())
+    }
+
+    /// What happens to containers from now on.
+    ///
+    /// # Errors
+    /// [`DockerError`] if Docker does not answer.
+    pub async fn news(
+        &self,
+    ) -> Result<impl Stream<Item = Result<ContainerNews, DockerError>> + use<'_>, DockerError> {
+        let client = self.connect().await?;
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let filters = HashMap::from([
+            ("type".to_owned(), words(&["container"])),
+            ("event".to_owned(), words(&["start", "die"])),
+        ]);
+        let options = EventsOptions {
+            filters: Some(filters),
+            ..EventsOptions::default()
+        };
+        let events = client.events(Some(options));
+        Ok(events.map(|event| event.map(news).map_err(|cause| self.refusal("", cause))))
+    }
+}
+
+fn news(event: EventMessage) -> ContainerNews {
+    let id = event.actor.and_then(|actor| actor.id);
+    match (event.action.as_deref(), id) {
+        (Some("start"), Some(id)) => ContainerNews::Started(id),
+        (Some("die"), Some(id)) => ContainerNews::Ended(id),
+        (Some(_) | None, _) => ContainerNews::Other,
+    }
+}
+
+fn started(found: ContainerInspectResponse) -> Option<Started> {
+    let pid = found.state.and_then(|state| state.pid);
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    let config = found.config.unwrap_or_default();
+    let host_config = found.host_config.unwrap_or_default();
+    let binds = host_config.binds.unwrap_or_default();
+    let bind = binds.iter().find(|bind| is_mounted_at_ours(bind));
+    let bound =
+        bind.and_then(|bind| Some(bind.split_once(&format!(":{WAIT_FOLDER}"))?.0.to_owned()));
+    Some(Started {
+        id: found.id?,
+        name: found.name.unwrap_or_default(),
+        pid: pid.filter(|pid| *pid > 0)?,
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        environment: config.env.unwrap_or_default(),
+        network_mode: host_config.network_mode.unwrap_or_default(),
+        folder: bound,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{ContainerConfig, ContainerState, EventActor, HostConfig};
+
+    use super::*;
+
+    #[test]
+    fn a_running_container_is_described_with_its_wait_folder() {
+        let running = |pid, binds: &[&str]| ContainerInspectResponse {
+            id: Some("a".repeat(64)),
+            state: Some(ContainerState {
+                pid: Some(pid),
+                ..ContainerState::default()
+            }),
+            config: Some(ContainerConfig {
+                entrypoint: Some(vec!["/w/w".to_owned(), "sh".to_owned()]),
+                ..ContainerConfig::default()
+            }),
+            host_config: Some(HostConfig {
+                binds: Some(binds.iter().map(|&bind| bind.to_owned()).collect()),
+                network_mode: Some("default".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerInspectResponse::default()
+        };
+        let found = started(running(7, &["/a:/b", "/var/lib/weft/wait/route:/w:ro"])).unwrap();
+        assert_eq!(found.folder.as_deref(), Some("/var/lib/weft/wait/route"));
+        assert_eq!((found.pid, found.entrypoint[0].as_str()), (7, "/w/w"));
+        assert_eq!(started(running(7, &["/a:/www"])).unwrap().folder, None);
+        assert_eq!(started(running(0, &[])), None);
+    }
+
+    #[test]
+    fn events_are_news_of_a_container() {
+        let event = |action: &str, id: Option<&str>| {
+            news(EventMessage {
+                action: Some(action.to_owned()),
+                actor: Some(EventActor {
+                    id: id.map(str::to_owned),
+                    ..EventActor::default()
+                }),
+                ..EventMessage::default()
+            })
+        };
+        assert_eq!(
+            event("start", Some("a")),
+            ContainerNews::Started("a".to_owned())
+        );
+        assert_eq!(
+            event("die", Some("a")),
+            ContainerNews::Ended("a".to_owned())
+        );
+        assert_eq!(event("start", None), ContainerNews::Other);
+        assert_eq!(event("pause", Some("a")), ContainerNews::Other);
+    }
+}

@@ -1,0 +1,472 @@
+//! Serves Docker's network plugin: two sockets where Docker looks for them, and the network `weft` in Docker.
+//!
+//! ```text
+//!  dockerd ── /run/docker/plugins/weft.sock, weftmesh.sock ──► plugin::read ──► Call ──► addresses, pairs
+//!          ◄── JSON, at once or within 10 s ──────────────────────────────── Answer ◄──┘
+//! ```
+//!
+//! No call asks Docker anything, since Docker waits for the answer with locks held. The sockets are there only while
+//! somebody answers at them: Docker waits long for one that is there and dead, and for one that its networks need.
+
+mod network;
+mod networks;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use ipnet::{IpNet, Ipv4Net};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+pub use self::network::DEFAULT_NETWORK;
+use self::networks::Networks;
+use super::address::AddressArgument;
+use super::api::{Manners, OwnedSocket, SocketError, serve_at};
+use super::attach::{Endpoint, mac_text};
+use super::attach_service::HostAttacher;
+use super::attach_service::endpoints::{Removed, docker_holder};
+use super::complaint::in_one_line;
+use super::container::shown_id;
+use super::docker::Docker;
+use super::request::Request;
+use crate::api::AttachReply;
+use crate::plugin::{
+    Call, CallError, DRIVERS, Pool, Scope, address_answer, endpoint_answer, join_answer,
+    pool_answer, read,
+};
+use crate::random::Randomness;
+
+/// Where Docker looks for the sockets of plugins.
+pub const PLUGIN_DIR: &str = "/run/docker/plugins";
+/// What Docker calls the form of the answers.
+const CONTENT_TYPE: HeaderValue =
+    HeaderValue::from_static("application/vnd.docker.plugins.v1.2+json");
+/// Addresses whose holders are known: a bridge of Linux takes 1024 interfaces, and what Docker does not take is freed
+/// soon.
+const GIVEN_MAX: usize = 4096;
+/// Calls of Docker at once, a connection each, beside which one more would fail a container's start: as many as a bridge
+/// takes interfaces.
+const MANNERS: Manners = Manners {
+    // Docker's client does not take it well when an idle connection is closed under a call.
+    keeps: false,
+    connections_max: 1024,
+};
+/// How long `launch` waits for the network `weft`: Docker makes it in some 50 ms. One that is busy with something else
+/// gets it later; `launch` promises to be ready in two seconds.
+const NETWORK_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long the end of the daemon waits for Docker to remove it: a signal must end the daemon within two seconds.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why there is no plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The folder for the sockets.
+    #[error("make {}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// What the plugin is started with.
+#[derive(Debug, Clone)]
+pub struct PluginConfig {
+    /// Folder for the sockets.
+    pub dir: PathBuf,
+    /// Where what must survive is kept.
+    pub data_dir: PathBuf,
+    /// The subnet of the network `weft`, and of those that name none; `None`: addresses are not given.
+    pub default_subnet: Option<Ipv4Net>,
+    /// Where addresses come from.
+    pub range: Option<Ipv4Net>,
+}
+
+/// The running plugin.
+#[derive(Debug)]
+pub struct Plugin {
+    docker: Docker,
+    subnet: Option<Ipv4Net>,
+    stop: watch::Sender<bool>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+struct Desk {
+    scope: Scope,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: PluginConfig,
+    attacher: HostAttacher,
+    requests: mpsc::Sender<Request>,
+    networks: Networks,
+    /// Who has the addresses that were given in this run.
+    given: Mutex<BTreeMap<IpAddr, String>>,
+}
+
+impl Plugin {
+    /// Binds the sockets and answers at them; then has Docker make the network `weft`, if Docker is there.
+    ///
+    /// # Errors
+    /// [`PluginError`] if the sockets cannot be had.
+    pub async fn start(
+        config: PluginConfig,
+        attacher: HostAttacher,
+        requests: mpsc::Sender<Request>,
+        docker: Docker,
+    ) -> Result<Self, PluginError> {
+        fs::create_dir_all(&config.dir).map_err(|source| PluginError::Folder {
+            path: config.dir.clone(),
+            source,
+        })?;
+        let shared = Arc::new(Shared {
+            networks: Networks::load(&config.data_dir),
+            attacher,
+            requests,
+            given: Mutex::default(),
+            config,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut sockets = Vec::new();
+        for (driver, scope) in DRIVERS {
+            let path = shared.config.dir.join(format!("{driver}.sock"));
+            sockets.push((OwnedSocket::bind(&path)?, scope));
+        }
+        let mut serving = Vec::new();
+        for (socket, scope) in sockets {
+            let shared = Arc::clone(&shared);
+            let router = Router::new()
+                .route("/{method}", post(answer))
+                .with_state(Arc::new(Desk { scope, shared }));
+            let mut stopped = stopped.clone();
+            let stop = async move {
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            };
+            serving.push(tokio::spawn(serve_at(socket, router, MANNERS, stop)));
+        }
+        let plugin = Self {
+            subnet: shared.config.default_subnet,
+            docker,
+            stop,
+            serving,
+        };
+        plugin.make_network().await;
+        Ok(plugin)
+    }
+
+    async fn make_network(&self) {
+        let Some(subnet) = self.subnet else { return };
+        let making = network::ensure(&self.docker, subnet);
+        if tokio::time::timeout(NETWORK_TIMEOUT, making).await.is_err() {
+            tracing::warn!("Docker does not answer: the network {DEFAULT_NETWORK} may be missing");
+        }
+    }
+
+    /// Removes the network `weft` if nobody uses it, then the sockets: a Docker that starts while weft is down must
+    /// not wait for them.
+    pub async fn stop(self) {
+        if self.subnet.is_some() {
+            let removing = network::remove(&self.docker);
+            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, removing).await;
+        }
+        self.stop.send_replace(true);
+        for task in self.serving {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Has Docker make the network `weft`, unless it is there.
+pub(super) async fn ensure_network(docker: &Docker, subnet: Ipv4Net) {
+    network::ensure(docker, subnet).await;
+}
+
+/// Forgets what was kept of Docker's networks, for `reset`.
+///
+/// # Errors
+/// If the file is there and stays.
+pub fn forget_networks(data_dir: &Path) -> io::Result<()> {
+    networks::remove(data_dir)
+}
+
+async fn answer(
+    State(desk): State<Arc<Desk>>,
+    UrlPath(method): UrlPath<String>,
+    body: Bytes,
+) -> Response {
+    let answered = match read(desk.scope, &method, &body) {
+        Ok(call) => desk.shared.carry_out(call).await,
+        Err(error) => Err(error),
+    };
+    let (status, said) = match answered {
+        Ok(said) => (StatusCode::OK, said),
+        Err(error) => {
+            tracing::warn!(method, %error, "Docker is refused");
+            let status = StatusCode::from_u16(error.status());
+            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, error.body())
+        }
+    };
+    tracing::debug!(method, %status, %said, "Docker asks");
+    let kind = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    (status, kind, said.to_string()).into_response()
+}
+
+impl Shared {
+    fn given(&self) -> MutexGuard<'_, BTreeMap<IpAddr, String>> {
+        // Nothing in here panics half way.
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn carry_out(self: &Arc<Self>, call: Call) -> Result<Value, CallError> {
+        match call {
+            Call::Fixed(said) => Ok(said),
+            Call::CreateNetwork {
+                network,
+                multicast,
+                unknown,
+            } => {
+                if !unknown.is_empty() {
+                    tracing::warn!(network, ?unknown, "options without a meaning");
+                }
+                let shared = Arc::clone(self);
+                let writing = move || shared.networks.add(&network, multicast);
+                match spawn_blocking(writing).await {
+                    Ok(Ok(())) => Ok(json!({})),
+                    Ok(Err(error)) => Err(CallError::Refused(in_one_line(&error).error)),
+                    Err(error) => Err(CallError::Refused(error.to_string())),
+                }
+            }
+            Call::DeleteNetwork { network } => {
+                let shared = Arc::clone(self);
+                let writing = move || shared.networks.remove(&network);
+                if let Ok(Err(error)) = spawn_blocking(writing).await {
+                    tracing::warn!(%error, "a network that is gone is still noted");
+                }
+                Ok(json!({}))
+            }
+            Call::CreateEndpoint {
+                endpoint,
+                address,
+                mac,
+            } => self.create_endpoint(endpoint, address, mac).await,
+            Call::DeleteEndpoint { endpoint } => self.delete_endpoint(&endpoint).await,
+            Call::Join {
+                network,
+                endpoint,
+                sandbox,
+            } => {
+                let leading = self
+                    .attacher
+                    .lead_endpoint(&endpoint, Path::new(&sandbox))
+                    .await;
+                let interface =
+                    leading.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
+                let multicast = self.networks.has_multicast(&network);
+                Ok(join_answer(
+                    &interface,
+                    multicast,
+                    self.attacher.dns_server(),
+                ))
+            }
+            Call::RequestPool { chosen } => self.request_pool(chosen),
+            Call::RequestGateway { pool } => Ok(address_answer(pool.no_gateway().into())),
+            Call::RequestAddress { pool, address } => self.request_address(pool, address).await,
+            Call::ReleaseAddress { pool, address } => {
+                self.release_address(pool, address).await;
+                Ok(json!({}))
+            }
+        }
+    }
+
+    /// Refuses at once what no address could be given of.
+    fn request_pool(&self, chosen: Option<Pool>) -> Result<Value, CallError> {
+        let (Some(default), Some(range)) = (self.config.default_subnet, self.config.range) else {
+            let why = "allocation is off on this host (--ipalloc-range ''): \
+                       choose another --ipam-driver";
+            return Err(CallError::Refused(why.to_owned()));
+        };
+        let pool = chosen.unwrap_or_else(|| Pool::of(default));
+        if !range.contains(&pool.range()) {
+            let why = format!("range {} out of bounds: {range}", pool.range());
+            return Err(CallError::Refused(why));
+        }
+        Ok(pool_answer(pool))
+    }
+
+    async fn request_address(
+        &self,
+        pool: Pool,
+        address: Option<Ipv4Addr>,
+    ) -> Result<Value, CallError> {
+        self.make_room().await?;
+        let mark: [u8; 8] = Randomness::system().bytes();
+        let holder = docker_holder(&hex(&mark));
+        let wanted = match address {
+            Some(address) => AddressArgument::Explicit(in_subnet(address, pool)),
+            None => AddressArgument::Subnet(pool.range().into()),
+        };
+        let forgotten = |address| !self.given().contains_key(&address);
+        let got = self.attacher.give(&holder, wanted, forgotten).await;
+        let got = got.map_err(|error| CallError::Refused(error.error))?;
+        let mut others = Vec::new();
+        let mut chosen = None;
+        for address in got {
+            match address {
+                IpNet::V4(address) if chosen.is_none() => chosen = Some(address.addr()),
+                // Docker asked for one, of IPv4.
+                IpNet::V4(_) | IpNet::V6(_) => others.push(address),
+            }
+        }
+        if !others.is_empty() {
+            self.attacher.take_back(&holder, &others).await;
+        }
+        let Some(address) = chosen else {
+            let why = format!("no address in {}", pool.range());
+            return Err(CallError::Refused(why));
+        };
+        self.given().insert(address.into(), holder);
+        Ok(address_answer(in_subnet(address, pool)))
+    }
+
+    /// Frees an address, unless it is the network's gateway, which nobody was given: in another network the same
+    /// address may be a container's.
+    async fn release_address(&self, pool: Pool, address: Ipv4Addr) {
+        if address == pool.no_gateway().addr() {
+            return;
+        }
+        let address = IpAddr::from(address);
+        // One of an earlier run whose pair was gone before is freed as those of dead containers.
+        let Some(holder) = self.given().get(&address).cloned() else {
+            return;
+        };
+        match self.attacher.is_on_an_interface(&holder).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(%address, holder, "Docker releases what an interface has: kept");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%address, holder, %error, "cannot see whether it is in use: kept");
+                return;
+            }
+        }
+        self.forget(address, &holder);
+        let addresses = self.attacher.addresses_of(&holder).await;
+        self.attacher.take_back(&holder, &addresses).await;
+    }
+
+    /// Forgets who was given what and has it no more, once much is known: Docker releases nothing of what it forgot
+    /// in a crash.
+    async fn make_room(&self) -> Result<(), CallError> {
+        if self.given().len() < GIVEN_MAX {
+            return Ok(());
+        }
+        let known = self.given().clone();
+        for (address, holder) in known {
+            if !self.has(&holder, address).await {
+                self.forget(address, &holder);
+            }
+        }
+        if self.given().len() < GIVEN_MAX {
+            return Ok(());
+        }
+        let why = format!("Docker has {GIVEN_MAX} addresses here, and gets no more");
+        Err(CallError::Refused(why))
+    }
+
+    async fn has(&self, holder: &str, address: IpAddr) -> bool {
+        let addresses = self.attacher.addresses_of(holder).await;
+        addresses.iter().any(|had| had.addr() == address)
+    }
+
+    /// Forgets a holder of an address, unless that is another's by now.
+    fn forget(&self, address: IpAddr, holder: &str) {
+        let mut given = self.given();
+        if given.get(&address).is_some_and(|known| known == holder) {
+            given.remove(&address);
+        }
+    }
+
+    async fn create_endpoint(
+        &self,
+        id: String,
+        address: Option<IpNet>,
+        mac: Option<[u8; 6]>,
+    ) -> Result<Value, CallError> {
+        let known = address.and_then(|address| {
+            let holder = self.given().get(&address.addr()).cloned()?;
+            Some((address.addr(), holder))
+        });
+        let known = match known {
+            Some((address, holder)) if self.has(&holder, address).await => Some(holder),
+            Some(_) | None => None,
+        };
+        // Of somebody else's addresses, or of an earlier run of ours: seen on the interface, they are noted.
+        let holder = known.unwrap_or_else(|| docker_holder(id.get(..16).unwrap_or(&id)));
+        let endpoint = Endpoint { id, holder, mac };
+        let made = self.attacher.make_endpoint(&endpoint).await;
+        let made = made.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
+        Ok(endpoint_answer(mac, &mac_text(made)))
+    }
+
+    async fn delete_endpoint(&self, id: &str) -> Result<Value, CallError> {
+        let removed = self.attacher.remove_endpoint(id).await;
+        let removed = removed.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
+        let Some(Removed { holder, container }) = removed else {
+            return Ok(json!({}));
+        };
+        let addresses = self.attacher.addresses_of(&holder).await;
+        // So that the release that follows finds what was given in an earlier run.
+        for address in &addresses {
+            let mut given = self.given();
+            if given.len() < GIVEN_MAX {
+                given
+                    .entry(address.addr())
+                    .or_insert_with(|| holder.clone());
+            }
+        }
+        // The container may be started again before anybody has seen that it was away.
+        if let Some(container) = container {
+            let left = AttachReply {
+                id: shown_id(&container).to_owned(),
+                addresses: addresses.iter().map(IpNet::addr).collect(),
+                ..AttachReply::default()
+            };
+            let _ = self.requests.send(Request::Disowned(left)).await;
+        }
+        Ok(json!({}))
+    }
+}
+
+/// An address as it stands on an interface of the network.
+fn in_subnet(address: Ipv4Addr, pool: Pool) -> IpNet {
+    let length = pool.subnet().prefix_len();
+    // The length is that of a subnet, so it is right.
+    Ipv4Net::new(address, length).map_or_else(|_| IpNet::from(IpAddr::from(address)), IpNet::from)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
