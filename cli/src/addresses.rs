@@ -1,5 +1,7 @@
 //! `weft expose`, `hide`, `prime`, `rmpeer` and `status ipam`: who has which addresses.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use weft_control::api::{ExposeRequest, IpamReport, RemoveReply, RemoveRequest};
 
@@ -52,7 +54,8 @@ pub(crate) fn prime(client: &Client) -> anyhow::Result<()> {
 ///
 /// The daemon's line about the first that cannot be removed.
 pub(crate) fn remove(client: &Client, args: &RemovePeerArgs, format: Format) -> anyhow::Result<()> {
-    for peer in &args.peers {
+    let mut done = BTreeSet::new();
+    for peer in args.peers.iter().filter(|peer| done.insert(*peer)) {
         let request = RemoveRequest {
             peer: peer.clone(),
             force: args.force,

@@ -2,7 +2,9 @@
 
 mod containers;
 mod dns;
+mod docker;
 mod launch;
+mod plugin;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,7 @@ use clap_complete::Shell;
 
 pub(crate) use containers::{AttachArgs, DetachArgs};
 pub(crate) use dns::{DnsAddArgs, DnsLaunchArgs, DnsLookupArgs, DnsRemoveArgs};
+pub(crate) use docker::{DockerArgs, EnvArgs};
 pub(crate) use launch::{Cipher, Io, LaunchArgs};
 
 use crate::output::Format;
@@ -154,6 +157,11 @@ pub(crate) enum Verb {
     /// Print the arguments that make `docker run` use our DNS server.
     #[command(after_help = "Example:\n  docker run $(weft dns-args) -ti app")]
     DnsArgs,
+    /// Print what makes a shell's `docker` use the proxy: `eval $(weft env)`.
+    Env(EnvArgs),
+    /// Print the argument that makes one `docker` command use the proxy.
+    #[command(after_help = "Example:\n  docker $(weft config) run -ti app")]
+    Config,
     /// Print the version.
     #[command(after_help = "Example:\n  weft version -o json")]
     Version,
@@ -168,6 +176,8 @@ pub(crate) enum Verb {
     Bench(BenchArgs),
     /// Check whether this host can run weft well, and say what to change.
     Doctor(DoctorArgs),
+    /// Print what a machine needs besides the binary, to be put where it belongs.
+    Setup(SetupArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  weft completions bash > /etc/bash_completion.d/weft")]
     Completions(CompletionsArgs),
@@ -392,6 +402,23 @@ pub(crate) struct CompletionsArgs {
     /// The shell to complete in.
     #[arg(value_enum, value_name = "SHELL")]
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  weft setup systemd > /etc/systemd/system/weft.service\n  systemctl daemon-reload && systemctl enable --now weft"
+)]
+pub(crate) struct SetupArgs {
+    /// Which part.
+    #[arg(value_name = "PART", value_enum)]
+    pub(crate) part: SetupPart,
+}
+
+/// What `weft setup` can print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SetupPart {
+    /// A unit for systemd: ready notification, watchdog, reload, hardening.
+    Systemd,
 }
 
 #[derive(Debug, Args)]

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use weft_control::api::{AttachReply, AttachRequest, Attachment, ContainerFiles};
+use weft_control::api::{AttachReply, AttachRequest, Attachment, ContainerFiles, FindRequest};
 
 use crate::args::AttachArgs;
 use crate::client::Client;
+use crate::dns::is_like_an_address;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -86,7 +87,11 @@ pub(crate) fn change(
 pub(crate) fn list(client: &Client, only: &[String], format: Format) -> anyhow::Result<()> {
     let mut attachments: Vec<Attachment> = client.get("/ps")?;
     if !only.is_empty() {
-        attachments.retain(|attachment| only.iter().any(|name| names(name, &attachment.id)));
+        let ids = only
+            .iter()
+            .map(|typed| shown_id(client, typed, &attachments));
+        let ids: Vec<String> = ids.collect();
+        attachments.retain(|attachment| ids.iter().any(|id| names(id, &attachment.id)));
     }
     match format {
         Format::Json => output::json(&attachments),
@@ -94,12 +99,23 @@ pub(crate) fn list(client: &Client, only: &[String], format: Format) -> anyhow::
     }
 }
 
+/// The id under which a container is listed: the daemon knows what Docker calls by the name that was typed.
+fn shown_id(client: &Client, typed: &str, listed: &[Attachment]) -> String {
+    let is_listed = listed.iter().any(|attachment| names(typed, &attachment.id));
+    let request = FindRequest {
+        container: typed.to_owned(),
+    };
+    let found = || client.post::<_, AttachReply>("/find", &request).ok();
+    // One that nobody knows is skipped.
+    let found = if is_listed { None } else { found() };
+    found.map_or_else(|| typed.to_owned(), |reply| reply.id)
+}
+
 /// Splits what was typed into leading addresses and the one container after them.
 fn split_words(words: &[String]) -> Result<(Vec<String>, String), Failure> {
     let count = words.iter().take_while(|word| is_address(word)).count();
     let (addresses, rest) = words.split_at(count);
     match rest {
-        [container] => Ok((addresses.to_vec(), container.clone())),
         [] => Err(Failure::Usage(
             "no container given: after the addresses comes a container's name or id, netns:NAME, netns:/path or pid:N"
                 .to_owned(),
@@ -108,6 +124,10 @@ fn split_words(words: &[String]) -> Result<(Vec<String>, String), Failure> {
             "`{first}` lacks the length of its subnet's prefix: write {first}/{}, or what the subnet has",
             if first.contains(':') { 64 } else { 24 }
         ))),
+        [first, ..] if is_like_an_address(first) => Err(Failure::Usage(format!(
+            "`{first}` is no address: accepted are addresses such as 10.2.1.1/24"
+        ))),
+        [container] => Ok((addresses.to_vec(), container.clone())),
         [first, second, ..] => Err(Failure::Usage(format!(
             "`{second}` after the container `{first}`: accepted are addresses such as 10.2.1.1/24, then one container"
         ))),

@@ -1,5 +1,6 @@
 //! Puts a daemon together: engine, bridge, control.
 
+mod docker;
 mod engine;
 pub(crate) mod overlap;
 
@@ -16,10 +17,11 @@ use weft_control::driver::attach::{self, AttachOptions, Host};
 use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
 use weft_control::driver::dns::DnsServer;
-use weft_control::driver::docker::Docker;
 use weft_control::driver::firewall;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
+use weft_control::driver::plugin;
+use weft_control::driver::proxy::ProxyServer;
 use weft_control::driver::request::{Attacher, Reply, Request};
 use weft_control::driver::run::{Driver, Ended};
 use weft_control::driver::start::DriverConfig;
@@ -29,8 +31,10 @@ use weft_control::secret::Credential;
 use weft_engine::config::gso_size_max;
 use weft_engine::engine::Engine;
 
+use crate::daemon::docker::DockerSide;
+use crate::leftovers;
 use crate::settings::Settings;
-use crate::settings::dns::DnsSettings;
+use crate::settings::dns::{DnsSettings, no_guest};
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -48,17 +52,40 @@ pub(crate) enum Order {
 /// What prevented the start, or what it could not go on after.
 pub(crate) async fn run(
     settings: &Settings,
-    mut orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<Order>,
     ready: impl FnOnce(&str),
 ) -> anyhow::Result<()> {
     let host = NetNs::current().context("open the host's network namespace")?;
     bridge::check_name(&settings.bridge)?;
-    let underlay_mtu = underlay::largest_mtu(&host, &settings.bridge)
+    let is_new =
+        !bridge::is_there(&host, TAP).await? && !bridge::is_there(&host, &settings.bridge).await?;
+    let mut is_ready = false;
+    let served = serve(settings, &host, orders, |name| {
+        is_ready = true;
+        ready(name);
+    });
+    let ended = served.await;
+    let is_left = ended.is_err() && is_new && !is_ready;
+    // Unless another daemon was faster, and works on them.
+    if is_left && bridge::check_tap_free(&host, TAP).await.is_ok() {
+        // The user hears why there was no start; what else goes wrong is of no account beside that.
+        let _ = leftovers::remove_devices(&settings.bridge).await;
+    }
+    ended
+}
+
+async fn serve(
+    settings: &Settings,
+    host: &NetNs,
+    mut orders: mpsc::Receiver<Order>,
+    ready: impl FnOnce(&str),
+) -> anyhow::Result<()> {
+    let underlay_mtu = underlay::largest_mtu(host, &settings.bridge)
         .await
         .context("look at the interfaces")?;
     // First of all: a second daemon must fail here, before it touches what the first one uses. The device before the
     // port, which would be but the first of several things that the two share.
-    bridge::check_tap_free(&host, TAP).await?;
+    bridge::check_tap_free(host, TAP).await?;
     check_port(settings)?;
     let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
@@ -74,7 +101,12 @@ pub(crate) async fn run(
         overlap::check(addresses.range, settings.range_is_given(), &settings.bridge)?;
     }
     let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-    let attacher = attacher(settings, &host, gso, requests.clone())?;
+    // Clients may come from now on; their containers wait.
+    let proxy = settings.proxy()?;
+    let proxy = proxy.map(|config| ProxyServer::start(config, requests.clone()));
+    let proxy = proxy.transpose()?;
+    let docker = DockerSide::new(settings, requests.clone())?;
+    let attacher = attacher(settings, host, gso, &docker)?;
     let driver = Driver::new(driver_config(settings)?, Arc::clone(&engine), attacher).await?;
     let devices = BridgeConfig {
         name: settings.bridge.clone(),
@@ -84,10 +116,16 @@ pub(crate) async fn run(
         gso,
         dns: settings.dns.as_ref().map(|dns| dns.address),
     };
-    bridge::ensure(&host, &devices).await?;
-    attach::follow_mtu(&host, &devices).await?;
+    bridge::ensure(host, &devices).await?;
+    attach::follow_mtu(host, &devices).await?;
+    let guest = match &settings.dns {
+        Some(dns) => dns.guest()?,
+        None => no_guest(&settings.netns_files)?,
+    };
+    attach::follow_dns(host, &settings.bridge, &guest, settings.dns.is_some()).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;
+    let driver = driver.with_proxy(proxy.as_ref().map(ProxyServer::handle));
     let tap_maker = Arc::clone(&engine);
     let keeper = Keeper::start(host.clone(), devices.clone(), move || {
         tap_maker.make_tap_again()
@@ -96,17 +134,34 @@ pub(crate) async fn run(
     let serving = tokio::spawn(api.serve(requests.clone(), async {
         let _ = api_stopped.await;
     }));
-    ready(&driver.name().to_string());
-    let ended = drive(driver, receiver, &requests, &mut orders).await;
+    let name = driver.name().to_string();
+    let running = drive(driver, receiver, &requests, &mut orders);
+    let (ended, plugin) = docker.beside(settings, running, || ready(&name)).await;
+    if let Some(plugin) = plugin {
+        plugin.stop().await;
+    }
+    drop(proxy);
     drop(server);
     keeper.stop().await;
     if matches!(ended, Ok(Ended::Reset)) {
-        bridge::remove(&host, &devices).await?;
-        firewall::remove().await.context("remove the rules")?;
+        clear_host(host, &devices, settings).await?;
     }
     drop(stop_api);
     let _ = serving.await;
     ended.map(drop)
+}
+
+/// Removes from the host what outlives a daemon: bridge, TAP, rules, and what is known of Docker's networks.
+async fn clear_host(
+    host: &NetNs,
+    devices: &BridgeConfig,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    bridge::remove(host, devices).await?;
+    firewall::remove().await.context("remove the rules")?;
+    // Without iptables there is none.
+    let _ = firewall::docker::remove(&settings.bridge).await;
+    plugin::forget_networks(&settings.data_dir).context("remove what is kept of networks")
 }
 
 /// Starts the DNS server and gives it the names, unless it is off.
@@ -197,9 +252,9 @@ fn attacher(
     settings: &Settings,
     host: &NetNs,
     gso: GsoLimits,
-    requests: mpsc::Sender<Request>,
+    docker: &DockerSide,
 ) -> anyhow::Result<impl FnOnce(PeerName) -> Arc<dyn Attacher> + use<>> {
-    let docker = Docker::new(settings.docker_host.as_deref())?;
+    let docker = docker.clone();
     let options = AttachOptions {
         mtu: settings.mtu.into(),
         multicast_route: true,
@@ -209,12 +264,18 @@ fn attacher(
     };
     let guest = settings.dns.as_ref().map(DnsSettings::guest).transpose()?;
     let (host, bridge) = (host.clone(), settings.bridge.clone());
+    let docker_bridge = settings.docker_bridge().map(str::to_owned);
     let addresses = settings.addresses()?;
     Ok(move |name: PeerName| {
-        let host = Host::new(host, &bridge, name.0);
+        let mut host = Host::new(host, &bridge, name.0);
+        if let Some(docker_bridge) = docker_bridge {
+            host = host.beside_docker(&docker_bridge);
+        }
         let default_subnet = addresses.map(|addresses| addresses.default_subnet);
-        let allocator = Allocator::new(default_subnet.map(|_| requests));
-        let attacher = HostAttacher::new(host, docker, options, guest, allocator, default_subnet);
+        let allocator = Allocator::new(default_subnet.map(|_| docker.requests.clone()));
+        let api = docker.docker.clone();
+        let attacher = HostAttacher::new(host, api, options, guest, allocator, default_subnet);
+        docker.serves(&attacher);
         // Ends with the loop that it asks.
         tokio::spawn(attacher.clone().watch());
         Arc::new(attacher) as Arc<dyn Attacher>

@@ -5,7 +5,7 @@
 //!                                                                   │
 //!          status ps report connect forget attach detach bench ─► client ── unix socket ─► daemon
 //!          launch ─► launch/background ── starts itself ─► launch/foreground ─► daemon
-//!          demo, doctor, token, version, completions need no daemon
+//!          demo, doctor, token, version, setup, completions need no daemon
 //! ```
 
 mod addresses;
@@ -17,6 +17,7 @@ mod container;
 mod daemon;
 mod demo;
 mod dns;
+mod docker;
 mod doctor;
 mod failure;
 mod launch;
@@ -27,10 +28,16 @@ mod mesh;
 mod output;
 mod report;
 mod settings;
+mod setup;
 mod status;
 mod stop;
 mod template;
 mod token;
+// A program of its own, which `build.rs` compiles: here only its tests are run.
+#[cfg(test)]
+#[expect(dead_code, reason = "nothing here waits")]
+#[path = "../wait/program.rs"]
+mod wait_program;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -74,6 +81,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             dns::change(&client, "/dns/remove", &args.words, args.name, format)?;
         }
         Verb::DnsLookup(args) => dns::lookup(&client, args.name, format)?,
+        Verb::Env(args) => docker::environment(&client, args.restore, format)?,
+        Verb::Config => docker::argument(&client, format)?,
         Verb::DnsArgs => dns::docker_arguments(&client, format)?,
         Verb::Expose(args) => addresses::expose(&client, args, format)?,
         Verb::Hide(args) => addresses::hide(&client, args.addresses, format)?,
@@ -102,6 +111,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             format,
         )?,
         Verb::Completions(args) => complete(args.shell)?,
+        Verb::Setup(args) => setup::run(args.part)?,
         Verb::Doctor(args) => return doctor::run(&places, &args),
         Verb::Demo(args) => return demo::run(&places, &args),
     }

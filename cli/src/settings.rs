@@ -2,6 +2,7 @@
 
 mod addresses;
 pub(crate) mod dns;
+pub(crate) mod docker;
 
 use std::fmt;
 use std::fs;
@@ -15,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use weft_control::TargetAddress;
 use weft_control::config::SECRETS_MAX;
 use weft_control::driver::bridge;
-use weft_control::driver::docker::Docker;
 use weft_control::peer::{Nickname, PeerName};
 use weft_control::secret::{Credential, SecretError};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use self::dns::DnsSettings;
+use self::docker::DockerSettings;
 use crate::args::{Cipher, Io, LaunchArgs, Places};
 use crate::daemon::overlap;
 use crate::failure::Failure;
@@ -78,9 +79,13 @@ pub(crate) struct Settings {
     pub(crate) cipher: Cipher,
     pub(crate) log_level: String,
     pub(crate) resume: bool,
-    pub(crate) docker_host: Option<String>,
+    pub(crate) docker: DockerSettings,
+    /// Where the sockets of Docker's network plugin go; `None` without it.
+    pub(crate) plugin_dir: Option<PathBuf>,
     /// `None` without DNS.
     pub(crate) dns: Option<DnsSettings>,
+    /// Where files of containers are, with and without DNS.
+    pub(crate) netns_files: PathBuf,
     pub(crate) rekey_interval_ms: Option<u64>,
     /// As typed; `None` means the default range.
     pub(crate) ipalloc_range: Option<String>,
@@ -139,8 +144,14 @@ impl Settings {
             cipher: args.engine.cipher,
             log_level: args.log_level.clone(),
             resume: args.peer.resume,
-            docker_host: args.docker_host.clone(),
+            docker: DockerSettings::new(&args.docker, &absolute(&places.run_dir)?),
+            plugin_dir: (args.plugin.plugin
+                && !args.plugin.no_plugin
+                && !docker::is_off(&args.docker))
+            .then(|| absolute(&args.plugin.plugin_dir))
+            .transpose()?,
             dns: (!args.dns.no_dns).then(|| DnsSettings::new(&args.dns)),
+            netns_files: args.dns.netns_files.clone(),
             rekey_interval_ms: args.peer.rekey_interval_ms,
             ipalloc_range: args.addresses.ipalloc_range.clone(),
             ipalloc_default_subnet: args.addresses.ipalloc_default_subnet.clone(),
@@ -170,7 +181,7 @@ impl Settings {
         }
         self.peer_name()?;
         self.checked_nickname()?;
-        Docker::new(self.docker_host.as_deref()).context("--docker-host")?;
+        self.docker.judge()?;
         Ok(())
     }
 
@@ -241,6 +252,7 @@ impl Settings {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let warnings = self.open_warning().into_iter();
         let warnings = warnings.chain(self.file_warning());
+        let warnings = warnings.chain(self.docker_note());
         warnings.chain(self.range_warning()).collect()
     }
 

@@ -36,6 +36,19 @@ pub(crate) fn overview(status: &Status) -> String {
         names(&mut text, dns);
         text.push('\n');
     }
+    if let Some(proxy) = &status.proxy {
+        row(&mut text, "Service", "proxy");
+        row(&mut text, "Address", &proxy.addresses.join(" "));
+        let docker = match &proxy.trouble {
+            None => proxy.docker.clone(),
+            Some(_) => format!(
+                "{}, not there (its containers follow when it is)",
+                proxy.docker
+            ),
+        };
+        row(&mut text, "Docker", &docker);
+        text.push('\n');
+    }
     engine(&mut text, &status.engine, status.mtu);
     text.push('\n');
     text
@@ -228,6 +241,9 @@ fn names(text: &mut String, dns: &DnsStatus) {
     row(text, "Entries", &dns.entry_count.to_string());
     for trouble in &dns.trouble {
         row(text, "Note", &format!("does not listen on {trouble}"));
+    }
+    for note in &dns.notes {
+        row(text, "Note", note);
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `GET /dns` | – | [`DnsStatus`], or `null` without DNS |
 //! | `POST /dns/add`, `POST /dns/remove` | [`DnsRequest`] | [`DnsReply`] |
 //! | `POST /dns/lookup` | [`DnsLookup`] | [`DnsFound`] |
+//! | `POST /find` | [`FindRequest`] | [`AttachReply`] |
 //! | `POST /expose`, `POST /hide` | [`ExposeRequest`] | [`AttachReply`] |
 //! | `POST /prime` | `{}` | `{}` once there is a ring |
 //! | `POST /rmpeer` | [`RemoveRequest`] | [`RemoveReply`] |
@@ -39,7 +40,7 @@ use serde::{Deserialize, Serialize};
 pub use addresses::{
     ExposeRequest, IpamFinding, IpamOwner, IpamReport, RemoveReply, RemoveRequest, ResetRequest,
 };
-pub use containers::{AttachReply, AttachRequest, ContainerFiles};
+pub use containers::{AttachReply, AttachRequest, ContainerFiles, FindRequest, ProxyStatus};
 
 /// The line with which requests fail while the daemon ends.
 pub const STOPPING: &str = "the daemon is stopping";
@@ -126,6 +127,9 @@ pub struct DnsStatus {
     /// Where not, and why.
     #[serde(default)]
     pub trouble: Vec<String>,
+    /// What is to be known besides: names that are not answered for.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Number of entries, of all hosts.
     pub entry_count: usize,
     /// The entries; left out of `/status`.
@@ -235,6 +239,9 @@ pub struct Status {
     /// Addresses; absent if they are not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam: Option<IpamReport>,
+    /// The Docker API proxy, if it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyStatus>,
     /// The engine's part.
     pub engine: EngineStatus,
 }

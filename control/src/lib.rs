@@ -22,9 +22,13 @@ mod gossip;
 mod group;
 pub mod ipam;
 mod link;
+#[cfg(test)]
+mod measured;
 mod mesh;
 pub mod node;
 pub mod peer;
+pub mod plugin;
+pub mod proxy;
 pub mod random;
 mod record;
 mod routes;

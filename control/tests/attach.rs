@@ -570,11 +570,13 @@ async fn one_container_under_two_names_has_one_interface() {
         .await;
 
     let first = lab.attach("a", &["10.2.1.1/24"]).await.unwrap();
-    let second = lab
-        .host()
-        .attach(&path, &nets(&["10.2.1.2/24"]), OPTIONS)
-        .await
-        .unwrap();
+    let host = lab.host();
+    let asked = nets(&["10.2.1.2/24"]);
+    let refused = host.attach(&path, &asked, OPTIONS).await.unwrap_err();
+    assert!(matches!(refused, AttachError::OtherName(id) if id == lab.name("a")));
+    let known = host.known(path).await.unwrap();
+    assert_eq!(known.id, lab.name("a"));
+    let second = host.attach(&known, &asked, OPTIONS).await.unwrap();
 
     assert_eq!(first.mac, second.mac);
     let listed = lab.host().list().await.unwrap();

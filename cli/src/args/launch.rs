@@ -7,7 +7,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::args::DnsLaunchArgs;
+use crate::args::plugin::PluginArgs;
+use crate::args::{DnsLaunchArgs, DockerArgs};
 use crate::settings::Secret;
 
 const EXAMPLES: &str = "\
@@ -63,6 +64,8 @@ pub(crate) struct LaunchArgs {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) dns: DnsLaunchArgs,
+    #[command(flatten)]
+    pub(crate) docker: DockerArgs,
     /// What to log: error, warning, info, debug, trace, or a filter such as `info,weft_control=debug`.
     #[arg(
         long,
@@ -71,9 +74,8 @@ pub(crate) struct LaunchArgs {
         default_value = "info"
     )]
     pub(crate) log_level: String,
-    /// Docker's API socket [default: unix:///var/run/docker.sock]
-    #[arg(long, env = "WEFT_DOCKER_HOST", value_name = "ADDRESS")]
-    pub(crate) docker_host: Option<String>,
+    #[command(flatten)]
+    pub(crate) plugin: PluginArgs,
     /// Take everything from stdin: set when weft starts itself.
     #[arg(long, hide = true)]
     pub(crate) handover: bool,

@@ -41,7 +41,8 @@ pub(crate) fn play(args: &DemoArgs) -> anyhow::Result<Findings> {
             [] => format!("{}: weft launch", host.name),
             some => format!("{}: weft launch {}", host.name, some.join(" ")),
         });
-        let mut words = vec!["launch", "--password-file", &key, "--nickname", &host.name];
+        let mut words = vec!["launch", "--no-plugin", "--password-file", &key];
+        words.extend(["--nickname", &host.name]);
         words.extend(peers.iter().map(String::as_str));
         let peer_name = weft(host, &words)?;
         members.push(Member {

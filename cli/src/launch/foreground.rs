@@ -114,6 +114,11 @@ async fn tick(watchdog: &mut Option<Interval>) {
 
 /// Reads the secrets again; a file with a fault leaves those in use alone.
 fn reload(settings: &Settings, orders: &mpsc::Sender<Order>) {
+    // The service manager believes the one with the other only.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => say(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "read the clock"),
+    }
     match settings.credentials() {
         Ok(secrets) => {
             tracing::info!(count = secrets.len(), "read the secrets again");
@@ -123,6 +128,7 @@ fn reload(settings: &Settings, orders: &mpsc::Sender<Order>) {
         }
         Err(error) => tracing::warn!("keep the secrets in use: {}", failure::one_line(&error)),
     }
+    say(&[NotifyState::Ready]);
 }
 
 /// Tells whoever waits that the daemon is ready.

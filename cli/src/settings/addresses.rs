@@ -13,6 +13,14 @@ const RANGE_DEFAULT: &str = "10.32.0.0/12";
 /// More voters than this no network has.
 const ELECTORS_MAX: usize = 1024;
 
+/// What no interface beside `lo` takes for its own, or the DNS server's address is of (RFC 6890).
+const RESERVED: [(&str, &str); 4] = [
+    ("0.0.0.0/8", "which means this host"),
+    ("127.0.0.0/8", "the loopback addresses"),
+    ("169.254.0.0/16", "the link-local addresses"),
+    ("224.0.0.0/4", "the groups of multicast"),
+];
+
 impl Settings {
     /// Returns how addresses are given; `None` if they are not.
     ///
@@ -73,6 +81,14 @@ fn network(flag: &str, text: &str) -> anyhow::Result<Ipv4Net> {
     if network.prefix_len() > 30 {
         bail!("{flag} {network} is too small: at least 4 addresses are needed");
     }
+    for (reserved, purpose) in RESERVED {
+        let reserved = reserved.parse::<Ipv4Net>()?;
+        if reserved.contains(&network) || network.contains(&reserved) {
+            bail!(
+                "{flag} {network} overlaps {reserved}, {purpose}: no container can have its addresses"
+            );
+        }
+    }
     Ok(network)
 }
 
@@ -80,6 +96,12 @@ fn network_six(text: &str) -> anyhow::Result<Ipv6Net> {
     let network: Ipv6Net = text.parse().with_context(|| {
         format!("--ipalloc-range6 `{text}`: accepted is an IPv6 prefix such as fd57:6566:7400::/64")
     })?;
+    if network.trunc() != network {
+        bail!(
+            "--ipalloc-range6 {network} has host bits set: the prefix is {}",
+            network.trunc()
+        );
+    }
     six::check_prefix(network).context("--ipalloc-range6")
 }
 
@@ -147,5 +169,20 @@ mod tests {
             let line = network("--ipalloc-range", bad).unwrap_err().to_string();
             assert!(line.starts_with("--ipalloc-range"), "{line}");
         }
+        for bad in [
+            "0.0.0.0/0",
+            "127.1.0.0/16",
+            "169.254.53.0/24",
+            "224.0.0.0/3",
+        ] {
+            let line = network("--ipalloc-range", bad).unwrap_err().to_string();
+            assert!(line.contains("no container can have"), "{line}");
+        }
+        assert!(network_six("fd57:6566:7400::/64").is_ok());
+        let line = network_six("fd57:6566:7400::1/64").unwrap_err().to_string();
+        assert!(
+            line.ends_with("the prefix is fd57:6566:7400::/64"),
+            "{line}"
+        );
     }
 }

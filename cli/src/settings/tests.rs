@@ -30,6 +30,33 @@ fn defaults_are_those_of_the_interface() {
 }
 
 #[test]
+fn the_plugin_can_be_left_out_in_either_way() {
+    let dir = |flags: &str| {
+        let line = format!("weft --config /dev/null launch {flags}");
+        settings(&line).unwrap().plugin_dir
+    };
+
+    assert_eq!(dir(""), Some(PathBuf::from("/run/docker/plugins")));
+    assert_eq!(dir("--plugin"), Some(PathBuf::from("/run/docker/plugins")));
+    assert_eq!(dir("--plugin-dir /p"), Some(PathBuf::from("/p")));
+    assert_eq!(dir("--plugin=false"), None);
+    assert_eq!(dir("--no-plugin"), None);
+}
+
+#[test]
+fn an_empty_address_of_docker_leaves_it_alone() {
+    let settings = |flags: &str| {
+        let line = format!("weft --config /dev/null launch {flags}");
+        settings(&line).unwrap()
+    };
+    let off = settings("--docker-host= --plugin --proxy");
+    assert!(off.docker.is_off() && !off.docker.proxy);
+    assert_eq!(off.plugin_dir, None);
+    assert!(!settings("--docker-host=unix:///d.sock").docker.is_off());
+    assert!(!settings("--no-plugin --no-proxy").docker.is_off());
+}
+
+#[test]
 fn relative_places_become_absolute() {
     let settings = settings("weft --config /dev/null --run-dir r --data-dir ./d launch").unwrap();
 

@@ -18,6 +18,7 @@ fn status() -> Status {
         discovery: true,
         mtu: 1376,
         ipam: None,
+        proxy: None,
         uptime_s: 3_725,
         targets: vec![
             Target {

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::yes;
 
+/// Say what a container is called in lists; answered as an attach is, with all that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindRequest {
+    /// As it is typed: a name or id of Docker's, `netns:NAME`, `pid:N`.
+    pub container: String,
+}
+
 /// Attach a container to, or detach it from, the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachRequest {
@@ -57,4 +64,16 @@ pub struct AttachReply {
     /// is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// The Docker API proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyStatus {
+    /// Where it listens, in the form of `DOCKER_HOST`.
+    pub addresses: Vec<String>,
+    /// Whose API it is.
+    pub docker: String,
+    /// Why Docker does not answer, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }

@@ -109,6 +109,9 @@ fn subnet_argument(subnet: IpNet) -> Result<AddressArgument, AddressError> {
     if subnet.prefix_len() + 2 > subnet.max_prefix_len() {
         return Err(AddressError::TooSmall(subnet));
     }
+    if subnet.prefix_len() == 0 {
+        return Err(AddressError::BadPrefix(subnet));
+    }
     Ok(AddressArgument::Subnet(subnet))
 }
 
@@ -139,6 +142,8 @@ fn special_kind(ip: IpAddr) -> Option<&'static str> {
         _ if ip.is_loopback() => Some("a loopback address"),
         _ if ip.is_multicast() => Some("a multicast address"),
         IpAddr::V4(ip) if ip.is_broadcast() => Some("the broadcast address"),
+        // The DNS server's is one, on every host.
+        IpAddr::V4(ip) if ip.is_link_local() => Some("a link-local address"),
         IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("an address of \"this network\""),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("a link-local address"),
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 clothes"),
@@ -221,6 +226,8 @@ fd00::1/127 => fd00::1/127 leaves no room for a network: use a prefix length fro
 224.0.0.5/24 => 224.0.0.5/24 is a multicast address, which no container can have: give an address such as 10.2.1.1/24
 ff02::5/64 => ff02::5/64 is a multicast address, which no container can have: give an address such as 10.2.1.1/24
 fe80::5/64 => fe80::5/64 is a link-local address, which no container can have: give an address such as 10.2.1.1/24
+169.254.53.1/32 => 169.254.53.1/32 is a link-local address, which no container can have: give an address such as 10.2.1.1/24
+net:0.0.0.0/0 => 0.0.0.0/0 leaves no room for a network: use a prefix length from 1 to 30
 net:10.2.1.1/24 => net:10.2.1.1/24 has host bits set: the network is net:10.2.1.0/24
 net:10.2.3.2/31 => net:10.2.3.2/31 is too small: a subnet needs at least 4 addresses
 net:10.2.3.2/32 => net:10.2.3.2/32 is too small: a subnet needs at least 4 addresses

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::addresses::{check, prime, remove, reset};
-use self::socket::OwnedSocket;
+pub(super) use self::socket::OwnedSocket;
 pub use self::socket::SocketError;
 use super::request::{Reply, Request};
 use crate::api::{ApiError, BenchProgress, STOPPING};
@@ -72,42 +72,75 @@ impl ApiServer {
 
     /// Answers until `stop` is ready, then finishes what is under way and removes the socket.
     pub async fn serve(self, requests: mpsc::Sender<Request>, stop: impl Future<Output = ()>) {
-        let router = routes(requests);
-        let (closing, is_closing) = watch::channel(());
-        let mut connections = JoinSet::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut stop => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                accepted = self.socket.accept() => accepted,
-            };
-            match accepted {
-                Ok(stream) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(converse(stream, router.clone(), is_closing.clone()));
-                }
-                Ok(_) => tracing::warn!(
-                    limit = CONNECTIONS_MAX,
-                    "too many API clients, hung up on one"
-                ),
-                Err(error) => {
-                    tracing::warn!(%error, "API connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        // New clients see at once that nobody is there.
-        drop(self.socket);
-        drop(closing);
-        let farewell = async { while connections.join_next().await.is_some() {} };
-        // Who does not read its answer is left.
-        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+        serve_at(self.socket, routes(requests), MANNERS, stop).await;
     }
 }
 
-async fn converse(stream: UnixStream, router: Router, mut is_closing: watch::Receiver<()>) {
+/// How a socket treats its clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    /// Connections stay for another call.
+    pub(super) keeps: bool,
+    /// Most clients at once; one more is hung up on.
+    pub(super) connections_max: usize,
+}
+
+const MANNERS: Manners = Manners {
+    keeps: true,
+    connections_max: CONNECTIONS_MAX,
+};
+
+/// Answers at a socket until `stop` is ready, then finishes what is under way and removes the socket.
+pub(super) async fn serve_at(
+    socket: OwnedSocket,
+    router: Router,
+    manners: Manners,
+    stop: impl Future<Output = ()>,
+) {
+    let Manners {
+        keeps,
+        connections_max,
+    } = manners;
+    let (closing, is_closing) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok(stream) if connections.len() < connections_max => {
+                connections.spawn(converse(stream, router.clone(), keeps, is_closing.clone()));
+            }
+            Ok(_) => tracing::warn!(
+                limit = connections_max,
+                "too many API clients, hung up on one"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "API connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // New clients see at once that nobody is there.
+    drop(socket);
+    drop(closing);
+    let farewell = async { while connections.join_next().await.is_some() {} };
+    // Who does not read its answer is left.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+}
+
+async fn converse(
+    stream: UnixStream,
+    router: Router,
+    keeps: bool,
+    mut is_closing: watch::Receiver<()>,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(keeps)
         .header_read_timeout(READ_TIMEOUT)
         .max_buf_size(HEAD_LEN_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
@@ -155,6 +188,10 @@ fn routes(requests: mpsc::Sender<Request>) -> Router {
         .route(
             "/detach",
             post(|State(to): Requests, call| ask_with(to, call, Request::Detach)),
+        )
+        .route(
+            "/find",
+            post(|State(to): Requests, call| ask_with(to, call, Request::Find)),
         )
         .route(
             "/expose",

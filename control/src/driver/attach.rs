@@ -11,7 +11,9 @@
 //! Calls on the same host must not overlap; [`Host`] queues them.
 
 mod apply;
+mod endpoint;
 mod follow;
+mod follow_dns;
 mod multicast;
 pub(super) mod watch;
 
@@ -22,7 +24,9 @@ use ipnet::IpNet;
 use tokio::sync::Mutex;
 
 use self::apply::{Plan, find_pair, take};
+pub use self::endpoint::{Endpoint, Settled};
 pub use self::follow::follow_mtu;
+pub use self::follow_dns::follow_dns;
 use super::bridge::BridgeError;
 use super::container::{Container, shown_id};
 use super::identity::{Alias, HOST_PREFIX, container_mac, host_name};
@@ -53,6 +57,9 @@ pub enum AttachError {
         /// Who has it.
         interface: String,
     },
+    /// It was attached by another name meanwhile.
+    #[error("this namespace is attached as {0}: give that name")]
+    OtherName(String),
     /// It is attached with another prefix.
     #[error("{asked} is attached as {current}: give that one")]
     OtherPrefix {
@@ -84,6 +91,7 @@ impl AttachError {
         match self {
             Self::ForeignInterface
             | Self::AddressElsewhere { .. }
+            | Self::OtherName(_)
             | Self::OtherPrefix { .. }
             | Self::TooManyAddresses => true,
             Self::NoBridge(_)
@@ -134,6 +142,8 @@ pub struct Host {
     netns: NetNs,
     bridge: String,
     peer_name: [u8; 6],
+    /// Docker's own bridge, if there is Docker.
+    docker_bridge: Option<String>,
     /// One change at a time.
     turn: Mutex<()>,
 }
@@ -145,8 +155,21 @@ impl Host {
             netns,
             bridge: bridge.to_owned(),
             peer_name,
+            docker_bridge: None,
             turn: Mutex::new(()),
         }
+    }
+
+    /// The same on a host with Docker, whose own bridge has this name.
+    #[must_use]
+    pub fn beside_docker(mut self, docker_bridge: &str) -> Self {
+        self.docker_bridge = Some(docker_bridge.to_owned());
+        self
+    }
+
+    /// Docker's own bridge, if there is Docker.
+    pub fn docker_bridge(&self) -> Option<&str> {
+        self.docker_bridge.as_deref()
     }
 
     /// The namespace of the bridge.
@@ -157,6 +180,25 @@ impl Host {
     /// The bridge's name.
     pub fn bridge(&self) -> &str {
         &self.bridge
+    }
+
+    /// The container under the name by which its namespace is attached already, if it is: what it is counts, not what
+    /// it is called.
+    pub async fn known(&self, container: Container) -> Result<Container, AttachError> {
+        let alias = Alias::new(&self.bridge, &container);
+        let found = run_between(&self.netns, &container.netns, |host, guest| async move {
+            match find_pair(&host, &guest, &alias).await {
+                Ok(pair) => Ok(pair.and_then(|pair| pair.alias(&alias.bridge))),
+                // Attaching says so.
+                Err(AttachError::ForeignInterface) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await?;
+        Ok(match found {
+            Some(alias) if alias.id != container.id => container.attached_as(alias.id, &alias.path),
+            Some(_) | None => container,
+        })
     }
 
     /// Attaches a container, or adds addresses to an attached one.
@@ -240,7 +282,10 @@ impl Host {
                 for outer in host.interfaces().await? {
                     let is_ours = outer.controller == Some(bridge.index)
                         && outer.name.starts_with(HOST_PREFIX);
-                    if is_ours && is_unfinished(&outer).await? {
+                    if is_ours
+                        && (endpoint::is_left_over(&host, &outer).await?
+                            || is_unfinished(&outer).await?)
+                    {
                         tracing::info!(interface = outer.name, "attachment cut off, removed");
                         host.delete(outer.index, &outer.name).await?;
                     }

@@ -1,10 +1,11 @@
 //! Answers the API's attach, detach and ps: reads what was typed, finds the container, and has it done.
 
+pub(super) mod endpoints;
 mod host;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -26,6 +27,7 @@ use super::host_routes::overlaps;
 use super::request::{Attacher, BoxFuture, Changed, Effect};
 use super::turns::{Turn, Turns};
 use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
+use crate::dns::names::Entry;
 use crate::dns::registry::EXPOSE as EXPOSED;
 use crate::ipam::request::Failure;
 
@@ -55,6 +57,8 @@ struct Shared {
     looking: Mutex<()>,
     /// Nothing is given before the addresses in use are known.
     surveyed: OnceCell<()>,
+    /// Containers by the holders of the addresses that they got through Docker's plugin.
+    adopted: StdMutex<BTreeMap<String, String>>,
 }
 
 impl HostAttacher {
@@ -69,7 +73,7 @@ impl HostAttacher {
         allocator: Allocator,
         default_subnet: Option<Ipv4Net>,
     ) -> Self {
-        let exposure = Exposure::new(host.netns().clone(), host.bridge());
+        let exposure = Exposure::new(host.netns().clone(), host.bridge(), host.docker_bridge());
         Self {
             shared: Arc::new(Shared {
                 exposure,
@@ -83,6 +87,7 @@ impl HostAttacher {
                 turns: Turns::default(),
                 looking: Mutex::new(()),
                 surveyed: OnceCell::new(),
+                adopted: StdMutex::default(),
             }),
         }
     }
@@ -151,6 +156,11 @@ impl Attacher for HostAttacher {
         Box::pin(async move { shared.describe(container).await })
     }
 
+    fn adopt(&self, container: String) -> BoxFuture<Result<Changed, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.adopt(&container).await })
+    }
+
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -159,6 +169,15 @@ impl Attacher for HostAttacher {
                     guest.forget(id);
                 }
                 guest.sweep();
+            }
+        })
+    }
+
+    fn unname(&self, removed: Vec<Entry>) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if let Some(guest) = &shared.guest {
+                guest.unname(&removed);
             }
         })
     }
@@ -215,6 +234,8 @@ impl Shared {
         let obtained = self.allocator.obtain(&turn, &arguments).await;
         let obtained = obtained.map_err(|error| in_one_line(&error))?;
         let addresses = obtained.addresses.clone();
+        // Before the last sign of being attached, which the container's program may wait for.
+        let hosts_note = write_hosts(&container, request, &addresses);
         let options = AttachOptions {
             multicast_route: request.multicast_route,
             dns: guest.map(Guest::server),
@@ -240,7 +261,7 @@ impl Shared {
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         let mut reply = reply(&container, &addresses, names);
-        reply.warnings = [overlaps(&arguments, self.host.bridge()), notes].concat();
+        reply.warnings = [overlaps(&arguments, self.host.bridge()), hosts_note, notes].concat();
         let effect = is_on(&container, attached);
         Ok(Changed { reply, effect })
     }
@@ -254,7 +275,9 @@ impl Shared {
     ) -> Vec<String> {
         let notes = match &self.guest {
             Some(guest) => guest.write_files(container, called, wishes),
-            None if wishes.are_asked_for() => vec![format!("no files: {}", desk::is_off().error)],
+            None if wishes.are_asked_of(container) => {
+                vec![format!("no files: {}", desk::is_off().error)]
+            }
             None => Vec::new(),
         };
         for note in &notes {
@@ -301,6 +324,13 @@ impl Shared {
                 Some(_) | None => guest.remove_files(&container),
             }
         }
+        if let Some(hosts) = &container.hosts {
+            let left = left.iter().flat_map(|left| &left.addresses);
+            let left: Vec<IpAddr> = left.map(IpNet::addr).collect();
+            if let Err(error) = hosts.keep(&left) {
+                tracing::warn!(container = container.shown(), %error, "hosts file of a container");
+            }
+        }
         tracing::info!(
             container = container.shown(),
             ?addresses,
@@ -317,11 +347,7 @@ impl Shared {
             Some(guest) => guest.names(&container, &[])?,
             None => Vec::new(),
         };
-        let listed = self
-            .host
-            .list()
-            .await
-            .map_err(|error| in_one_line(&error))?;
+        let listed = self.list().await.map_err(|error| in_one_line(&error))?;
         let own = listed.iter().filter(|line| line.id == container.shown());
         let addresses: Vec<IpNet> = own.flat_map(|line| line.addresses.clone()).collect();
         Ok(reply(&container, &addresses, names))
@@ -330,7 +356,9 @@ impl Shared {
     async fn find(&self, container: &str) -> Result<Container, ApiError> {
         let named: ContainerRef = container.parse().map_err(|error| in_one_line(&error))?;
         let found = named.resolve(self.host.netns(), &self.docker).await;
-        found.map_err(|error| in_one_line(&error))
+        let found = found.map_err(|error| in_one_line(&error))?;
+        let known = self.host.known(found).await;
+        known.map_err(|error| in_one_line(&error))
     }
 
     /// Nothing is given before the addresses in use are known.
@@ -346,22 +374,15 @@ impl Shared {
         &self,
         request: &AttachRequest,
     ) -> Result<(Container, Vec<AddressArgument>), ApiError> {
-        let named: ContainerRef = request
-            .container
-            .parse()
-            .map_err(|error| in_one_line(&error))?;
         let arguments = read_arguments(&request.addresses).map_err(|error| in_one_line(&error))?;
-        let container = named
-            .resolve(self.host.netns(), &self.docker)
-            .await
-            .map_err(|error| in_one_line(&error))?;
+        let container = self.find(&request.container).await?;
         Ok((container, arguments))
     }
 
     /// The host's own line comes first, with or without addresses.
     async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
         let mut listed = Vec::from_iter(self.own_line().await?);
-        listed.extend(self.host.list().await?);
+        listed.extend(self.under_their_ids(self.host.list().await?));
         Ok(listed)
     }
 
@@ -373,6 +394,27 @@ impl Shared {
             addresses,
         }))
     }
+}
+
+/// Lets the container's own name mean its addresses in the file that Docker keeps; says what went wrong.
+fn write_hosts(container: &Container, request: &AttachRequest, addresses: &[IpNet]) -> Vec<String> {
+    let Some(hosts) = &container.hosts else {
+        return Vec::new();
+    };
+    if request.files.rewrite_hosts != Some(true) {
+        return Vec::new();
+    }
+    let written = hosts.add(addresses.iter().map(IpNet::addr));
+    let note = written.err().map(|error| {
+        let line = format!("{} is not written: {error}", hosts.path.display());
+        tracing::warn!(
+            container = container.shown(),
+            line,
+            "hosts file of a container"
+        );
+        line
+    });
+    Vec::from_iter(note)
 }
 
 fn is_on(container: &Container, attached: Attached) -> Effect {

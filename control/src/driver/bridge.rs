@@ -132,6 +132,13 @@ pub async fn check_tap_free(host: &NetNs, tap: &str) -> Result<(), BridgeError> 
     .await
 }
 
+/// Whether there is an interface of that name.
+pub async fn is_there(host: &NetNs, name: &str) -> Result<bool, BridgeError> {
+    let name = name.to_owned();
+    host.run(|netlink| async move { Ok(netlink.interface(&name).await?.is_some()) })
+        .await
+}
+
 /// Removes the container interfaces, the TAP and the bridge; what is gone already is fine.
 pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeError> {
     let config = config.clone();

@@ -2,14 +2,17 @@
 //!
 //! `NAME|ID` of a running Docker container · `netns:NAME` · `netns:/path` · `pid:N`. Docker is asked for the first only.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::docker::{Docker, DockerError};
+use super::docker::{Docker, DockerError, HostsFile};
 use super::netns::{NetNs, NetNsError};
 
 /// Longest name or path, in bytes: what is remembered of a container has to fit into an interface's alias.
 const NAME_MAX: usize = 180;
+/// The namespace of process 1, which is the machine's own even if the daemon runs in another.
+const FIRST: &str = "/proc/1/ns/net";
 /// Digits of Docker's id that are shown.
 const SHOWN_DIGITS: usize = 12;
 
@@ -28,6 +31,17 @@ pub enum ContainerError {
     /// A namespace that the host itself lives in.
     #[error("{0} is the host's own network, not a container's")]
     HostNetwork(String),
+    /// It cannot be told whether it is one that the host itself lives in.
+    #[error(
+        "cannot tell whether {id} is the machine's own network, so it is left alone: weft needs CAP_SYS_PTRACE to look"
+    )]
+    Unknown {
+        /// Whose namespace it is.
+        id: String,
+        /// What hinders.
+        #[source]
+        source: NetNsError,
+    },
     /// The namespace cannot be opened.
     #[error(transparent)]
     NetNs(#[from] NetNsError),
@@ -44,6 +58,7 @@ impl ContainerError {
             | Self::RelativePath(_)
             | Self::TooLong(_)
             | Self::HostNetwork(_) => true,
+            Self::Unknown { .. } => false,
             Self::NetNs(error) => error.is_request_fault(),
             Self::Docker(error) => error.is_request_fault(),
         }
@@ -76,6 +91,8 @@ pub struct Container {
     pub netns_name: Option<String>,
     /// What it calls itself: Docker's whole host name, or the name of its namespace.
     pub host_name: Option<String>,
+    /// The `/etc/hosts` that Docker keeps for it.
+    pub hosts: Option<HostsFile>,
 }
 
 impl FromStr for ContainerRef {
@@ -123,14 +140,7 @@ impl ContainerRef {
     fn netns_name(&self) -> Option<String> {
         match self {
             Self::Named(name) => Some(name.clone()),
-            Self::Path(path) => {
-                let folder = path.parent()?;
-                let is_named = ["/run/netns", "/var/run/netns"]
-                    .map(Path::new)
-                    .contains(&folder);
-                let name = path.file_name()?.to_str()?;
-                is_named.then(|| name.to_owned())
-            }
+            Self::Path(path) => name_at(path),
             Self::Docker(_) | Self::Pid(_) => None,
         }
     }
@@ -143,6 +153,7 @@ impl ContainerRef {
     ) -> Result<Container, ContainerError> {
         let netns_name = self.netns_name();
         let mut host_name = netns_name.clone();
+        let mut hosts = None;
         let (id, path, netns) = match self {
             Self::Docker(name) => {
                 let found = docker.find(name).await?;
@@ -150,6 +161,7 @@ impl ContainerRef {
                 let netns = NetNs::from_pid(found.pid)
                     .map_err(|_| DockerError::NotRunning { name: name.clone() })?;
                 // Without a domain it is Docker's short id, or of no meaning outside the container.
+                hosts = found.hosts;
                 host_name = Some(found.host_name).filter(|name| name.contains('.'));
                 (found.id, path, netns)
             }
@@ -169,7 +181,7 @@ impl ContainerRef {
                 NetNs::from_pid(*pid)?,
             ),
         };
-        if netns == *host || is_first(&netns) {
+        if netns == *host || is_first(&netns, &id, Path::new(FIRST))? {
             return Err(ContainerError::HostNetwork(id));
         }
         Ok(Container {
@@ -178,11 +190,22 @@ impl ContainerRef {
             path,
             netns_name,
             host_name,
+            hosts,
         })
     }
 }
 
 impl Container {
+    /// The same under the name by which it is attached: an id, and where the namespace was opened then.
+    #[must_use]
+    pub fn attached_as(mut self, id: String, path: &Path) -> Self {
+        let name = name_at(path);
+        self.host_name = self.host_name.or_else(|| name.clone());
+        self.netns_name = self.netns_name.or(name);
+        self.id = id;
+        self
+    }
+
     /// Whether its namespace can still be found where it was.
     pub fn is_there(&self) -> bool {
         NetNs::from_path(&self.path).is_ok_and(|found| found == self.netns)
@@ -194,6 +217,16 @@ impl Container {
     }
 }
 
+/// What `ip netns` calls what lies at a path, if it does.
+fn name_at(path: &Path) -> Option<String> {
+    let folder = path.parent()?;
+    let is_named = ["/run/netns", "/var/run/netns"]
+        .map(Path::new)
+        .contains(&folder);
+    let name = path.file_name()?.to_str()?;
+    is_named.then(|| name.to_owned())
+}
+
 /// An id as it is shown: 64 hexadecimal digits, which is Docker's form, are cut to 12.
 pub fn shown_id(id: &str) -> &str {
     if id.len() == 64 && id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -203,9 +236,21 @@ pub fn shown_id(id: &str) -> &str {
     }
 }
 
-/// True for the namespace of process 1, which is the machine's own even if the daemon runs in another.
-fn is_first(netns: &NetNs) -> bool {
-    NetNs::from_path(Path::new("/proc/1/ns/net")).is_ok_and(|first| first == *netns)
+/// True for the namespace at `first`. One that cannot be found may be any. One that is there and hidden, as process 1 of
+/// some machines is even from root, keeps nobody from attaching.
+fn is_first(netns: &NetNs, id: &str, first: &Path) -> Result<bool, ContainerError> {
+    match NetNs::from_path(first) {
+        Ok(first) => Ok(first == *netns),
+        Err(NetNsError::Open { source, .. })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Ok(false)
+        }
+        Err(source) => Err(ContainerError::Unknown {
+            id: id.to_owned(),
+            source,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -293,6 +338,18 @@ mod tests {
             let named: ContainerRef = text.parse().unwrap();
             assert_eq!(named.netns_name().as_deref(), name, "{text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_told_from_the_machines_own_network_is_refused() {
+        let own = NetNs::current().unwrap();
+        let here = Path::new("/proc/thread-self/ns/net");
+        assert!(is_first(&own, "c1", here).unwrap());
+        let error = is_first(&own, "c1", Path::new("/nowhere/net")).unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot tell whether c1 is "),
+            "{error}"
+        );
     }
 
     #[test]

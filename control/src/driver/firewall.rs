@@ -4,6 +4,8 @@
 //!  to 224.0.0.0/4 from an exposed subnet   as it is
 //!  into an exposed subnet from outside     from the host's own address on the bridge, so that answers come back
 //!  out of an exposed subnet                from the host's own address there
+//!  from Docker's own bridge to ours        dropped while any subnet is exposed: who is in another subnet, or in none, has
+//!                                          a way to the host, which has one to the exposed subnet
 //! ```
 //!
 //! A blocked address is one that is in use here and belongs to another peer: no frame of it passes the bridge, so
@@ -13,7 +15,7 @@
 //! One file of rules is handed to `nft` at once, which is atomic; other tables, and rules of users, are left alone.
 //! A subnet exposed without translation has no rule; the table is there all the same, so that the next daemon knows.
 
-mod changes;
+pub mod docker;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -23,10 +25,10 @@ use ipnet::Ipv4Net;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-pub(crate) use self::changes::FirewallChanges;
-
-/// The table's name.
-const TABLE: &str = "weft";
+/// The name of every table of ours.
+pub(super) const TABLE: &str = "weft";
+/// The chain in it that holds Docker's bridge back.
+const GATE: &str = "chain forward";
 
 /// Why the rules do not stand.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +44,30 @@ pub enum FirewallError {
     Refused(String),
 }
 
+/// The two bridges of a host with Docker; nothing begins at Docker's that goes to ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    /// Ours.
+    pub(crate) bridge: String,
+    /// Docker's.
+    pub(crate) docker_bridge: String,
+}
+
+/// What the table holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The subnets that are translated.
+    pub(crate) translated: Vec<Ipv4Net>,
+    /// Whether a [`Gate`] is shut.
+    pub(crate) is_gated: bool,
+}
+
 /// Writes the rules for these subnets, in the place of all that stood there; without any list not even the table.
-pub(crate) async fn apply(subnets: Option<&[Ipv4Net]>) -> Result<(), FirewallError> {
-    run(&["-f", "-"], &ruleset(subnets)).await.map(drop)
+pub(crate) async fn apply(
+    subnets: Option<&[Ipv4Net]>,
+    gate: Option<&Gate>,
+) -> Result<(), FirewallError> {
+    run(&["-f", "-"], &ruleset(subnets, gate)).await.map(drop)
 }
 
 /// Removes both tables; without `nft` there are none.
@@ -53,15 +76,15 @@ pub(crate) async fn apply(subnets: Option<&[Ipv4Net]>) -> Result<(), FirewallErr
 ///
 /// If `nft` refuses.
 pub async fn remove() -> Result<(), FirewallError> {
-    let text = [ruleset(None), blocking(&[])].concat();
+    let text = [ruleset(None, None), blocking(&[])].concat();
     match run(&["-f", "-"], &text).await {
         Ok(_) | Err(FirewallError::Start(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// The subnets that are translated now; `None` if the table is gone.
-pub(crate) async fn translated() -> Result<Option<Vec<Ipv4Net>>, FirewallError> {
+/// What stands now; `None` if the table is gone.
+pub(crate) async fn standing() -> Result<Option<Standing>, FirewallError> {
     match run(&["-s", "list", "table", "inet", TABLE], "").await {
         Ok(listing) => Ok(Some(read(&listing))),
         Err(FirewallError::Refused(_)) => Ok(None),
@@ -75,7 +98,7 @@ pub(crate) async fn block(addresses: &[Ipv4Addr]) -> Result<(), FirewallError> {
 }
 
 fn blocking(addresses: &[Ipv4Addr]) -> String {
-    let mut text = format!("table bridge {TABLE}\ndelete table bridge {TABLE}\n");
+    let mut text = without("bridge");
     if addresses.is_empty() {
         return text;
     }
@@ -118,14 +141,26 @@ async fn run(arguments: &[&str], input: &str) -> Result<String, FirewallError> {
     }
 }
 
-/// Declaring the table before deleting it makes the deletion right whether it was there or not.
-fn ruleset(subnets: Option<&[Ipv4Net]>) -> String {
-    let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
+/// Takes the family's table away. Declaring it first makes the deletion right whether it was there or not.
+pub(super) fn without(family: &str) -> String {
+    format!("table {family} {TABLE}\ndelete table {family} {TABLE}\n")
+}
+
+fn ruleset(subnets: Option<&[Ipv4Net]>, gate: Option<&Gate>) -> String {
+    let mut text = without("inet");
     let Some(subnets) = subnets else {
         return text;
     };
+    text.push_str(&format!("table inet {TABLE}\n"));
+    if let Some(gate) = gate {
+        let (from, to) = (&gate.docker_bridge, &gate.bridge);
+        // Answers to what our side began pass.
+        text.push_str(&format!(
+            "table inet {TABLE} {{\n\t{GATE} {{\n\t\ttype filter hook forward priority filter; policy accept;\n\
+             \t\tiifname \"{from}\" oifname \"{to}\" ct state new drop\n\t}}\n}}\n"
+        ));
+    }
     if subnets.is_empty() {
-        text.push_str(&format!("table inet {TABLE}\n"));
         return text;
     }
     text.push_str(&format!(
@@ -143,8 +178,8 @@ fn ruleset(subnets: Option<&[Ipv4Net]>) -> String {
     text
 }
 
-/// The subnets of the rules in `nft`'s own words.
-fn read(listing: &str) -> Vec<Ipv4Net> {
+/// The rules in `nft`'s own words.
+fn read(listing: &str) -> Standing {
     let rules = listing
         .lines()
         .map(str::trim)
@@ -160,7 +195,10 @@ fn read(listing: &str) -> Vec<Ipv4Net> {
         .collect();
     subnets.sort_unstable();
     subnets.dedup();
-    subnets
+    Standing {
+        translated: subnets,
+        is_gated: listing.contains(GATE),
+    }
 }
 
 #[cfg(test)]
@@ -172,22 +210,44 @@ mod tests {
         let subnets: Vec<Ipv4Net> = ["10.2.1.0/24", "10.32.0.0/12"]
             .map(|text| text.parse().unwrap())
             .to_vec();
-        let rules = ruleset(Some(&subnets));
-
-        assert_eq!(read(&rules), subnets);
+        let rules = ruleset(Some(&subnets), None);
+        let plain = Standing {
+            translated: subnets.clone(),
+            is_gated: false,
+        };
+        assert_eq!(read(&rules), plain);
         assert!(
             rules.contains("ip saddr != 10.2.1.0/24 ip daddr 10.2.1.0/24 masquerade"),
             "{rules}"
         );
-        assert_eq!(read(&ruleset(Some(&[]))), []);
+        assert_eq!(read(&ruleset(Some(&[]), None)).translated, []);
+
+        let gate = Gate {
+            bridge: "weft".to_owned(),
+            docker_bridge: "docker0".to_owned(),
+        };
+        for subnets in [&subnets[..], &[]] {
+            let rules = ruleset(Some(subnets), Some(&gate));
+            let gated = Standing {
+                translated: subnets.to_vec(),
+                is_gated: true,
+            };
+            assert_eq!(read(&rules), gated);
+            let rule = "iifname \"docker0\" oifname \"weft\" ct state new drop";
+            assert!(rules.contains(rule), "{rules}");
+        }
     }
 
     /// What is exposed without translation has a table without rules, and what is hidden has none.
     #[test]
     fn the_table_stays_without_rules_and_goes_with_the_last_address() {
         let tables = |rules: &str| rules.matches(&format!("table inet {TABLE}\n")).count();
-        assert_eq!(tables(&ruleset(Some(&[]))), 3, "declared, deleted, made");
-        assert_eq!(tables(&ruleset(None)), 2, "declared, deleted");
+        assert_eq!(
+            tables(&ruleset(Some(&[]), None)),
+            3,
+            "declared, deleted, made"
+        );
+        assert_eq!(tables(&ruleset(None, None)), 2, "declared, deleted");
     }
 
     #[test]
@@ -204,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_address_of_the_subnet_means_the_subnet() {
-        let rules = ruleset(Some(&["10.2.1.9/24".parse().unwrap()]));
+        let rules = ruleset(Some(&["10.2.1.9/24".parse().unwrap()]), None);
         assert!(
             rules.contains("ip saddr 10.2.1.0/24 ip daddr 224.0.0.0/4 return"),
             "{rules}"

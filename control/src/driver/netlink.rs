@@ -12,7 +12,9 @@ use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort,
     InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::route::RouteScope;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope,
+};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::netns::{NetNs, NetNsError};
@@ -303,17 +305,39 @@ impl Netlink {
         index: u32,
         address: Ipv4Addr,
     ) -> Result<bool, NetlinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(address, 32)
-            .output_interface(index)
-            .scope(RouteScope::Link)
-            .build();
+        let route = neighbour_route(index, address);
         let done = self.handle.route().add(route).execute().await;
         match done.map_err(|cause| NetlinkError::new("add route", address.to_string(), cause)) {
             Err(error) if error.is(nix::errno::Errno::EEXIST) => Ok(false),
             Err(error) => Err(error),
             Ok(()) => Ok(true),
         }
+    }
+
+    /// The neighbours of the link-local range that routes of their own lead to through the interface.
+    pub(super) async fn neighbour_routes(&self, index: u32) -> Result<Vec<Ipv4Addr>, NetlinkError> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut routes = self.handle.route().get(all).execute();
+        let mut found = Vec::new();
+        while let Some(route) = routes
+            .try_next()
+            .await
+            .map_err(|cause| NetlinkError::new("list", "routes", cause))?
+        {
+            found.extend(neighbour_of(&route, index));
+        }
+        Ok(found)
+    }
+
+    /// Takes a route to a neighbour away.
+    pub(super) async fn remove_neighbour_route(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+    ) -> Result<(), NetlinkError> {
+        let route = neighbour_route(index, address);
+        let done = self.handle.route().del(route).execute().await;
+        done.map_err(|cause| NetlinkError::new("remove route", address.to_string(), cause))
     }
 
     /// Sends all IPv4 multicast through the interface; false if there was such a route, through whichever interface.
@@ -343,7 +367,31 @@ impl Netlink {
     }
 }
 
-fn multicast_route(index: u32) -> netlink_packet_route::route::RouteMessage {
+fn neighbour_route(index: u32, address: Ipv4Addr) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(address, 32)
+        .output_interface(index)
+        .scope(RouteScope::Link)
+        .build()
+}
+
+/// Where such a route leads, if it is one.
+fn neighbour_of(route: &RouteMessage, index: u32) -> Option<Ipv4Addr> {
+    let header = &route.header;
+    let is_such = header.table == RouteHeader::RT_TABLE_MAIN
+        && header.destination_prefix_length == 32
+        && header.scope == RouteScope::Link
+        && route.attributes.contains(&RouteAttribute::Oif(index));
+    let mut attributes = route.attributes.iter().filter(|_| is_such);
+    attributes.find_map(|attribute| {
+        let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute else {
+            return None;
+        };
+        Some(*address).filter(Ipv4Addr::is_link_local)
+    })
+}
+
+fn multicast_route(index: u32) -> RouteMessage {
     RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)
         .output_interface(index)

@@ -23,6 +23,7 @@ use nix::sched::CloneFlags;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use tokio::sync::oneshot;
 
+use super::identity::UNNUMBERED;
 use super::netlink::Netlink;
 
 /// Where `ip netns` keeps its names.
@@ -170,8 +171,11 @@ impl NetNs {
         opened
     }
 
-    /// Finds a namespace again by its number: at `path`, else by a name under `/run/netns`, else by any process in it.
+    /// Finds a namespace again by its number, or one of Docker's by its path alone: at `path`, else by a name under `/run/netns`, else by any process in it.
     pub(super) fn find(inode: u64, path: &Path) -> Option<Self> {
+        if inode == UNNUMBERED {
+            return Self::from_path(path).ok().filter(|_| path.is_absolute());
+        }
         let named = files_in(Path::new(NAMED));
         let processes = files_in(Path::new("/proc")).map(|process| process.join("ns/net"));
         let candidates = std::iter::once(path.to_owned())

@@ -17,9 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     ApiError, AttachReply, AttachRequest, Attachment, BenchProgress, BenchRequest, ConnectRequest,
-    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ExposeRequest, ForgetRequest,
-    IpamFinding, PeerReport, PeerRequest, PingReply, Report, RouteReport, Status, TopologyReport,
+    DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus, ExposeRequest, FindRequest,
+    ForgetRequest, IpamFinding, PeerReport, PeerRequest, PingReply, Report, RouteReport, Status,
+    TopologyReport,
 };
+use crate::dns::names::Entry;
 use crate::driver::client::Client;
 use crate::ipam;
 use crate::peer::PeerId;
@@ -55,6 +57,12 @@ pub enum Request {
     Expose(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
     /// `POST /hide`.
     Hide(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
+    /// A container of Docker's runs: take up what weft's plugin gave it.
+    Adopt(String, Reply<Result<AttachReply, ApiError>>),
+    /// A container left a network of Docker's: these addresses are not its own any more, nor are their names.
+    Disowned(AttachReply),
+    /// `POST /find`.
+    Find(FindRequest, Reply<Result<AttachReply, ApiError>>),
     /// `GET /ps`.
     Ps(Reply<Result<Vec<Attachment>, ApiError>>),
     /// `GET /dns`.
@@ -73,7 +81,7 @@ pub enum Request {
         Reply<Result<ipam::request::Reply, ipam::request::Failure>>,
     ),
     /// `GET /ipam/check`.
-    CheckAddresses(Reply<Result<Vec<IpamFinding>, ApiError>>),
+    CheckAddresses(Reply<Result<Option<Vec<IpamFinding>>, ApiError>>),
     /// The peers that a name can mean to `rmpeer`.
     FindOwner(String, Reply<Vec<PeerId>>),
     /// The secrets that are valid from now on (SIGHUP); none means open membership.
@@ -131,8 +139,13 @@ pub trait Attacher: Send + Sync {
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
     /// Finds a container, attached or not: its shown id, its own names, and the addresses that it has.
     fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>>;
+    /// Finishes what Docker has put into a running container of its own accord: settings, and who it is. Names come
+    /// with the answer; a container without such an interface has no addresses in it.
+    fn adopt(&self, container: String) -> BoxFuture<Result<Changed, ApiError>>;
     /// Removes files that were written for containers that are gone, and if `also_living` for these (shown ids).
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()>;
+    /// Takes names that containers no longer have out of the files that were written for them.
+    fn unname(&self, removed: Vec<Entry>) -> BoxFuture<()>;
     /// Waits until what is attached may have changed: an interface or an address, here or in a container.
     fn changed(&self) -> BoxFuture<()>;
 }

@@ -34,6 +34,7 @@ use crate::api::{ApiError, PingReply};
 use crate::config::{BootId, NodeConfig};
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
+use crate::driver::proxy::ProxyHandle;
 use crate::driver::request::{Attacher, Reply, Request};
 use crate::driver::run::addresses::Addresses;
 use crate::driver::run::beside::{Beside, Done};
@@ -90,9 +91,10 @@ pub struct Driver<E> {
     benching: Option<JoinHandle<()>>,
     /// None without DNS.
     naming: Option<Naming>,
+    proxy: Option<ProxyHandle>,
     addresses: Addresses,
-    /// What is attached to this host, by shown id.
-    attached: BTreeMap<String, LocalAttachment>,
+    /// What is attached to this host, by shown id and MAC.
+    attached: BTreeMap<(String, String), LocalAttachment>,
 }
 
 /// What a turn of the loop is about.
@@ -205,6 +207,7 @@ impl<E: EngineHandle> Driver<E> {
             events_left: false,
             benching: None,
             naming: None,
+            proxy: None,
             addresses: Addresses::default(),
             attached: BTreeMap::new(),
         })

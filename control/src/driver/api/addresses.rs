@@ -26,7 +26,9 @@ pub(super) async fn prime(State(to): Requests) -> Response {
 /// Holds what is believed against what exists.
 pub(super) async fn check(State(to): Requests) -> Response {
     match ask(&to, Request::CheckAddresses).await {
-        Ok(found) => answer(found.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.error))),
+        Ok(Ok(Some(found))) => answer(Ok(found)),
+        Ok(Ok(None)) => Failure(StatusCode::BAD_REQUEST, Refusal::Off.to_string()).into_response(),
+        Ok(Err(error)) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.error).into_response(),
         Err(failure) => failure.into_response(),
     }
 }

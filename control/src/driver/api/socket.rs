@@ -42,14 +42,14 @@ pub enum SocketError {
 
 /// A listening socket and its file.
 #[derive(Debug)]
-pub(super) struct OwnedSocket {
+pub(in crate::driver) struct OwnedSocket {
     listener: UnixListener,
     path: PathBuf,
     inode: u64,
 }
 
 impl OwnedSocket {
-    pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub(in crate::driver) fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |action| {
             move |source| SocketError::System {
                 action,
@@ -76,7 +76,7 @@ impl OwnedSocket {
         })
     }
 
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+    pub(in crate::driver) async fn accept(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.listener.accept().await?;
         Ok(stream)
     }

@@ -40,6 +40,13 @@ pub(super) struct Pair {
     outer: Interface,
 }
 
+impl Pair {
+    /// What the host end says of whose it is, if it is of this bridge.
+    pub(super) fn alias(&self, bridge: &str) -> Option<Alias> {
+        Alias::from_text(&self.outer.alias).filter(|alias| alias.bridge == bridge)
+    }
+}
+
 /// What was found before anything is changed.
 struct Survey {
     bridge: Interface,
@@ -80,6 +87,10 @@ impl Plan {
             .filter(|device| device.kind == Some(InfoKind::Bridge));
         let bridge = bridge.ok_or_else(|| AttachError::NoBridge(self.bridge.clone()))?;
         let pair = find_pair(host, guest, &self.alias).await?;
+        let before = pair.as_ref().and_then(|pair| pair.alias(&self.bridge));
+        if let Some(before) = before.filter(|before| before.id != self.alias.id) {
+            return Err(AttachError::OtherName(before.id));
+        }
         let inner = pair.as_ref().map(|pair| pair.inner.index);
         let present = guest.addresses().await?;
         let mut missing = Vec::new();
@@ -213,7 +224,6 @@ impl Plan {
         let Self { options, .. } = self;
         host.stop_ipv6_addresses(outer).await?;
         host.inside(|| sysctl::tune_port(&outer.name))?;
-        // An alias that is there stays: the container goes by the name under which it was first attached.
         let alias = Alias::from_text(&outer.alias).filter(|alias| alias.bridge == self.bridge);
         let is_right =
             outer.is_up && outer.controller == Some(bridge) && options.gso.hold_for(outer);
@@ -387,7 +397,7 @@ async fn wait_until_forwarding(host: &Netlink, outer: &Interface) -> Result<(), 
         .unwrap_or(Ok(()))
 }
 
-fn note_announcement(announced: io::Result<()>) {
+pub(super) fn note_announcement(announced: io::Result<()>) {
     if let Err(error) = announced {
         tracing::warn!(%error, "addresses not announced; neighbours notice on their own, later");
     }

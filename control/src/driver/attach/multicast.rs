@@ -15,8 +15,7 @@ use std::process::{Command, Stdio};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// The table's name.
-const TABLE: &str = "weft";
+use crate::driver::firewall::{TABLE, without};
 
 /// Lets in multicast of the subnets of these addresses alone. For a thread in the container's namespace.
 pub(super) fn isolate(interface: u32, addresses: &[IpNet]) {
@@ -25,18 +24,13 @@ pub(super) fn isolate(interface: u32, addresses: &[IpNet]) {
 
 /// Takes the rules away: the interface goes.
 pub(super) fn forget() {
-    apply(&nothing());
+    apply(&without("ip"));
 }
 
 fn apply(rules: &str) {
     if let Err(error) = run(rules) {
         tracing::warn!(%error, "multicast of other subnets is not kept away from the container: is nftables installed?");
     }
-}
-
-/// Declaring the table before deleting it makes the deletion right whether it was there or not.
-fn nothing() -> String {
-    format!("table ip {TABLE}\ndelete table ip {TABLE}\n")
 }
 
 /// The interface is meant by its number: a name may hold anything.
@@ -48,7 +42,7 @@ fn rules(interface: u32, addresses: &[IpNet]) -> String {
             IpNet::V6(_) => None,
         })
         .collect();
-    let mut text = nothing();
+    let mut text = without("ip");
     text.push_str(&format!(
         "table ip {TABLE} {{\n\tchain input {{\n\t\ttype filter hook input priority filter; policy accept;\n\
          \t\tip daddr != 224.0.0.0/4 accept\n\t\tiif != {interface} accept\n"

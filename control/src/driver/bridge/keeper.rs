@@ -1,8 +1,8 @@
 //! Watches the host's interfaces and has bridge and TAP mended when somebody changed them.
 //!
 //! ```text
-//!  kernel ── link changed ──► ensure ──► pause ──► drop what was said meanwhile ──► wait
-//!                               └─ no TAP: have the engine make it anew
+//!  kernel ── link or address changed ──► ensure ──► pause ──► drop what was said meanwhile ──► wait
+//!                                          └─ no TAP: have the engine make it anew
 //! ```
 
 use std::error::Error;
@@ -77,7 +77,9 @@ async fn watch(
     make_tap: impl Fn() -> Result<(), EngineError>,
     mut stopped: oneshot::Receiver<()>,
 ) -> Result<(), BridgeError> {
-    let socket = netlink.inside(|| new_multicast_connection(&[MulticastGroup::Link]))?;
+    // The bridge has the DNS server's address, too.
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+    let socket = netlink.inside(|| new_multicast_connection(&groups))?;
     let (connection, _handle, mut changes) =
         socket.map_err(|source| NetNsError::Socket { source })?;
     tokio::spawn(connection);

@@ -45,16 +45,15 @@ impl<E: EngineHandle> Driver<E> {
         self.feed(Input::Ipam(input), beside);
     }
 
-    /// Holds what is believed against what exists.
-    pub(super) fn check_addresses(&self, reply: Reply<Result<Vec<IpamFinding>, ApiError>>) {
+    /// Holds what is believed against what exists; `None` if addresses are not given.
+    pub(super) fn check_addresses(&self, reply: Reply<Result<Option<Vec<IpamFinding>>, ApiError>>) {
         let Some(believed) = self.node.believed_addresses() else {
-            let error = Failure::Off.to_string();
-            let _ = reply.send(Err(ApiError { error }));
+            let _ = reply.send(Ok(None));
             return;
         };
         let listing = self.attacher.list();
         tokio::spawn(async move {
-            let findings = listing.await.map(|list| against(believed, list));
+            let findings = listing.await.map(|list| Some(against(believed, list)));
             let _ = reply.send(findings);
         });
     }

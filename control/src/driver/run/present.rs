@@ -105,8 +105,10 @@ impl<E: EngineHandle> Driver<E> {
         match &changed.effect {
             Effect::Nothing => return,
             Effect::On(attachment) => self.attached.extend(local(attachment)),
+            // What else the container has, by Docker's plugin, is in the next list.
             Effect::Off => {
-                self.attached.remove(&changed.reply.id);
+                let id = &changed.reply.id;
+                self.attached.retain(|(owner, _), _| owner != id);
             }
         }
         beside.lister.outdate();
@@ -119,10 +121,10 @@ impl<E: EngineHandle> Driver<E> {
     }
 }
 
-fn local(attachment: &Attachment) -> Option<(String, LocalAttachment)> {
+fn local(attachment: &Attachment) -> Option<((String, String), LocalAttachment)> {
     let local = LocalAttachment {
         mac: attachment.mac.parse().ok()?,
         addresses: attachment.addresses.iter().map(IpNet::addr).collect(),
     };
-    Some((attachment.id.clone(), local))
+    Some(((attachment.id.clone(), attachment.mac.clone()), local))
 }

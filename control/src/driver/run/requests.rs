@@ -10,6 +10,7 @@ use crate::api::{ApiError, BenchRequest, ConnectRequest, PeerRequest, PingReply,
 use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::dns::desk::Change;
 use crate::driver::engine::EngineHandle;
+use crate::driver::proxy::ProxyHandle;
 use crate::driver::request::{BoxFuture, Reply, Request};
 use crate::driver::run::beside::{Beside, Done};
 use crate::driver::run::{Driver, now};
@@ -20,6 +21,12 @@ use crate::secret::{Credential, Secrets};
 const BENCH_SECONDS_MAX: u32 = 3600;
 
 impl<E: EngineHandle> Driver<E> {
+    /// Lets the status tell of a proxy.
+    #[must_use]
+    pub fn with_proxy(self, proxy: Option<ProxyHandle>) -> Self {
+        Self { proxy, ..self }
+    }
+
     pub(super) fn request(&mut self, request: Request, beside: &Beside) {
         match request {
             Request::Status(reply) => {
@@ -52,6 +59,11 @@ impl<E: EngineHandle> Driver<E> {
                 let work = |_| self.attacher.detach(request);
                 self.attach(work, Done::Detached, reply, beside);
             }
+            Request::Adopt(container, reply) => {
+                let work = |_| self.attacher.adopt(container);
+                self.attach(work, Done::Attached, reply, beside);
+            }
+            Request::Disowned(left) => self.disown(&left),
             Request::Dns(reply) => {
                 let _ = reply.send(self.dns_status(true));
             }
@@ -71,6 +83,9 @@ impl<E: EngineHandle> Driver<E> {
             Request::Hide(request, reply) => {
                 let work = |_| self.attacher.hide(request);
                 self.attach(work, Done::Detached, reply, beside);
+            }
+            Request::Find(asked, reply) => {
+                answer_later(self.attacher.describe(asked.container), reply);
             }
             Request::Ps(reply) => answer_later(self.attacher.list(), reply),
             Request::Addresses(what, reply) => self.ask_for_addresses(what, reply, beside),
@@ -126,6 +141,7 @@ impl<E: EngineHandle> Driver<E> {
     fn status(&self) -> Status {
         let mut status = self.node.status(self.engine.status(), now());
         status.engine.notes.extend(self.store.notes());
+        status.proxy = self.proxy.as_ref().map(ProxyHandle::status);
         status
     }
 

@@ -22,6 +22,7 @@ use crate::api::{
     ForgetRequest, Status,
 };
 use crate::config::{CipherCost, RekeyConfig};
+use crate::dns::names::Entry;
 use crate::driver::client::Client;
 use crate::driver::request::{BoxFuture, Changed};
 use crate::secret::Credential;
@@ -105,6 +106,7 @@ impl EngineHandle for StandIn {
             | Command::SetFib(_)
             | Command::SetNeighbours(_)
             | Command::SetDisputed(_)
+            | Command::SetFlow { .. }
             | Command::SetLimits(_)
             | Command::SetGroupKey(_)
             | Command::RemoveGroupKey { .. }
@@ -197,7 +199,15 @@ impl Attacher for NoContainers {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn adopt(&self, _: String) -> BoxFuture<Result<Changed, ApiError>> {
+        Box::pin(async { Ok(Changed::default()) })
+    }
+
     fn forget(&self, _: BTreeSet<Arc<str>>, _: bool) -> BoxFuture<()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn unname(&self, _: Vec<Entry>) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
     }
 

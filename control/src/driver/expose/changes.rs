@@ -1,4 +1,4 @@
-//! Tells when somebody changes the host's nftables, so that what is missing is put back at once.
+//! Tells when somebody changes the host's nftables or addresses, so that what is missing is put back at once.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,31 +12,43 @@ use tokio::io::unix::AsyncFd;
 
 /// The kernel's group for changes of nftables: `NFNLGRP_NFTABLES`, number 7, as a bit.
 const NFTABLES: u32 = 1 << 6;
+/// Its groups for interfaces and for addresses of both families: `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`,
+/// `RTMGRP_IPV6_IFADDR`. A bridge that was deleted is made anew by its keeper, without addresses.
+const ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
 /// What is read at once. The messages are not looked at: that there are any is the news.
 const READ_LEN: usize = 8192;
 
 /// News of the namespace in which it was opened.
 #[derive(Debug)]
-pub(crate) struct FirewallChanges {
+pub(super) struct Changes {
     socket: AsyncFd<OwnedFd>,
 }
 
-impl FirewallChanges {
+impl Changes {
     /// Needs a tokio runtime.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(super) fn of_firewall() -> io::Result<Self> {
+        Self::open(SockProtocol::NetlinkNetFilter, NFTABLES)
+    }
+
+    /// Needs a tokio runtime.
+    pub(super) fn of_addresses() -> io::Result<Self> {
+        Self::open(SockProtocol::NetlinkRoute, ADDRESSES)
+    }
+
+    fn open(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::NetlinkNetFilter,
+            protocol,
         )?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, NFTABLES))?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         let socket = listen_to(socket)?;
         Ok(Self { socket })
     }
 
     /// Returns when something has changed since it last returned.
-    pub(crate) async fn next(&self) -> io::Result<()> {
+    pub(super) async fn next(&self) -> io::Result<()> {
         let mut ready = self.socket.readable().await?;
         self.drop_all()?;
         ready.clear_ready();
@@ -44,7 +56,7 @@ impl FirewallChanges {
     }
 
     /// Forgets what has been told so far.
-    pub(crate) fn drop_all(&self) -> io::Result<()> {
+    fn drop_all(&self) -> io::Result<()> {
         let mut told = [0; READ_LEN];
         loop {
             match recv(self.socket.as_raw_fd(), &mut told, MsgFlags::empty()) {

@@ -1,0 +1,184 @@
+//! Pairs for Docker's network plugin: made on the host, taken into the container by Docker itself.
+//!
+//! ```text
+//!  CreateEndpoint   bridge ── vethwe0f3c81d2a ── vethwg0f3c81d2a          alias: holder, no path
+//!  Join             bridge ── vethwe0f3c81d2a ── vethwg0f3c81d2a          alias: holder, path
+//!  Docker           bridge ── vethwe0f3c81d2a ─┼── ethwe0  10.32.0.1/12   addresses and routes are Docker's work
+//!  settle           … settings, multicast of other subnets kept away, announced
+//! ```
+//!
+//! The names follow from Docker's id of the endpoint, so nothing is remembered elsewhere.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::apply::{inner_of, note_announcement, with_gso};
+use super::{AttachError, AttachOptions, Host, multicast};
+use crate::driver::announce::announce;
+use crate::driver::identity::{Alias, GUEST_PREFIX, container_mac, endpoint_names};
+use crate::driver::netlink::{Interface, Netlink};
+use crate::driver::netns::{NetNs, run_between};
+use crate::driver::sysctl;
+
+/// What Docker wants an interface for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Docker's id of it.
+    pub id: String,
+    /// Who has its address.
+    pub holder: String,
+    /// Its MAC, if Docker chose one.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// An interface that Docker put into a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Who has its addresses.
+    pub holder: String,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Host {
+    /// Makes a pair on the bridge, with its other end here, down; in place of one for the same endpoint, if there is
+    /// one. Returns the MAC.
+    pub async fn make_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        options: AttachOptions,
+    ) -> Result<[u8; 6], AttachError> {
+        let _turn = self.turn.lock().await;
+        let (outer_name, inner_name) = endpoint_names(&endpoint.id);
+        let mac = endpoint
+            .mac
+            .unwrap_or_else(|| container_mac(self.peer_name, &endpoint.id));
+        let alias = Alias::of_docker(&self.bridge, &endpoint.holder, None);
+        let bridge_name = self.bridge.clone();
+        let work = move |host: Netlink| async move {
+            let bridge = host.interface(&bridge_name).await?;
+            let bridge = bridge.filter(|device| device.kind == Some(InfoKind::Bridge));
+            let bridge = bridge.ok_or(AttachError::NoBridge(bridge_name))?.index;
+            if let Some(old) = host.interface(&outer_name).await? {
+                host.delete(old.index, &old.name).await?;
+            }
+            let inner = with_gso(LinkMessageBuilder::<LinkUnspec>::new(), options.gso)
+                .name(inner_name)
+                .mtu(options.mtu)
+                .address(mac.to_vec());
+            let outer = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(inner.build())))
+                .name(outer_name.clone())
+                .mtu(options.mtu)
+                .controller(bridge);
+            host.create(with_gso(outer, options.gso).build(), &outer_name)
+                .await?;
+            let made = settle_port(&host, &outer_name, &alias, options).await;
+            if made.is_err()
+                && let Some(outer) = host.interface(&outer_name).await?
+            {
+                host.delete(outer.index, &outer.name).await?;
+            }
+            made.map(|()| mac)
+        };
+        self.netns.run(work).await
+    }
+
+    /// Notes where Docker will put the endpoint's interface; returns what the interface is called here.
+    pub async fn lead_endpoint(&self, id: &str, sandbox: &Path) -> Result<String, AttachError> {
+        let _turn = self.turn.lock().await;
+        let (outer_name, inner_name) = endpoint_names(id);
+        let (bridge, sandbox) = (self.bridge.clone(), sandbox.to_owned());
+        let work = move |host: Netlink| async move {
+            let outer = host.interface(&outer_name).await?;
+            let outer = outer.ok_or_else(|| AttachError::Vanished(outer_name.clone()))?;
+            let known = Alias::from_text(&outer.alias);
+            let known = known.ok_or_else(|| AttachError::Vanished(outer_name.clone()))?;
+            let alias = Alias::of_docker(&bridge, &known.id, Some(&sandbox));
+            let message = LinkUnspec::new_with_index(outer.index).alias(alias.to_text());
+            host.change(message.build(), &outer.name).await?;
+            Ok::<_, AttachError>(inner_name)
+        };
+        self.netns.run(work).await
+    }
+
+    /// Removes an endpoint's pair, wherever Docker has left the other end; says who had its address. None if it is
+    /// gone already.
+    pub async fn remove_endpoint(&self, id: &str) -> Result<Option<String>, AttachError> {
+        let _turn = self.turn.lock().await;
+        let (outer_name, _) = endpoint_names(id);
+        let work = move |host: Netlink| async move {
+            let Some(outer) = host.interface(&outer_name).await? else {
+                return Ok(None);
+            };
+            host.delete(outer.index, &outer.name).await?;
+            Ok::<_, AttachError>(Alias::from_text(&outer.alias).map(|alias| alias.id))
+        };
+        self.netns.run(work).await
+    }
+
+    /// Finishes what Docker has put into this namespace, and says what that is. Doing it again does no harm.
+    pub async fn settle_endpoints(&self, container: &NetNs) -> Result<Vec<Settled>, AttachError> {
+        let _turn = self.turn.lock().await;
+        let bridge = self.bridge.clone();
+        let work = move |host: Netlink, guest: Netlink| async move {
+            let mut settled = Vec::new();
+            for outer in host.interfaces().await? {
+                let alias = Alias::from_text(&outer.alias)
+                    .filter(|alias| alias.bridge == bridge && alias.is_dockers());
+                if let Some(alias) = alias
+                    && let Some(inner) = inner_of(&guest, &outer).await?
+                {
+                    let addresses = settle(&guest, &inner).await?;
+                    let holder = alias.id;
+                    settled.push(Settled { holder, addresses });
+                }
+            }
+            Ok::<_, AttachError>(settled)
+        };
+        run_between(&self.netns, container, work).await
+    }
+}
+
+async fn settle_port(
+    host: &Netlink,
+    name: &str,
+    alias: &Alias,
+    options: AttachOptions,
+) -> Result<(), AttachError> {
+    let outer = host.interface(name).await?;
+    let outer = outer.ok_or_else(|| AttachError::Vanished(name.to_owned()))?;
+    host.stop_ipv6_addresses(&outer).await?;
+    host.inside(|| sysctl::tune_port(name))?;
+    let message = LinkUnspec::new_with_index(outer.index).alias(alias.to_text());
+    host.change(message.up().build(), name).await?;
+    let port = LinkBridgePort::new(outer.index).hairpin(options.hairpin);
+    Ok(host.change(port.build(), name).await?)
+}
+
+async fn settle(guest: &Netlink, inner: &Interface) -> Result<Vec<IpNet>, AttachError> {
+    let addresses = guest.addresses_of(inner.index).await?;
+    let name = &inner.name;
+    let announced = guest.inside(|| {
+        sysctl::tune_container_interface(name);
+        multicast::isolate(inner.index, &addresses);
+        let mac = inner.mac.unwrap_or_default();
+        announce(name, mac, addresses.iter().map(IpNet::addr))
+    })?;
+    note_announcement(announced);
+    Ok(addresses)
+}
+
+/// True for a pair that Docker asked for and never took, or gave back and never had removed: its other end is here.
+/// For a time when Docker asks for nothing.
+pub(super) async fn is_left_over(host: &Netlink, outer: &Interface) -> Result<bool, AttachError> {
+    let is_dockers = Alias::from_text(&outer.alias).is_some_and(|alias| alias.is_dockers());
+    if !is_dockers {
+        return Ok(false);
+    }
+    let inner = inner_of(host, outer).await?;
+    Ok(inner.is_some_and(|inner| inner.name.starts_with(GUEST_PREFIX)))
+}

@@ -1,0 +1,251 @@
+//! What Docker's plugin asks of the host: addresses whose container is not known yet, pairs, and their adoption.
+//!
+//! ```text
+//!  RequestAddress ─► holder `docker:…`, its address ─► CreateEndpoint, Join ─► Docker starts the container
+//!  the container runs ─► adopt: settings, its names, and its id for what the holder has
+//! ```
+//!
+//! The pair's alias names the holder, so a pair keeps its address, and addresses without a pair are freed as those of
+//! dead containers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{HostAttacher, Shared, reply};
+use crate::api::{ApiError, AttachReply, Attachment};
+use crate::driver::address::AddressArgument;
+use crate::driver::allocator::AllocateError;
+use crate::driver::attach::{AttachError, Endpoint};
+use crate::driver::client::Client;
+use crate::driver::complaint::in_one_line;
+use crate::driver::container::{ContainerError, ContainerRef, shown_id};
+use crate::driver::dns::guest::Guest;
+use crate::driver::docker::DockerError;
+use crate::driver::netns::NetNs;
+use crate::driver::request::{Changed, Effect};
+use crate::ipam::request::Failure;
+
+/// How the holders begin of addresses that Docker asks for.
+const HOLDER_PREFIX: &str = "docker:";
+/// Longest wait for an address: Docker gives up after 30 s, and its user should learn why.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Adopted interfaces that are known before those that are gone are looked for; Docker tells of most ends itself.
+const ADOPTED_MAX: usize = 4096;
+
+/// What was removed with an endpoint.
+pub(in crate::driver) struct Removed {
+    /// Who has its address.
+    pub(in crate::driver) holder: String,
+    /// The id of the container that it was in, if that was adopted.
+    pub(in crate::driver) container: Option<String>,
+}
+
+/// The holder of what Docker asks for; `mark` tells it from the others.
+pub(in crate::driver) fn docker_holder(mark: &str) -> String {
+    format!("{HOLDER_PREFIX}{mark}")
+}
+
+impl HostAttacher {
+    /// Gets addresses for a holder of Docker's. One that another such holder is noted for, and that is `forgotten`
+    /// by Docker and on no interface, is taken over.
+    pub(in crate::driver) async fn give(
+        &self,
+        holder: &str,
+        wanted: AddressArgument,
+        forgotten: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<IpNet>, ApiError> {
+        let shared = &self.shared;
+        shared.survey().await?;
+        let first = self.give_in_time(holder, wanted).await;
+        let Err(AllocateError::Refused(Failure::Held {
+            address,
+            holder: old,
+        })) = &first
+        else {
+            return first.map_err(|error| in_one_line(&error));
+        };
+        let is_in_use = !old.starts_with(HOLDER_PREFIX)
+            || !forgotten(*address)
+            || self
+                .is_on_an_interface(old)
+                .await
+                .map_err(|error| in_one_line(&error))?;
+        if is_in_use {
+            return first.map_err(|error| in_one_line(&error));
+        }
+        let address = IpNet::from(*address);
+        shared.allocator.release(old, &[address]).await;
+        let second = self.give_in_time(holder, wanted).await;
+        second.map_err(|error| in_one_line(&error))
+    }
+
+    async fn give_in_time(
+        &self,
+        holder: &str,
+        wanted: AddressArgument,
+    ) -> Result<Vec<IpNet>, AllocateError> {
+        let (presence, client) = Client::present();
+        let turn = self.shared.turns.take(holder).await.with(client, None);
+        let arguments = [wanted];
+        let mut asking = std::pin::pin!(self.shared.allocator.obtain(&turn, &arguments));
+        let obtained = tokio::select! {
+            obtained = &mut asking => obtained,
+            () = tokio::time::sleep(ADDRESS_TIMEOUT) => {
+                drop(presence);
+                asking.await
+            }
+        };
+        Ok(obtained?.addresses)
+    }
+
+    /// Frees addresses of a holder.
+    pub(in crate::driver) async fn take_back(&self, holder: &str, addresses: &[IpNet]) {
+        let _turn = self.shared.turns.take_off(holder).await;
+        self.shared.allocator.release(holder, addresses).await;
+    }
+
+    /// Makes the pair for an endpoint; returns its MAC.
+    pub(in crate::driver) async fn make_endpoint(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<[u8; 6], AttachError> {
+        let Shared { host, options, .. } = &*self.shared;
+        // The holder is not judged by a look that began before its pair was there.
+        let _turn = self.shared.turns.take(&endpoint.holder).await;
+        host.make_endpoint(endpoint, *options).await
+    }
+
+    /// Notes where Docker will put an endpoint's interface; returns what that is called.
+    pub(in crate::driver) async fn lead_endpoint(
+        &self,
+        id: &str,
+        sandbox: &Path,
+    ) -> Result<String, AttachError> {
+        self.shared.host.lead_endpoint(id, sandbox).await
+    }
+
+    /// Removes an endpoint's pair; says who has its address, and of which container it was.
+    pub(in crate::driver) async fn remove_endpoint(
+        &self,
+        id: &str,
+    ) -> Result<Option<Removed>, AttachError> {
+        let holder = self.shared.host.remove_endpoint(id).await?;
+        Ok(holder.map(|holder| Removed {
+            container: self.shared.adopted().remove(&holder),
+            holder,
+        }))
+    }
+
+    /// Whether a holder of Docker's has a pair.
+    pub(in crate::driver) async fn is_on_an_interface(
+        &self,
+        holder: &str,
+    ) -> Result<bool, AttachError> {
+        let holders = self.shared.host.holders().await?;
+        Ok(holders.contains_key(holder))
+    }
+
+    /// The addresses that a holder has.
+    pub(in crate::driver) async fn addresses_of(&self, holder: &str) -> Vec<IpNet> {
+        let everything = [AddressArgument::DefaultSubnet];
+        let found = self.shared.allocator.find(holder, &everything, None).await;
+        found.unwrap_or_default()
+    }
+
+    /// What Docker's containers route to for names, if there are any.
+    pub(in crate::driver) fn dns_server(&self) -> Option<std::net::Ipv4Addr> {
+        self.shared.guest.as_ref().map(Guest::server)
+    }
+}
+
+impl Shared {
+    fn adopted(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        // Nothing in here panics half way.
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container's own ids in place of the holders of what it got through Docker's plugin.
+    pub(super) fn under_their_ids(&self, mut listed: Vec<Attachment>) -> Vec<Attachment> {
+        let mut adopted = self.adopted();
+        // A list may be older than an adoption, so what it does not have is not forgotten at once.
+        if adopted.len() > ADOPTED_MAX {
+            adopted.retain(|holder, _| listed.iter().any(|line| line.id == *holder));
+        }
+        for line in &mut listed {
+            if let Some(container) = adopted.get(&line.id) {
+                line.id = shown_id(container).to_owned();
+            }
+        }
+        listed.sort_by(|a, b| a.id.cmp(&b.id));
+        listed
+    }
+
+    /// Finishes what Docker has put into a running container.
+    pub(super) async fn adopt(&self, name: &str) -> Result<Changed, ApiError> {
+        let found = match self.docker.find(name).await {
+            // Gone again, or none of ours for sure.
+            Err(
+                DockerError::NotRunning { .. }
+                | DockerError::Unknown { .. }
+                | DockerError::HostNetwork { .. },
+            ) => return Ok(Changed::default()),
+            found => found.map_err(|error| in_one_line(&error))?,
+        };
+        let Ok(netns) = NetNs::from_pid(found.pid) else {
+            return Ok(Changed::default());
+        };
+        let settled = self.host.settle_endpoints(&netns).await;
+        let settled = settled.map_err(|error| in_one_line(&error))?;
+        if settled.is_empty() {
+            return Ok(Changed::default());
+        }
+        let container = ContainerRef::Docker(found.id.clone())
+            .resolve(self.host.netns(), &self.docker)
+            .await;
+        let container = match container {
+            Err(ContainerError::Docker(_)) => return Ok(Changed::default()),
+            container => container.map_err(|error| in_one_line(&error))?,
+        };
+        let mut addresses = Vec::new();
+        {
+            let mut adopted = self.adopted();
+            for part in settled {
+                adopted.insert(part.holder, container.id.clone());
+                addresses.extend(part.addresses);
+            }
+        }
+        let names = self.names_in_docker(&container, &found.other_names);
+        tracing::info!(container = container.shown(), ?addresses, ?names, "adopted");
+        let reply: AttachReply = reply(&container, &addresses, names);
+        // The list that follows has its MACs.
+        let effect = Effect::Nothing;
+        Ok(Changed { reply, effect })
+    }
+
+    /// What a container of Docker's networks is called: all that is a name in our domain.
+    fn names_in_docker(
+        &self,
+        container: &crate::driver::container::Container,
+        other_names: &[String],
+    ) -> Vec<String> {
+        let Some(guest) = &self.guest else {
+            return Vec::new();
+        };
+        let mut names = guest.names(container, &[]).unwrap_or_default();
+        for other in other_names {
+            let whole = guest.whole(std::slice::from_ref(other)).unwrap_or_default();
+            for name in whole {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+}
