@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,12 +13,22 @@ use nix::sched::{CloneFlags, setns};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     name: String,
+    docker: Option<DockerPlace>,
+}
+
+/// Where a host with Docker has its own things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DockerPlace {
+    /// The namespace of its mounts.
+    mounts: PathBuf,
+    socket: PathBuf,
 }
 
 impl Host {
     pub(crate) fn add(name: &str) -> Self {
         let host = Self {
             name: name.to_owned(),
+            docker: None,
         };
         let status = Command::new("ip")
             .args(["netns", "add", name])
@@ -27,6 +37,36 @@ impl Host {
         assert!(status.success(), "add the network namespace {name}");
         host.run(&["ip", "link", "set", "lo", "up"]);
         host
+    }
+
+    /// The namespace of a process, under a name; it is the process's own and goes with it.
+    pub(crate) fn of_process(name: &str, pid: &str) -> Self {
+        let status = Command::new("ip")
+            .args(["netns", "attach", name, pid])
+            .status()
+            .expect("iproute2 is installed");
+        assert!(status.success(), "name the namespace of {pid} {name}");
+        Self {
+            name: name.to_owned(),
+            docker: None,
+        }
+    }
+
+    /// Deletes the namespace, as the owner of a container would: it is gone as soon as nothing runs in it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn remove(&self) {
+        let status = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status()
+            .expect("iproute2 is installed");
+        assert!(
+            status.success(),
+            "delete the network namespace {}",
+            self.name
+        );
     }
 
     /// Its name.
@@ -41,13 +81,39 @@ impl Host {
         format!("netns:{}", self.name)
     }
 
-    /// A program that will run here. `ip netns exec` becomes the program, so its pid is the program's.
+    /// The same host, whose programs see these mounts and may know of Docker's socket.
+    pub(crate) fn with_mounts(&self, mounts: &Path, socket: &Path) -> Self {
+        let docker = Some(DockerPlace {
+            mounts: mounts.to_path_buf(),
+            socket: socket.to_path_buf(),
+        });
+        Self {
+            name: self.name.clone(),
+            docker,
+        }
+    }
+
+    /// Docker's socket, if the host has a Docker.
+    #[must_use]
+    pub fn docker_socket(&self) -> Option<&Path> {
+        self.docker.as_ref().map(|place| place.socket.as_path())
+    }
+
+    /// A program that will run here. What leads there becomes the program, so its pid is the program's.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", &self.name, program])
-            .stdin(Stdio::null());
+        let mut command;
+        if let Some(place) = &self.docker {
+            // `ip netns exec` would hide the control groups.
+            command = Command::new("nsenter");
+            command.arg(format!("--net=/run/netns/{}", self.name));
+            command.arg(format!("--mount={}", place.mounts.display()));
+            command.args(["--", program]);
+        } else {
+            command = Command::new("ip");
+            command.args(["netns", "exec", &self.name, program]);
+        }
+        command.stdin(Stdio::null());
         command
     }
 

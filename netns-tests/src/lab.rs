@@ -6,8 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::dockerd::Dockerd;
 use crate::host::Host;
 use crate::sandbox::{LAB_BINARIES, weft_binary};
+use crate::terminal::Terminal;
 use crate::weft::Weft;
 
 /// Files of this lab; in the private `/run`, so they go with it.
@@ -128,21 +130,42 @@ impl Lab {
         Weft::new(host, &self.binary, &self.folder().join(host.name()))
     }
 
-    /// weft's log on every host, each from its end.
+    /// Docker on a host, serving, with these flags besides the lab's own; in a lab of [`crate::in_docker_lab`].
+    #[must_use]
+    pub fn dockerd(&self, host: &Host, flags: &[&str]) -> Dockerd {
+        let [dockerd] = self.dockerds([host], flags);
+        dockerd
+    }
+
+    /// The same on several hosts, started together.
+    #[must_use]
+    pub fn dockerds<const N: usize>(&self, hosts: [&Host; N], flags: &[&str]) -> [Dockerd; N] {
+        let start = |host: &Host| Dockerd::start(host, &self.folder().join(host.name()), flags);
+        let mut dockerds = hosts.map(start);
+        dockerds.iter_mut().for_each(Dockerd::make_ready);
+        dockerds
+    }
+
+    /// A shell on a host, with these variables; on one with Docker that is [`Dockerd::host`].
+    #[must_use]
+    pub fn terminal(&self, host: &Host, variables: &[(&str, &str)]) -> Terminal {
+        let folder = self.folder().join(host.name());
+        Terminal::open(host, &folder.to_string_lossy(), variables)
+    }
+
+    /// The daemons' logs on every host, each from its end.
     fn logs(&self) -> String {
         let mut text = String::new();
         for host in self.hosts.borrow().iter() {
-            let path = self.folder().join(host.name()).join("run/weft.log");
-            let Ok(log) = fs::read_to_string(&path) else {
-                continue;
-            };
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
-            text.push_str(&format!(
-                "--- weft.log of {}\n{}\n",
-                host.name(),
-                tail.join("\n")
-            ));
+            for name in ["run/weft.log", "dockerd.log"] {
+                let path = self.folder().join(host.name()).join(name);
+                let Ok(log) = fs::read_to_string(&path) else {
+                    continue;
+                };
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
+                text.push_str(&format!("--- {name} of {}\n{tail}\n", host.name()));
+            }
         }
         text
     }

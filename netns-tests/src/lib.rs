@@ -5,6 +5,8 @@
 //!                                                                    │
 //!             Lab ─► Host ─┬─ link, switch: the underlay, its MTU, rate, delay, loss, holes, translation
 //!             Mesh: several hosts on a switch, Overlay: two with a container each
+//!                          ├─ Dockerd: a real Docker of the host's own, and its client; HttpClient: its API, to the letter
+//!                          ├─ Terminal: a shell on a host, Transcript: what is entered there, for the documentation
 //!                          ├─ Weft: the daemon and every verb, as a user types them
 //!                          ├─ Capture, RawSocket: frames seen and frames made up
 //!                          └─ flows: TCP and UDP whose every byte is checked
@@ -21,9 +23,11 @@
 //! Everything here panics when it cannot do what it was asked: that fails the test, with the reason.
 
 mod capture;
+mod dockerd;
 mod flow;
 mod frame;
 mod host;
+mod http;
 mod lab;
 mod mesh;
 mod names;
@@ -33,16 +37,20 @@ mod raw;
 mod record;
 mod sandbox;
 mod slow;
+mod terminal;
+mod transcript;
 mod wait;
 mod weft;
 
 pub use crate::capture::Capture;
+pub use crate::dockerd::{DockerClient, Dockerd, IMAGE};
 pub use crate::flow::{Paced, Stream, StreamReport, flood, pace, transfer};
 pub use crate::frame::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, UdpDatagram, checksum_faults, ethernet,
     ipv4, udp_datagram, udp_frame_like, vlan,
 };
 pub use crate::host::Host;
+pub use crate::http::{Answer, HttpClient, HttpConnection, chunked, request};
 pub use crate::lab::Lab;
 pub use crate::mesh::Mesh;
 pub use crate::names::{NameServer, answers, dig, resolved};
@@ -50,7 +58,11 @@ pub use crate::overlay::Overlay;
 pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;
 pub use crate::record::record;
-pub use crate::sandbox::{alone_in_lab, in_lab, is_long, say_skipped, weft_binary};
+pub use crate::sandbox::{
+    alone_in_docker_lab, alone_in_lab, in_docker_lab, in_lab, is_long, say_skipped, weft_binary,
+};
 pub use crate::slow::SlowHub;
+pub use crate::terminal::Terminal;
+pub use crate::transcript::Transcript;
 pub use crate::wait::{eventually, now, pause, within};
 pub use crate::weft::{Outcome, Weft};

@@ -8,6 +8,21 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+/// The machine's processors, as the kernel names them.
+fn machine() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let names = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == "model name").then(|| value.trim().to_owned())
+    });
+    let names: Vec<String> = names.collect();
+    format!(
+        "{} × {}",
+        names.len(),
+        names.first().map_or("?", |name| name)
+    )
+}
+
 /// Writes figures to `$WEFT_RECORDS/NAME.json`; without the variable nothing is kept.
 ///
 /// # Panics
@@ -25,6 +40,7 @@ pub fn record(name: &str, figures: &Value) {
     };
     let mut all = Map::from_iter([
         ("commit".to_owned(), commit.into()),
+        ("machine".to_owned(), machine().into()),
         ("tests_built".to_owned(), build.into()),
     ]);
     let figures = figures.as_object().expect("figures have names").clone();

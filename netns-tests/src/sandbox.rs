@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::dockerd::PROGRAMS as DOCKER_PROGRAMS;
 use crate::lab::Lab;
 use crate::wait;
 
@@ -33,7 +34,16 @@ const LIMIT_LONG_S: u32 = 3600;
 ///
 /// If the test fails inside, or cannot be run while `CI=true`.
 pub fn in_lab<F: FnOnce(&Lab)>(body: F) {
-    enter(body, File::try_lock_shared);
+    enter(body, File::try_lock_shared, &[]);
+}
+
+/// As [`in_lab`], where hosts may have a Docker each.
+///
+/// # Panics
+///
+/// As [`in_lab`].
+pub fn in_docker_lab<F: FnOnce(&Lab)>(body: F) {
+    enter(body, File::try_lock_shared, &DOCKER_PROGRAMS);
 }
 
 /// As [`in_lab`], while no other lab runs: for tests that measure time or throughput.
@@ -42,7 +52,16 @@ pub fn in_lab<F: FnOnce(&Lab)>(body: F) {
 ///
 /// As [`in_lab`].
 pub fn alone_in_lab<F: FnOnce(&Lab)>(body: F) {
-    enter(body, File::try_lock);
+    enter(body, File::try_lock, &[]);
+}
+
+/// As [`in_docker_lab`], while no other lab runs.
+///
+/// # Panics
+///
+/// As [`in_lab`].
+pub fn alone_in_docker_lab<F: FnOnce(&Lab)>(body: F) {
+    enter(body, File::try_lock, &DOCKER_PROGRAMS);
 }
 
 /// Whether the long versions of tests are wanted.
@@ -81,14 +100,14 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn enter<F: FnOnce(&Lab)>(body: F, lock: fn(&File) -> Result<(), TryLockError>) {
+fn enter<F: FnOnce(&Lab)>(body: F, lock: fn(&File) -> Result<(), TryLockError>, programs: &[&str]) {
     if env::var_os(MARK).is_some() {
         prepare();
         body(&Lab::new());
         return;
     }
     let binary = weft_binary();
-    if let Err(reason) = possible() {
+    if let Err(reason) = possible().and_then(|()| present(programs)) {
         return skip(&reason);
     }
     let turn = turnstile();
@@ -114,6 +133,11 @@ fn test_name<F>() -> &'static str {
 
 fn run_inside(test: &str, binary: &Path) {
     let limit = limit_s();
+    let groups = format!(
+        "weft-lab-{}-{}",
+        std::process::id(),
+        test.replace("::", "-")
+    );
     let mut command = Command::new("timeout");
     command
         .args(["--kill-after=5", &limit.to_string(), "unshare"])
@@ -128,10 +152,11 @@ fn run_inside(test: &str, binary: &Path) {
         "--test-threads=1",
     ]);
     let command = command
-        .env(MARK, "1")
+        .env(MARK, &groups)
         .env("WEFT_BIN", binary)
         .stdin(Stdio::null());
     let output = command.output().expect("timeout and unshare are installed");
+    remove_groups(&groups);
     let said = String::from_utf8_lossy(&output.stdout);
     let logged = String::from_utf8_lossy(&output.stderr);
     // A name that matches no test would pass in silence.
@@ -174,6 +199,57 @@ fn possible() -> Result<(), String> {
         "namespaces are refused: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     ))
+}
+
+/// Whether programs are installed that only root can use in full.
+fn present(programs: &[&str]) -> Result<(), String> {
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let is_machines_root = is_root()
+        && std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    if !is_machines_root {
+        return Err("Docker needs the machine's own root".to_owned());
+    }
+    let paths = env::var("PATH").unwrap_or_default();
+    let is_there = |program: &&&str| {
+        let mut folders = paths.split(':').chain(["/usr/sbin"]);
+        folders.any(|folder| Path::new(folder).join(program).is_file())
+    };
+    match programs.iter().find(|program| !is_there(program)) {
+        Some(missing) => Err(format!("{missing} is not installed")),
+        None => Ok(()),
+    }
+}
+
+/// Where the containers of this lab's hosts have their control groups.
+pub(crate) fn cgroup_parent() -> String {
+    format!("/{}", env::var(MARK).unwrap_or_default())
+}
+
+/// Removes control groups that containers left behind; the kernel keeps those that still have processes.
+fn remove_groups(groups: &str) {
+    let Ok(hierarchies) = std::fs::read_dir("/sys/fs/cgroup") else {
+        return;
+    };
+    for hierarchy in hierarchies.flatten() {
+        remove_group(&hierarchy.path().join(groups));
+    }
+    remove_group(&Path::new("/sys/fs/cgroup").join(groups));
+}
+
+fn remove_group(group: &Path) {
+    let Ok(inner) = std::fs::read_dir(group) else {
+        return;
+    };
+    for inner in inner.flatten() {
+        if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&inner.path());
+        }
+    }
+    // Nobody waits for it: a leftover takes no room.
+    let _ = std::fs::remove_dir(group);
 }
 
 fn skip(reason: &str) {

@@ -78,6 +78,11 @@ impl Weft {
         command
             .env("WEFT_RUN_DIR", self.run_dir())
             .env("WEFT_DATA_DIR", self.data_dir());
+        match self.host.docker_socket() {
+            Some(socket) => command.env("WEFT_DOCKER_HOST", socket),
+            // Hosts without Docker share the lab's own folder for plugins.
+            None => command.env("WEFT_PLUGIN_DIR", self.folder.join("plugins")),
+        };
         command.args(words);
         command
     }

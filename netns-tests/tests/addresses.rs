@@ -278,7 +278,11 @@ fn two_networks_that_meet_refuse_each_other_and_go_on() {
         }
         b.ok(&["connect", "192.0.2.1"]);
         within("the refusal to be told", CONNECT_LIMIT, || {
-            b.ok(&["status", "connections"]).contains("another ring")
+            let why = "two rings that were begun apart (received ";
+            [&a, &b]
+                .iter()
+                .all(|weft| weft.ok(&["status"]).contains(why))
+                && b.ok(&["status", "connections"]).contains("another ring")
         });
         let printed: BTreeSet<String> =
             [attached(lab, &a, "c", &[]).1, attached(lab, &b, "d", &[]).1].into();
@@ -294,6 +298,8 @@ fn the_default_range_must_not_overlap_a_route() {
             .run(&["ip", "route", "add", "10.0.0.0/8", "via", "192.0.2.2"]);
         let refused = a.run(&["launch"]);
         assert_eq!(refused.code, 1);
+        let left = a.host().run(&["ip", "-o", "link"]);
+        assert!(!left.contains("weft"), "{left}");
         assert!(
             refused
                 .stderr

@@ -5,10 +5,11 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use weft_netns_tests::{Host, Lab, Weft, in_lab, is_long, pause, within};
+use serde_json::json;
+use weft_netns_tests::{Host, Lab, Weft, in_lab, is_long, now, pause, record, within};
 
 /// A dead container's address is free after 30 s, and a look at the host comes every 5 s.
 const FREE_LIMIT: Duration = Duration::from_secs(60);
@@ -62,13 +63,13 @@ fn shown(container: &Host) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// One kill while containers are attached and detached; returns what is answered for and was before.
+/// One kill while containers are attached and detached, which notes what was answered; how long the next launch took.
 fn kill_once(
     weft: &Weft,
     containers: &[Host],
     answered: &mut BTreeMap<usize, String>,
     dice: &mut Dice,
-) {
+) -> Duration {
     let mut commands = Vec::new();
     for (at, container) in containers.iter().enumerate() {
         // A detach may be cut off before or after it freed the address.
@@ -87,7 +88,9 @@ fn kill_once(
             answered.insert(at, printed);
         }
     }
+    let begun = now();
     launch(weft);
+    begun.elapsed()
 }
 
 #[test]
@@ -98,9 +101,10 @@ fn kills_lose_nothing_that_was_answered_and_leave_nothing_behind() {
         let names = (0..CONTAINERS).map(|n| format!("c{n}"));
         let containers: Vec<Host> = names.map(|name| lab.host(&name)).collect();
         let (mut answered, mut dice) = (BTreeMap::new(), Dice(7));
-        let mut seen = 0;
+        let (mut seen, mut slowest) = (0, Duration::ZERO);
         for kill in 0..kills {
-            kill_once(&weft, &containers, &mut answered, &mut dice);
+            let took = kill_once(&weft, &containers, &mut answered, &mut dice);
+            slowest = slowest.max(took);
             seen += answered.len();
             for (at, address) in &answered {
                 let again = weft.attach(&containers[*at], &[]);
@@ -122,6 +126,7 @@ fn kills_lose_nothing_that_was_answered_and_leave_nothing_behind() {
                 weft.ok(&["detach", &containers[at].as_container()]);
             }
         }
+        let freeing = now();
         within("all addresses to be free", FREE_LIMIT, || {
             active(&weft) == 0
         });
@@ -130,6 +135,13 @@ fn kills_lose_nothing_that_was_answered_and_leave_nothing_behind() {
             "{}",
             weft.host().run(&["ip", "-o", "link"])
         );
+        let figures = json!({
+            "kills": kills,
+            "answers_held_against_what_was_there": seen,
+            "launch_ms_max": slowest.as_millis(),
+            "all_free_after_s": freeing.elapsed().as_secs_f64(),
+        });
+        record("ipam-kills", &figures);
     });
 }
 
@@ -142,11 +154,21 @@ fn a_thousand_attach_and_detach_leave_nothing() {
         let named = container.as_container();
         let devices = || weft.host().run(&["ip", "-o", "link"]).lines().count();
         let before = devices();
+        let begun = now();
         for round in 0..rounds {
             assert_eq!(weft.attach(&container, &[]), "10.32.0.1", "round {round}");
             assert_eq!(weft.ok(&["detach", &named]).trim(), "10.32.0.1");
         }
-        assert_eq!((active(&weft), devices()), (0, before));
+        let took = begun.elapsed();
+        let left = (active(&weft), devices().abs_diff(before));
+        assert_eq!(left, (0, 0));
+        let figures = json!({
+            "attach_and_detach": rounds,
+            "mean_ms_each_pair": took.as_secs_f64() * 1000.0 / f64::from(rounds),
+            "addresses_left": left.0,
+            "interfaces_left": left.1,
+        });
+        record("ipam-churn", &figures);
     });
 }
 
@@ -189,10 +211,7 @@ fn an_attach_that_waits_ends_with_its_client_and_with_its_container() {
         assert_eq!(weft.attach(&users[2], &[]), "10.9.0.3");
 
         let client = start_to_wait(&weft, &late);
-        let removed = Command::new("ip")
-            .args(["netns", "del", late.name()])
-            .status();
-        assert!(removed.expect("iproute2 is installed").success());
+        late.remove();
         within("the wait to end", WAIT_LIMIT, || waiting(&weft) == 0);
         let output = client.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stderr);

@@ -224,6 +224,44 @@ fn a_subnet_exposed_without_translation_stays_so() {
     });
 }
 
+/// What others take off the bridge, or delete with it, comes back; what was hidden does not.
+#[test]
+fn exposed_addresses_are_put_back() {
+    in_lab(|lab| {
+        let [a, _] = two_hosts(lab, &["--ipalloc-range6", "fd57:6566:7400::/64"]);
+        let (host, container) = (a.host(), lab.host("c"));
+        let [four, six] = words(&a.ok(&["expose"]))[..] else {
+            panic!("one of each family");
+        };
+        a.ok(&["expose", "10.9.1.1/24"]);
+        a.attach(&container, &["10.9.1.2/24", "net:default"]);
+        let all = [four, six, [10, 9, 1, 1].into()];
+        let are_back = || all.iter().all(|address| container.reaches(*address));
+        let deeds: [&[&str]; 3] = [
+            &["ip", "addr", "flush", "dev", "weft"],
+            &["ip", "link", "set", "weft", "down"],
+            &["ip", "link", "del", "weft"],
+        ];
+        for deed in deeds {
+            host.run(deed);
+            within("the addresses to be back", CONNECT_LIMIT, are_back);
+            within("the DNS server's address", CONNECT_LIMIT, || {
+                host.run(&["ip", "addr", "show", "dev", "weft"])
+                    .contains("169.254.53.1")
+            });
+            assert!(table(host).unwrap().contains("10.9.1.0/24"));
+        }
+        a.ok(&["hide", "10.9.1.1/24"]);
+        host.run(&["ip", "addr", "flush", "dev", "weft"]);
+        within("the other addresses", CONNECT_LIMIT, || {
+            container.reaches(four) && container.reaches(six)
+        });
+        let shown = host.run(&["ip", "addr", "show", "dev", "weft"]);
+        assert!(!shown.contains("10.9.1.1"), "{shown}");
+        assert!(!table(host).unwrap().contains("10.9.1.0/24"));
+    });
+}
+
 fn ended(child: Child) -> Outcome {
     let output = child.wait_with_output().expect("it ends");
     Outcome {

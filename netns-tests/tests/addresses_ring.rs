@@ -76,13 +76,21 @@ fn seeds_make_one_ring_on_both_sides_of_a_cut() {
         let refused = |flags: &[&str], why: &str| {
             mesh.launch(2, flags, &[0]);
             within(why, CONNECT_LIMIT, || {
-                c.ok(&["status", "connections"]).contains(why)
+                c.ok(&["status", "connections"])
+                    .contains("another ring or range")
+                    && [a, c].iter().all(|weft| weft.ok(&["status"]).contains(why))
             });
             c.ok(&["reset", "--force"]);
         };
         let other = format!("seed={},{}", name(1), name(3));
-        refused(&["--ipalloc-init", &other], "another ring");
-        refused(&["--ipalloc-range", "10.2.0.0/16"], "another ring");
+        refused(
+            &["--ipalloc-init", &other],
+            "two rings that were begun apart (received ",
+        );
+        refused(
+            &["--ipalloc-range", "10.2.0.0/16"],
+            "incompatible IP allocation ranges (received 10.",
+        );
         within("both to be well", CONNECT_LIMIT, || {
             owners(a) == [(ALL / 2, true); 2] && owners(b) == [(ALL / 2, true); 2]
         });

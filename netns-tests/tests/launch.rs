@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -357,5 +358,46 @@ fn targets_added_while_running_are_dialled_again_after_a_restart_with_resume() {
         b.ok(&["launch", "--password", "secret", "--resume"]);
 
         b.wait_for_path(CONNECT_LIMIT);
+    });
+}
+
+/// Waits for a word to the service manager; returns the whole message.
+fn hear(manager: &UnixDatagram, word: &str) -> String {
+    let mut buffer = [0; 4096];
+    loop {
+        let len = manager
+            .recv(&mut buffer)
+            .unwrap_or_else(|error| panic!("{word}: {error}"));
+        let said = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        if said.lines().any(|line| line == word) {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn a_service_manager_hears_of_start_reload_and_end() {
+    in_lab(|lab| {
+        let host = lab.host("a");
+        let weft = lab.weft(&host);
+        let socket = lab.folder().join("notify");
+        let manager = UnixDatagram::bind(&socket).expect("the lab's folder is writable");
+        manager
+            .set_read_timeout(Some(CONNECT_LIMIT))
+            .expect("a time-out may be set");
+        let mut command = weft.command(&["launch", "--foreground"]);
+        command.env("NOTIFY_SOCKET", &socket);
+        let mut daemon = command.spawn().expect("weft can be started");
+
+        hear(&manager, "READY=1");
+        assert_eq!(weft.run(&["status"]).code, 0, "ready means that it serves");
+        let pid = Pid::from_raw(daemon.id().try_into().expect("a pid is positive"));
+        kill(pid, Signal::SIGHUP).expect("it runs");
+        let said = hear(&manager, "RELOADING=1");
+        assert!(said.contains("MONOTONIC_USEC="), "{said}");
+        hear(&manager, "READY=1");
+        kill(pid, Signal::SIGTERM).expect("it runs");
+        hear(&manager, "STOPPING=1");
+        assert!(daemon.wait().expect("it is our child").success());
     });
 }
