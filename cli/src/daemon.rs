@@ -102,10 +102,12 @@ async fn serve(
     }
     let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
     // Clients may come from now on; their containers wait.
-    let proxy = settings.proxy()?;
+    let docker = settings.docker.docker()?;
+    let proxy = settings.proxy(&docker)?;
     let proxy = proxy.map(|config| ProxyServer::start(config, requests.clone()));
     let proxy = proxy.transpose()?;
-    let docker = DockerSide::new(settings, requests.clone())?;
+    let told = proxy.as_ref().map(ProxyServer::handle);
+    let docker = DockerSide::new(docker, requests.clone(), told.clone());
     let attacher = attacher(settings, host, gso, &docker)?;
     let driver = Driver::new(driver_config(settings)?, Arc::clone(&engine), attacher).await?;
     let devices = BridgeConfig {
@@ -125,7 +127,7 @@ async fn serve(
     attach::follow_dns(host, &settings.bridge, &guest, settings.dns.is_some()).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;
-    let driver = driver.with_proxy(proxy.as_ref().map(ProxyServer::handle));
+    let driver = driver.with_proxy(told);
     let tap_maker = Arc::clone(&engine);
     let keeper = Keeper::start(host.clone(), devices.clone(), move || {
         tap_maker.make_tap_again()

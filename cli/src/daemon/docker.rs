@@ -7,6 +7,7 @@ use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::docker::Docker;
 use weft_control::driver::life::Life;
 use weft_control::driver::plugin::{Plugin, PluginConfig};
+use weft_control::driver::proxy::ProxyHandle;
 use weft_control::driver::request::Request;
 use weft_control::driver::run::Ended;
 
@@ -17,20 +18,23 @@ use crate::settings::Settings;
 pub(super) struct DockerSide {
     pub(super) docker: Docker,
     pub(super) requests: mpsc::Sender<Request>,
+    proxy: Option<ProxyHandle>,
     /// Made once the peer's name is known.
     attacher: Arc<OnceLock<HostAttacher>>,
 }
 
 impl DockerSide {
     pub(super) fn new(
-        settings: &Settings,
+        docker: Docker,
         requests: mpsc::Sender<Request>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            docker: settings.docker.docker()?,
+        proxy: Option<ProxyHandle>,
+    ) -> Self {
+        Self {
+            docker,
             requests,
+            proxy,
             attacher: Arc::default(),
-        })
+        }
     }
 
     /// Docker's containers are attached by this.
@@ -62,6 +66,7 @@ impl DockerSide {
             self.requests.clone(),
             network,
             &settings.bridge,
+            self.proxy.clone(),
         );
         let life = (!settings.docker.is_off()).then(|| tokio::spawn(life.follow()));
         ready();

@@ -133,8 +133,8 @@ impl Settings {
         })
     }
 
-    /// What the proxy is started with; `None` without one.
-    pub(crate) fn proxy(&self) -> anyhow::Result<Option<ProxyConfig>> {
+    /// What the proxy of this Docker is started with; `None` without one.
+    pub(crate) fn proxy(&self, of: &Docker) -> anyhow::Result<Option<ProxyConfig>> {
         let docker = &self.docker;
         if !docker.proxy {
             return Ok(None);
@@ -159,7 +159,7 @@ impl Settings {
             tls,
             data_dir: self.data_dir.clone(),
             wait_program: WAIT_PROGRAM,
-            docker: docker.docker()?,
+            docker: of.clone(),
             default_ipalloc: docker.default_ipalloc && self.addresses()?.is_some(),
             multicast_route: docker.multicast_route,
             naming,

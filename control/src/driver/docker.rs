@@ -1,19 +1,21 @@
 //! Asks Docker which process a container's name or id stands for.
 //!
-//! A connection per question: questions are rare, and Docker may restart between two of them.
+//! A connection per question, since Docker may restart between two of them. The version of its API is agreed on once for
+//! each Docker: to say what it is, Docker starts other programs, which takes longer than all else that is asked.
 
 mod hosts_file;
 mod queries;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard::API_DEFAULT_VERSION;
 use bollard::errors::Error as BollardError;
 use bollard::models::{ContainerInspectResponse, NetworkSettings};
 
 pub use hosts_file::HostsFile;
-pub use queries::{ContainerNews, Started};
+pub use queries::{News, Started};
 
 /// Where Docker listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -44,6 +46,12 @@ pub enum DockerError {
         /// Why not.
         #[source]
         source: Box<BollardError>,
+    },
+    /// It went away.
+    #[error("Docker at {host} has ended")]
+    Ended {
+        /// Who.
+        host: String,
     },
     /// Docker knows no such container.
     #[error(
@@ -107,11 +115,12 @@ pub struct DockerContainer {
     pub other_names: Vec<String>,
 }
 
-/// Where Docker's API is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where Docker's API is. Clones share what they agreed on with it.
+#[derive(Debug, Clone)]
 pub struct Docker {
     host: String,
     socket: PathBuf,
+    agreed: Arc<Mutex<Option<bollard::Docker>>>,
 }
 
 impl Docker {
@@ -127,6 +136,7 @@ impl Docker {
         Ok(Self {
             host: host.to_owned(),
             socket: socket.into(),
+            agreed: Arc::default(),
         })
     }
 
@@ -136,6 +146,7 @@ impl Docker {
         Self {
             host: String::new(),
             socket: PathBuf::new(),
+            agreed: Arc::default(),
         }
     }
 
@@ -161,7 +172,22 @@ impl Docker {
         running(name, found)
     }
 
+    fn agreed(&self) -> MutexGuard<'_, Option<bollard::Docker>> {
+        // Nothing in here panics half way.
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What asks Docker, in a version that both know.
     pub(super) async fn connect(&self) -> Result<bollard::Docker, DockerError> {
+        let agreed = self.agreed().clone();
+        match agreed {
+            Some(client) => Ok(client),
+            None => self.connect_anew().await,
+        }
+    }
+
+    /// The same for a Docker that may be another one than before.
+    pub(super) async fn connect_anew(&self) -> Result<bollard::Docker, DockerError> {
         if self.socket.as_os_str().is_empty() {
             return Err(DockerError::Off);
         }
@@ -174,7 +200,9 @@ impl Docker {
             bollard::Docker::connect_with_unix(&socket, ANSWER_TIMEOUT_S, API_DEFAULT_VERSION)
                 .map_err(unreachable)?;
         // An older Docker refuses a newer client's version.
-        client.negotiate_version().await.map_err(unreachable)
+        let client = client.negotiate_version().await.map_err(unreachable)?;
+        *self.agreed() = Some(client.clone());
+        Ok(client)
     }
 
     fn refusal(&self, name: &str, cause: BollardError) -> DockerError {
@@ -183,6 +211,8 @@ impl Docker {
             if *status_code == 404 {
                 return DockerError::Unknown { name, host };
             }
+            // Perhaps it knows that version no more.
+            *self.agreed() = None;
             return DockerError::Refused {
                 host,
                 name,

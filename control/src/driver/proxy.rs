@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  docker ── <run-dir>/docker.sock ──► relay ──► /var/run/docker.sock
-//!         └─ tcp, with certificates ────►┤//!                                        │ started          ▲ events
-//!                                        ▼                  │
-//!                                      starts ◄─────────────┘
+//!         └─ tcp, with certificates ────►┤
+//!                                        │ started
+//!                                        ▼
+//!                                      starts ◄── life: what Docker says of containers
 //!                                        │ Request::Attach
 //!                                        ▼
 //!                                      driver loop
@@ -14,19 +15,19 @@
 //! taken up when it comes. Whoever may use Docker's socket may use this one: owner and mode are copied.
 
 mod calls;
-mod events;
 mod listen;
 mod relay;
+mod splice;
 mod starts;
 mod stream;
 mod wait_program;
 
-use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -117,27 +118,77 @@ pub enum ProxyError {
     },
 }
 
-type SharedStatus = Arc<Mutex<ProxyStatus>>;
-
 /// The way to a running proxy.
 #[derive(Debug, Clone)]
-pub struct ProxyHandle(SharedStatus);
+pub struct ProxyHandle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    status: Mutex<ProxyStatus>,
+    /// Docker's own socket, and those of ours that are files.
+    docker: PathBuf,
+    sockets: Vec<PathBuf>,
+    /// What was last said of their owner and mode.
+    said: Mutex<Option<String>>,
+    program: Arc<WaitProgram>,
+    starts: Starts,
+}
 
 impl ProxyHandle {
     /// Where it listens, and whether Docker is there.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ProxyStatus> {
+        // Nothing in here panics half way.
+        let status = &self.0.status;
+        status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Docker answers, or why not. When it does, its socket's owner and mode become ours.
+    pub(super) fn docker_is_there(&self, there: Result<(), String>) {
+        let is_there = there.is_ok();
+        self.lock().trouble = there.err();
+        if !is_there {
+            return;
+        }
+        if let Err(error) = self.0.program.ensure() {
+            tracing::warn!(%error, "the wait program is not written; it is tried again");
+        }
+        let sockets = self.0.sockets.iter();
+        let copied = sockets.map(|socket| copy_access(&self.0.docker, socket, own));
+        // All are tried.
+        let failed: Vec<_> = copied.filter_map(Result::err).collect();
+        if let Some(error) = news(&self.0.said, failed.first().map(ToString::to_string)) {
+            tracing::warn!(
+                error,
+                "Docker's owner and mode are not those of the proxy's socket"
+            );
+        }
+    }
+
+    /// There is news of a container: it is attached if it is to be.
+    pub(super) async fn noticed(&self, container: &str) {
+        self.0.starts.noticed(container).await;
+    }
+
+    /// A container has ended.
+    pub(super) fn ended(&self, container: &str) {
+        self.0.starts.ended(container);
+    }
+
+    /// Those of the containers that run which were not noticed yet.
+    pub(super) fn unknown(&self, running: &BTreeSet<String>) -> Vec<String> {
+        self.0.starts.compare(running)
     }
 }
 
 /// A running proxy; it ends when dropped.
 #[derive(Debug)]
 pub struct ProxyServer {
-    status: SharedStatus,
+    handle: ProxyHandle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -163,43 +214,40 @@ impl ProxyServer {
             listeners.collect::<Result<Vec<_>, _>>()?
         };
         let (rules, attach_rules) = rules(&config)?;
-        let status = SharedStatus::new(Mutex::new(ProxyStatus {
+        let status = ProxyStatus {
             addresses: config.listen.iter().map(ToString::to_string).collect(),
             docker: config.docker.host().to_owned(),
             trouble: None,
+        };
+        let starts = Starts::new(config.docker.clone(), requests, attach_rules);
+        let sockets = config.listen.iter().filter_map(ListenAddress::path);
+        let handle = ProxyHandle(Arc::new(Shared {
+            status: Mutex::new(status),
+            docker: config.docker.socket().to_owned(),
+            sockets: sockets.map(Path::to_owned).collect(),
+            said: Mutex::default(),
+            program: Arc::clone(&program),
+            starts: starts.clone(),
         }));
-        let ours = Arc::clone(&status);
-        let (stop, stopped) = oneshot::channel();
+        let calls = Calls::new(
+            config.docker,
+            rules,
+            starts,
+            program,
+            config.rewrite_inspect,
+        );
+        let door = Door::new(calls, tls);
+        let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
             .name("weft-proxy".to_owned())
             .spawn(move || {
-                let starts = Starts::new(config.docker.clone(), requests, attach_rules);
-                let calls = Calls::new(
-                    config.docker.clone(),
-                    rules,
-                    starts.clone(),
-                    Arc::clone(&program),
-                    config.rewrite_inspect,
-                );
-                let door = Door::new(calls, tls);
-                let refused = RefCell::default();
-                let follow = events::follow(&config.docker, &starts, |there| {
-                    if there.is_ok()
-                        && let Err(error) = program.ensure()
-                    {
-                        tracing::warn!(%error, "the wait program is not written; it is tried again");
-                    }
-                    note(&config, &ours, &refused, there);
-                });
                 runtime.block_on(async {
                     let mut serving = JoinSet::new();
                     for listener in listeners {
                         serving.spawn(door.clone().serve(listener));
                     }
-                    tokio::select! {
-                        () = follow => {}
-                        _ = stopped => {}
-                    }
+                    // Dropped is told, too.
+                    let _ = stopped.await;
                     // The sockets go with those who listened.
                     serving.shutdown().await;
                 });
@@ -208,7 +256,7 @@ impl ProxyServer {
             })
             .map_err(system("start a thread"))?;
         Ok(Self {
-            status,
+            handle,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -217,7 +265,7 @@ impl ProxyServer {
     /// The way to it.
     #[must_use]
     pub fn handle(&self) -> ProxyHandle {
-        ProxyHandle(Arc::clone(&self.status))
+        self.handle.clone()
     }
 }
 
@@ -357,39 +405,10 @@ impl Door {
     }
 }
 
-/// Remembers whether Docker answers; when it does, its socket's owner and mode become ours.
-fn note(
-    config: &ProxyConfig,
-    status: &SharedStatus,
-    refused: &RefCell<Option<String>>,
-    there: Result<(), String>,
-) {
-    let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = std::mem::replace(&mut status.trouble, there.err());
-    match (&before, &status.trouble) {
-        (_, None) => {
-            let sockets = config.listen.iter().filter_map(ListenAddress::path);
-            let copied = sockets.map(|socket| copy_access(config.docker.socket(), socket, own));
-            // All are tried.
-            let failed: Vec<_> = copied.filter_map(Result::err).collect();
-            if let Some(error) = news(refused, failed.first().map(ToString::to_string)) {
-                tracing::warn!(
-                    error,
-                    "Docker's owner and mode are not those of the proxy's socket"
-                );
-            }
-            if before.is_some() {
-                tracing::info!(host = status.docker, "Docker is there");
-            }
-        }
-        (None, Some(trouble)) => tracing::info!(trouble, "Docker is not there"),
-        (Some(_), Some(_)) => {}
-    }
-}
-
 /// What there is to say now, unless it has been said.
-fn news(said: &RefCell<Option<String>>, now: Option<String>) -> Option<String> {
-    let before = said.replace(now.clone());
+fn news(said: &Mutex<Option<String>>, now: Option<String>) -> Option<String> {
+    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = std::mem::replace(&mut *said, now.clone());
     now.filter(|now| before.as_ref() != Some(now))
 }
 

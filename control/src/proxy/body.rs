@@ -76,6 +76,26 @@ impl Body {
         }
     }
 
+    /// How many bytes of data come next, before anything else: at least so many, or 0 if that is not known yet.
+    #[must_use]
+    pub fn data_ahead(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::UntilClose => u64::MAX,
+            Self::Chunked(Chunks(Place::Data { left })) => *left,
+            Self::Chunked(_) => 0,
+        }
+    }
+
+    /// Follows the body past `len` bytes of that data.
+    pub fn skip_data(&mut self, len: u64) {
+        match self {
+            Self::Length(left) => *left = left.saturating_sub(len),
+            Self::Chunked(chunks) => chunks.skip(len),
+            Self::UntilClose => {}
+        }
+    }
+
     /// Follows the body through `bytes`, hands its data to `data`, and returns how many of the bytes belong to it.
     ///
     /// # Errors
@@ -119,14 +139,18 @@ impl Chunks {
             let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             data(&rest[..taken]);
             at += taken;
-            let left = left - taken as u64;
-            self.0 = if left == 0 {
-                Place::DataReturn
-            } else {
-                Place::Data { left }
-            };
+            self.skip(taken as u64);
         }
         Ok(at)
+    }
+
+    fn skip(&mut self, len: u64) {
+        if let Place::Data { left } = self.0 {
+            self.0 = match left.saturating_sub(len) {
+                0 => Place::DataReturn,
+                left => Place::Data { left },
+            };
+        }
     }
 }
 
@@ -227,6 +251,27 @@ mod tests {
         assert_eq!((data.as_slice(), len), (&b"abc"[..], 3));
         assert_eq!(whole(Body::NONE, b"abc", 1).unwrap().1, 0);
         assert_eq!(whole(Body::UntilClose, b"abc", 2).unwrap().1, 3);
+    }
+
+    #[test]
+    fn data_can_be_passed_over_unseen() {
+        let mut body = Body::chunked();
+        assert_eq!(body.data_ahead(), 0);
+        assert_eq!(body.advance(b"5\r\nh", |_| ()), Ok(4));
+        assert_eq!(body.data_ahead(), 4);
+        body.skip_data(3);
+        assert_eq!(body.data_ahead(), 1);
+        body.skip_data(1);
+        assert_eq!((body.data_ahead(), body.is_done()), (0, false));
+        body.skip_data(9);
+        assert_eq!(body.advance(b"\r\n0\r\n\r\nGET /", |_| ()), Ok(7));
+        assert!(body.is_done());
+        let mut body = Body::Length(3);
+        body.skip_data(body.data_ahead());
+        assert!(body.is_done());
+        let mut body = Body::UntilClose;
+        body.skip_data(7);
+        assert_eq!((body.data_ahead(), body.is_done()), (u64::MAX, false));
     }
 
     #[test]

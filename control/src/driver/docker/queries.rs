@@ -1,8 +1,9 @@
-//! What the proxy asks Docker: images, running containers, news of them.
+//! What else Docker is asked: images, running containers, news of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bollard::models::{ContainerInspectResponse, EventMessage};
+use bollard::models::{ContainerInspectResponse, EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::{Stream, StreamExt};
 
@@ -29,15 +30,19 @@ pub struct Started {
     pub folder: Option<String>,
 }
 
-/// What happened to a container.
+/// What happened in Docker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContainerNews {
-    /// It runs; its id.
+pub enum News {
+    /// A container runs; its id.
     Started(String),
-    /// It runs no more; its id.
+    /// It runs no more.
     Ended(String),
-    /// Something else.
-    Other,
+    /// It was put on a network.
+    Connected(String),
+    /// It will never be started again.
+    Removed(String),
+    /// All networks that nobody used are gone; of one that is removed by name there is no such news.
+    Pruned,
 }
 
 impl Docker {
@@ -95,35 +100,58 @@ impl Docker {
         Ok(listed.into_iter().filter_map(|found| found.id).collect())
     }
 
-    /// What happens to containers from now on.
+    /// What happens from now on: nothing until Docker has heard the question is missed, and some may be older.
     ///
     /// # Errors
-    /// [`DockerError`] if Docker does not answer.
+    /// [`DockerError`] if Docker does not answer; it may be another one than before.
     pub async fn news(
         &self,
-    ) -> Result<impl Stream<Item = Result<ContainerNews, DockerError>> + use<'_>, DockerError> {
-        let client = self.connect().await?;
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let filters = HashMap::from([
-            ("type".to_owned(), words(&["container"])),
-            ("event".to_owned(), words(&["start", "die"])),
-        ]);
+    ) -> Result<impl Stream<Item = Result<News, DockerError>> + use<'_>, DockerError> {
+        let client = self.connect_anew().await?;
+        let filters = [
+            ("type", &["container", "network"][..]),
+            ("event", &["start", "die", "connect", "destroy", "prune"]),
+        ];
+        let filters = filters.map(|(key, words)| {
+            let words = words.iter().map(|&word| word.to_owned()).collect();
+            (key.to_owned(), words)
+        });
         let options = EventsOptions {
-            filters: Some(filters),
+            since: Some(seconds().to_string()),
+            filters: Some(HashMap::from(filters)),
             ..EventsOptions::default()
         };
         let events = client.events(Some(options));
-        Ok(events.map(|event| event.map(news).map_err(|cause| self.refusal("", cause))))
+        Ok(events.filter_map(|event| async {
+            event
+                .map(news)
+                .map_err(|cause| self.refusal("", cause))
+                .transpose()
+        }))
     }
 }
 
-fn news(event: EventMessage) -> ContainerNews {
-    let id = event.actor.and_then(|actor| actor.id);
-    match (event.action.as_deref(), id) {
-        (Some("start"), Some(id)) => ContainerNews::Started(id),
-        (Some("die"), Some(id)) => ContainerNews::Ended(id),
-        (Some(_) | None, _) => ContainerNews::Other,
+fn news(event: EventMessage) -> Option<News> {
+    let actor = event.actor?;
+    let is_network = event.typ == Some(EventMessageTypeEnum::NETWORK);
+    match (is_network, event.action.as_deref()?) {
+        (false, "start") => Some(News::Started(actor.id?)),
+        (false, "die") => Some(News::Ended(actor.id?)),
+        (false, "destroy") => Some(News::Removed(actor.id?)),
+        (true, "connect") => Some(News::Connected(actor.attributes?.remove("container")?)),
+        (true, "prune") => Some(News::Pruned),
+        (true | false, _) => None,
     }
+}
+
+/// The time as Docker's events have it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver reads the clock; Docker, on the same host, has the same"
+)]
+fn seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
 }
 
 fn started(found: ContainerInspectResponse) -> Option<Started> {
@@ -179,26 +207,38 @@ mod tests {
     }
 
     #[test]
-    fn events_are_news_of_a_container() {
-        let event = |action: &str, id: Option<&str>| {
+    fn events_are_news_of_containers_and_of_networks_that_went_together() {
+        let event = |typ, action: &str, attributes: &[(&str, &str)]| {
             news(EventMessage {
+                typ: Some(typ),
                 action: Some(action.to_owned()),
                 actor: Some(EventActor {
-                    id: id.map(str::to_owned),
-                    ..EventActor::default()
+                    id: Some("actor".to_owned()),
+                    attributes: Some(
+                        attributes
+                            .iter()
+                            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                            .collect(),
+                    ),
                 }),
                 ..EventMessage::default()
             })
         };
-        assert_eq!(
-            event("start", Some("a")),
-            ContainerNews::Started("a".to_owned())
+        let (container, network) = (
+            EventMessageTypeEnum::CONTAINER,
+            EventMessageTypeEnum::NETWORK,
         );
-        assert_eq!(
-            event("die", Some("a")),
-            ContainerNews::Ended("a".to_owned())
-        );
-        assert_eq!(event("start", None), ContainerNews::Other);
-        assert_eq!(event("pause", Some("a")), ContainerNews::Other);
+        let id = || "actor".to_owned();
+        assert_eq!(event(container, "start", &[]), Some(News::Started(id())));
+        assert_eq!(event(container, "die", &[]), Some(News::Ended(id())));
+        assert_eq!(event(container, "destroy", &[]), Some(News::Removed(id())));
+        assert_eq!(event(container, "pause", &[]), None);
+        assert_eq!(event(container, "prune", &[]), None);
+        let connected = event(network, "connect", &[("container", "c1")]);
+        assert_eq!(connected, Some(News::Connected("c1".to_owned())));
+        assert_eq!(event(network, "connect", &[]), None);
+        assert_eq!(event(network, "destroy", &[("name", "weft")]), None);
+        assert_eq!(event(network, "prune", &[]), Some(News::Pruned));
+        assert_eq!(news(EventMessage::default()), None);
     }
 }

@@ -28,7 +28,7 @@ use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use super::stream::{ClientReader, Side, Watched};
+use super::stream::{Reader, Side, Watched, Writer};
 use crate::driver::api::{OwnedSocket, SocketError};
 
 /// An address for clients.
@@ -232,10 +232,20 @@ impl AsyncRead for TlsReader {
     }
 }
 
-impl ClientReader for TlsReader {
+impl Reader for TlsReader {
     fn watched(&self) -> io::Result<Watched> {
         // The end of a half is said within TLS; the end of the connection's half is that of the client.
         Watched::new(self.socket.try_clone()?, Interest::READABLE)
+    }
+
+    fn local(&self) -> Option<&UnixStream> {
+        None
+    }
+}
+
+impl Writer for WriteHalf<TlsStream<TcpStream>> {
+    fn local(&self) -> Option<&UnixStream> {
+        None
     }
 }
 

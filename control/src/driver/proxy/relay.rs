@@ -15,13 +15,13 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::calls::{Calls, Outgoing};
-use super::stream::{ClientReader, Side, StreamError};
+use super::stream::{Input, Reader, Side, StreamError, Writer};
 use crate::proxy::body::Body;
 use crate::proxy::head::{RequestHead, ResponseHead, error_answer};
 use crate::proxy::route::Call;
@@ -45,10 +45,7 @@ enum Ended {
 }
 
 /// Serves one client until one of the two ends.
-pub(super) async fn converse<R: ClientReader, W: AsyncWrite + Unpin>(
-    mut client: Side<R, W>,
-    calls: &Calls,
-) {
+pub(super) async fn converse<R: Reader, W: Writer>(mut client: Side<R, W>, calls: &Calls) {
     let mut docker = None;
     loop {
         match exchange(&mut client, &mut docker, calls).await {
@@ -79,8 +76,8 @@ pub(super) async fn converse<R: ClientReader, W: AsyncWrite + Unpin>(
 /// Answers, and closes so that the answer arrives.
 async fn last_word<R, W>(client: &mut Side<R, W>, answer: &[u8])
 where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    R: Reader,
+    W: Writer,
 {
     let goodbye = async {
         client.output.write_all(answer).await?;
@@ -101,8 +98,8 @@ async fn exchange<R, W>(
     calls: &Calls,
 ) -> Result<Ended, StreamError>
 where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    R: Reader,
+    W: Writer,
 {
     let Some(head) = next_request(client, docker.as_mut()).await? else {
         return Ok(Ended::Closed);
@@ -127,7 +124,7 @@ where
 }
 
 /// The next request; none if either side has nothing more to say.
-async fn next_request<R: AsyncRead + Unpin, W>(
+async fn next_request<R: Reader, W>(
     client: &mut Side<R, W>,
     docker: Option<&mut SocketSide>,
 ) -> Result<Option<RequestHead>, StreamError> {
@@ -152,8 +149,8 @@ async fn pass<R, W>(
     outgoing: Outgoing,
 ) -> Result<Ended, StreamError>
 where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    R: Reader,
+    W: Writer,
 {
     let Outgoing {
         bytes,
@@ -187,8 +184,8 @@ where
     Ok(Ended::Closed)
 }
 
-async fn receive<W: AsyncWrite + Unpin>(
-    docker: &mut super::stream::Input<OwnedReadHalf>,
+async fn receive<W: Writer>(
+    docker: &mut Input<OwnedReadHalf>,
     client: &mut W,
     calls: &Calls,
     method: &str,
@@ -239,16 +236,13 @@ async fn receive<W: AsyncWrite + Unpin>(
 }
 
 /// Sends to the client what it waits for.
-async fn deliver<W: AsyncWrite + Unpin>(client: &mut W, bytes: &[u8]) -> io::Result<()> {
+async fn deliver<W: Writer>(client: &mut W, bytes: &[u8]) -> io::Result<()> {
     client.write_all(bytes).await?;
     client.flush().await
 }
 
 /// Passes everything on in both directions; each ends on its own, and both do when the client has gone.
-async fn join<R: ClientReader, W: AsyncWrite + Unpin>(
-    client: &mut Side<R, W>,
-    docker: &mut SocketSide,
-) {
+async fn join<R: Reader, W: Writer>(client: &mut Side<R, W>, docker: &mut SocketSide) {
     let gone = client.input.gone();
     let there = client.input.copy_all(&mut docker.output);
     let back = docker.input.copy_all(&mut client.output);

@@ -1,4 +1,4 @@
-//! The incoming half of a connection: heads are read whole, bodies flow through.
+//! The incoming half of a connection: heads are read whole, bodies flow through; long ones past us.
 
 use std::future::pending;
 use std::io;
@@ -8,14 +8,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::splice::{Passed, Pipe};
 use crate::proxy::Refusal;
 use crate::proxy::body::{Body, BodyError};
 use crate::proxy::head::{HEAD_LEN_MAX, HeadError};
 
 /// Bytes read at once: as much as a unix socket holds, so that a large transfer takes few system calls.
 const READ_LEN: usize = 256 * 1024;
+
+/// Of a body that is longer the rest is not read here any more: below that a pipe costs more than it saves.
+const LONG_LEN: usize = 256 * 1024;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -126,28 +130,6 @@ impl<R: AsyncRead + Unpin> Input<R> {
         }
     }
 
-    /// Passes a body on as it comes.
-    pub(super) async fn copy_body(
-        &mut self,
-        body: &mut Body,
-        to: &mut (impl AsyncWrite + Unpin),
-    ) -> Result<(), StreamError> {
-        while !body.is_done() {
-            if self.buffer.is_empty() && !self.fill().await? {
-                return match body {
-                    Body::UntilClose => Ok(()),
-                    Body::Length(_) | Body::Chunked(_) => Err(StreamError::Truncated),
-                };
-            }
-            let len = body.advance(&self.buffer, |_| ())?;
-            to.write_all(&self.buffer[..len]).await?;
-            // TLS keeps what it could not send at once.
-            to.flush().await?;
-            self.buffer.advance(len);
-        }
-        Ok(())
-    }
-
     /// Reads a whole body of at most `max` bytes.
     pub(super) async fn read_body(
         &mut self,
@@ -157,10 +139,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
         let mut whole = Vec::new();
         while !body.is_done() {
             if self.buffer.is_empty() && !self.fill().await? {
-                return match body {
-                    Body::UntilClose => Ok(whole),
-                    Body::Length(_) | Body::Chunked(_) => Err(StreamError::Truncated),
-                };
+                return ended_within(body).map(|()| whole);
             }
             let len = body.advance(&self.buffer, |data| whole.extend_from_slice(data))?;
             self.buffer.advance(len);
@@ -195,21 +174,85 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 }
 
-/// The half of a client that is read, which can be watched for the client's end.
-pub(super) trait ClientReader: AsyncRead + Unpin {
-    /// Its socket once more.
-    fn watched(&self) -> io::Result<Watched>;
+/// Whether a connection may end where it did.
+fn ended_within(body: &Body) -> Result<(), StreamError> {
+    match body {
+        Body::UntilClose => Ok(()),
+        Body::Length(_) | Body::Chunked(_) => Err(StreamError::Truncated),
+    }
 }
 
-impl ClientReader for OwnedReadHalf {
+/// The half of a connection that is read.
+pub(super) trait Reader: AsyncRead + Unpin {
+    /// Its socket once more, to be watched for the other side's end.
+    fn watched(&self) -> io::Result<Watched>;
+
+    /// Its socket, if what it holds are the plain bytes.
+    fn local(&self) -> Option<&UnixStream>;
+}
+
+/// The half that is written.
+pub(super) trait Writer: AsyncWrite + Unpin {
+    /// Its socket, if that takes the plain bytes.
+    fn local(&self) -> Option<&UnixStream>;
+}
+
+impl Reader for OwnedReadHalf {
     fn watched(&self) -> io::Result<Watched> {
         let stream: &UnixStream = self.as_ref();
         // A hang-up is always reported; a unix socket has no urgent data, and a half that ended is not asked for.
         Watched::new(stream.as_fd().try_clone_to_owned()?, Interest::PRIORITY)
     }
+
+    fn local(&self) -> Option<&UnixStream> {
+        Some(self.as_ref())
+    }
 }
 
-impl<R: ClientReader> Input<R> {
+impl Writer for OwnedWriteHalf {
+    fn local(&self) -> Option<&UnixStream> {
+        Some(self.as_ref())
+    }
+}
+
+impl<R: Reader> Input<R> {
+    /// Passes a body on as it comes.
+    pub(super) async fn copy_body(
+        &mut self,
+        body: &mut Body,
+        to: &mut impl Writer,
+    ) -> Result<(), StreamError> {
+        let mut passed = 0;
+        while !body.is_done() {
+            if passed >= LONG_LEN
+                && self.buffer.is_empty()
+                && let (Some(from), Some(to)) = (self.reader.local(), to.local())
+                && let Ok(pipe) = Pipe::new()
+            {
+                return match pipe.pass(from, body, to).await? {
+                    Passed::Whole(rest) => {
+                        self.buffer.extend_from_slice(&rest);
+                        Ok(())
+                    }
+                    Passed::Cut => {
+                        self.has_ended = true;
+                        ended_within(body)
+                    }
+                };
+            }
+            if self.buffer.is_empty() && !self.fill().await? {
+                return ended_within(body);
+            }
+            let len = body.advance(&self.buffer, |_| ())?;
+            to.write_all(&self.buffer[..len]).await?;
+            // TLS keeps what it could not send at once.
+            to.flush().await?;
+            self.buffer.advance(len);
+            passed += len;
+        }
+        Ok(())
+    }
+
     /// Waits until the other side has gone, both its directions: one that has only said its last goes on listening.
     pub(super) fn gone(&self) -> impl Future<Output = ()> + use<R> {
         let watched = self.reader.watched();

@@ -369,7 +369,7 @@ fn the_sockets_owner_and_mode_are_dockers() {
 
 #[test]
 fn the_same_is_not_said_twice_in_a_row() {
-    let said = RefCell::default();
+    let said = Mutex::default();
     for (now, expected) in [
         (Some("a"), Some("a")),
         (Some("a"), None),
