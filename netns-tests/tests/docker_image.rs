@@ -9,17 +9,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use weft_netns_tests::{
     DockerClient, Dockerd, IMAGE, Lab, eventually, in_docker_lab, is_long, within,
 };
 
 /// To be ready, to be connected and to agree, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
-/// Refuses io_uring as newer Dockers do, and nothing else.
+/// Refuses io_uring as newer Dockers do, and what the unit for systemd refuses (`systemd-analyze syscall-filter` lists
+/// it).
 const PROFILE: &str = r#"{
     "defaultAction": "SCMP_ACT_ALLOW",
     "syscalls": [{
-        "names": ["io_uring_setup", "io_uring_enter", "io_uring_register"],
+        "names": ["io_uring_setup", "io_uring_enter", "io_uring_register",
+            "adjtimex", "clock_adjtime", "clock_settime", "settimeofday", "modify_ldt", "vm86", "vm86old",
+            "lookup_dcookie", "perf_event_open", "pidfd_getfd", "ptrace", "delete_module", "finit_module",
+            "init_module", "_sysctl", "create_module", "query_module", "sysfs", "uselib", "ustat", "ioperm",
+            "iopl", "pciconfig_read", "pciconfig_write", "kexec_file_load", "kexec_load", "reboot", "swapoff",
+            "swapon"],
         "action": "SCMP_ACT_ERRNO",
         "errnoRet": 1
     }]
@@ -197,5 +204,39 @@ fn the_image_needs_no_privileges_and_does_without_io_uring() {
                 assert!(is_fine || !line.contains("WARN"), "{line}");
             }
         }
+    });
+}
+
+/// Puts the old iptables in the place of the other, for the programs of one host; of the other nothing is left.
+const USE_OLD_IPTABLES: &str = "set -e
+nft flush ruleset
+mount --bind $(readlink -f $(command -v iptables-legacy)) $(readlink -f $(command -v iptables-nft))";
+
+#[test]
+fn the_image_finds_dockers_filter_whichever_iptables_docker_uses() {
+    in_docker_lab(|lab| {
+        let [host, _] = lab.two_hosts();
+        let docker = lab.dockerd(&host, &[]);
+        let mut place = Place {
+            folder: lab.folder().join(host.name()),
+            docker,
+        };
+        place.make_image(lab);
+        place.docker.stop(Signal::SIGTERM);
+        place.docker.host().run(&["sh", "-c", USE_OLD_IPTABLES]);
+        place.docker.begin();
+        place.docker.wait_until_it_serves();
+        place.launch(&[], &[]);
+        let listed = |program: &str| {
+            let words = [program, "-S", "DOCKER-USER"];
+            let listed = place.docker.host().output(&words);
+            String::from_utf8_lossy(&listed.stdout).into_owned()
+        };
+        within("the rule", SOON, || {
+            listed("iptables-legacy").contains("-i weft -o weft -j ACCEPT")
+        });
+        place.docker.ok(&["exec", "weft", "weft", "reset"]);
+        let left = listed("iptables-legacy");
+        assert!(!left.contains("weft") && left.contains("RETURN"), "{left}");
     });
 }

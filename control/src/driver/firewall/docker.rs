@@ -7,9 +7,13 @@
 //!
 //! Docker drops what it does not know on the way from interface to interface, and has the kernel show it bridged frames
 //! for that, too, those of IPv6 where it filters them. It leaves `DOCKER-USER` to others and looks there first.
+//!
+//! The kernel has two places for such rules, of nftables and of the old iptables. Docker's `iptables` knows one, and
+//! ours, from an image for example, may know the other.
 
+use std::fs;
 use std::io;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -41,11 +45,54 @@ pub(crate) async fn ensure(bridge: &str) -> io::Result<bool> {
     Ok(ensure_in(IPV4, bridge).await? || six)
 }
 
-async fn ensure_in(program: &str, bridge: &str) -> io::Result<bool> {
-    if change(program, "-C", &bridging(bridge)).await? {
+async fn ensure_in(base: &str, bridge: &str) -> io::Result<bool> {
+    let rule = bridging(bridge);
+    if change(base, "-C", &rule).await? {
         return Ok(false);
     }
-    change(program, "-I", &bridging(bridge)).await
+    match chain_of(base).await? {
+        Some((program, _)) if !change(&program, "-C", &rule).await? => {
+            change(&program, "-I", &rule).await
+        }
+        Some(_) | None => Ok(false),
+    }
+}
+
+/// The program that finds Docker's chain, and what is in it.
+async fn chain_of(base: &str) -> io::Result<Option<(String, String)>> {
+    let listed = list(base).await?;
+    if listed.status.success() {
+        return Ok(Some((base.to_owned(), text(&listed))));
+    }
+    for program in others(base) {
+        if let Ok(listed) = list(&program).await
+            && listed.status.success()
+        {
+            return Ok(Some((program, text(&listed))));
+        }
+    }
+    Ok(None)
+}
+
+async fn list(program: &str) -> io::Result<Output> {
+    let mut command = iptables(program, &["-S", CHAIN]);
+    command.stdout(Stdio::piped()).output().await
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The programs for each of the places; to look into the old one makes it, so that is left alone where it is not used.
+fn others(base: &str) -> Vec<String> {
+    let tables = match base {
+        IPV6 => "/proc/self/net/ip6_tables_names",
+        _ => "/proc/self/net/ip_tables_names",
+    };
+    let is_old_used = fs::read_to_string(tables).is_ok_and(|names| !names.is_empty());
+    let places = ["nft", "legacy"].into_iter();
+    let used = places.filter(|&place| place != "legacy" || is_old_used);
+    used.map(|place| format!("{base}-{place}")).collect()
 }
 
 /// Has the rules for an exposed host there, or not; true if that was not so. Without Docker's chain there are none.
@@ -54,17 +101,15 @@ async fn ensure_in(program: &str, bridge: &str) -> io::Result<bool> {
 /// If there is no `iptables`; Docker has none either then.
 pub(crate) async fn pass_on(bridge: &str, is_exposed: bool) -> io::Result<bool> {
     let _alone = CHANGING.lock().await;
-    let listed = iptables(IPV4, &["-S", CHAIN]).output().await?;
-    if !listed.status.success() {
+    let Some((program, listed)) = chain_of(IPV4).await? else {
         return Ok(false);
-    }
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    };
     let mut is_changed = false;
     for way in ["-i", "-o"] {
         let is_there = listed.lines().any(|line| is_exposing(line, way, bridge));
         is_changed |= match (is_exposed, is_there) {
-            (true, false) => change(IPV4, "-I", &exposing(way, bridge)).await?,
-            (false, true) => take_out(IPV4, &exposing(way, bridge)).await?,
+            (true, false) => change(&program, "-I", &exposing(way, bridge)).await?,
+            (false, true) => take_out(&program, &exposing(way, bridge)).await?,
             (true, true) | (false, false) => false,
         };
     }
@@ -77,10 +122,19 @@ pub(crate) async fn pass_on(bridge: &str, is_exposed: bool) -> io::Result<bool> 
 /// If there is no `iptables`; there is no rule then.
 pub async fn remove(bridge: &str) -> io::Result<bool> {
     let _alone = CHANGING.lock().await;
-    let six = take_out(IPV6, &bridging(bridge)).await;
-    let mut was_there = take_out(IPV4, &bridging(bridge)).await? || six.unwrap_or(false);
+    let mut was_there = remove_by(IPV4, bridge).await?;
+    let others = [&others(IPV4)[..], &[IPV6.to_owned()], &others(IPV6)].concat();
+    for program in others {
+        // Not every machine has them all.
+        was_there |= remove_by(&program, bridge).await.unwrap_or(false);
+    }
+    Ok(was_there)
+}
+
+async fn remove_by(program: &str, bridge: &str) -> io::Result<bool> {
+    let mut was_there = take_out(program, &bridging(bridge)).await?;
     for way in ["-i", "-o"] {
-        was_there |= take_out(IPV4, &exposing(way, bridge)).await?;
+        was_there |= take_out(program, &exposing(way, bridge)).await?;
     }
     Ok(was_there)
 }
