@@ -165,7 +165,7 @@ fn containers_that_come_and_go_never_share_an_address_or_leak_one() {
 
 /// Containers that Docker starts again, and a client that goes on starting others.
 #[test]
-fn containers_have_their_addresses_again_after_any_crash_under_load() {
+fn containers_have_their_addresses_again_after_any_end_under_load() {
     in_docker_lab(|lab| {
         let mut place = place(lab, &[]);
         let client = place.client();
@@ -198,10 +198,18 @@ fn containers_have_their_addresses_again_after_any_crash_under_load() {
                     };
                 }
             });
-            let troubles = ["weft", "docker", "docker, then weft", "weft, then docker"];
+            let troubles = [
+                "weft",
+                "docker",
+                "docker, then weft",
+                "weft, then docker",
+                "docker as told",
+                "docker as told, then weft",
+                "weft, then docker as told",
+            ];
             for trouble in troubles {
-                crash_and_restart(&mut place, trouble);
-                let what = format!("all is as before {trouble} crashed");
+                end_and_restart(&mut place, trouble);
+                let what = format!("all is as before the end of {trouble}");
                 within(&what, BACK_LIMIT, || is_whole(&place, names, &own));
                 let before = ended.load(Ordering::Relaxed);
                 within("others to start", CONNECT_LIMIT, || {
@@ -244,12 +252,15 @@ fn load(client: &DockerClient) -> Option<i32> {
         .code()
 }
 
-fn crash_and_restart(place: &mut Place, trouble: &str) {
+/// Ends all the parts, each by a crash unless as told, and then starts them in the same order.
+fn end_and_restart(place: &mut Place, trouble: &str) {
     for part in trouble.split(", then ") {
-        if part == "weft" {
-            place.weft.crash();
-        } else {
-            place.docker.stop(Signal::SIGKILL);
+        match part {
+            "weft" => place.weft.crash(),
+            "docker" => drop(place.docker.stop(Signal::SIGKILL)),
+            // Its containers end with it, and it starts them again.
+            "docker as told" => drop(place.docker.stop(Signal::SIGTERM)),
+            other => panic!("no such part: {other}"),
         }
     }
     for part in trouble.split(", then ") {

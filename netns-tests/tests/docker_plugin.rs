@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use weft_netns_tests::{Dockerd, IMAGE, Lab, Outcome, Weft, in_docker_lab, within};
+use weft_netns_tests::{Dockerd, IMAGE, Lab, Outcome, Weft, in_docker_lab, pause, within};
 
 /// To be connected and to agree, on a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
@@ -158,10 +158,11 @@ fn own_networks_have_their_subnets_and_fixed_addresses() {
             !a.ok(&["exec", "c1", "ip", "route"]).contains("224.0.0.0"),
             "no multicast"
         );
-        run(b, "c3", &["--net=forty"]);
-        within("the way across", CONNECT_LIMIT, || {
-            pings(b, "c3", "10.40.0.1")
-        });
+        let dns = ["--dns=169.254.53.1", "--dns-search=weave.local"];
+        run(b, "c3", &[&["--net=forty"], &dns[..]].concat());
+        for other in ["10.40.0.1", "c1"] {
+            within("the way across", CONNECT_LIMIT, || pings(b, "c3", other));
+        }
 
         let again = [&["run", "--rm"], &fixed[..], &[IMAGE, "true"]].concat();
         for docker in &dockers {
@@ -282,6 +283,40 @@ fn docker_is_never_held_up_by_a_weft_that_is_not_there() {
         within("the network", BACK_LIMIT, || {
             dockerd.docker(&["network", "inspect", "weft"]).code == 0
         });
+    });
+}
+
+#[test]
+fn the_network_outlives_a_clean_up_and_goes_when_it_is_removed_by_name() {
+    in_docker_lab(|lab| {
+        let [host, _] = lab.two_hosts();
+        let dockerd = lab.dockerd(&host, &[]);
+        let weft = lab.weft(dockerd.host());
+        weft.ok(&["launch"]);
+        weft.ok(&["prime"]);
+        let id = || {
+            let words = ["network", "inspect", "-f", "{{.Id}}", "weft"];
+            let said = dockerd.docker(&words);
+            (said.code == 0).then(|| said.stdout.trim().to_owned())
+        };
+        let first = id().expect("launch makes it");
+        let pruned = dockerd.ok(&["network", "prune", "--force"]);
+        assert!(pruned.contains("weft"), "{pruned}");
+        within("another network", BACK_LIMIT, || {
+            id().is_some_and(|now| now != first)
+        });
+        run(&dockerd, "c1", &["--net=weft"]);
+        let own = address(&dockerd, "c1", "ethwe0");
+        assert!(own.ends_with("/12"), "{own}");
+        dockerd.ok(&["rm", "-f", "c1"]);
+
+        // As long as it takes weft to look at everything once more.
+        dockerd.ok(&["network", "rm", "weft"]);
+        pause(BACK_LIMIT + BACK_LIMIT / 2);
+        assert_eq!(id(), None, "somebody wanted it gone");
+        weft.ok(&["stop"]);
+        weft.ok(&["launch"]);
+        assert!(id().is_some(), "launch makes it");
     });
 }
 

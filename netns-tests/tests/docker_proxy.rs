@@ -162,6 +162,10 @@ fn containers_of_other_networks_and_programs_that_are_not_there_are_as_with_dock
             assert_eq!(client.ok(&run), "no", "{flags:?}");
         }
         place.stay(&["--name", "c1", "--hostname", "c1"]);
+        let stay = ["run", "-d", "--stop-signal", "KILL", "--name", "alone"];
+        docker.ok(&[&stay[..], &[IMAGE, "sleep", "1000"]].concat());
+        let inside = [&["exec", "alone"], &has_ethwe[..]].concat();
+        assert_eq!(client.ok(&inside), "no", "what is none of weft's");
         let joined = ["run", "--rm", "--net=container:c1", IMAGE, "hostname", "-i"];
         assert!(client.ok(&joined).starts_with("10.32.0.1"));
         let mounts = docker.ok(&[
@@ -230,6 +234,13 @@ fn addresses_are_those_that_were_asked_for() {
             addresses(Some("10.2.1.1/24 ip:10.2.2.1/24")),
             "10.2.1.1/24\n10.2.2.1/24\n0"
         );
+        let first = |words: &[&str]| {
+            let run = ["run", "--rm", "-e", "WEAVE_CIDR=", IMAGE];
+            client.ok(&[&run[..], words].concat())
+        };
+        assert_eq!(first(&["cat", "/sys/class/net/ethwe/carrier"]), "1");
+        // Left to Docker, the host name means Docker's address.
+        assert!(first(&["hostname", "-i"]).starts_with("172."));
         let both = addresses(Some("net:10.33.1.0/24 10.2.3.1/32"));
         assert_eq!(both, "10.33.1.1/24\n10.2.3.1/32\n0");
 
