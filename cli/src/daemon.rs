@@ -175,7 +175,7 @@ fn with_dns(
         return Ok((driver, None));
     };
     let server = DnsServer::start(dns.config(&settings.bridge)?)?;
-    let driver = driver.with_dns(server.handle())?;
+    let driver = driver.with_dns(server.handle());
     Ok((driver, Some(server)))
 }
 

@@ -33,7 +33,7 @@ pub enum ControlError {
         source: io::Error,
     },
     #[error(
-        "identity key {} is damaged ({len} bytes, a key has {wanted}); restore it, or run `weft reset` to get a new identity",
+        "identity key {} is damaged ({len} bytes, a key has {wanted}); restore it, or run `weft reset --force` to get a new identity",
         path.display()
     )]
     DamagedIdentity {
@@ -75,6 +75,15 @@ pub enum ControlError {
         #[source]
         source: Box<redb::Error>,
     },
+    #[error(
+        "no identity can be kept in {}, and this host has none yet: make room there, make it writable, or name another directory with --data-dir",
+        path.display()
+    )]
+    NoPlace {
+        path: PathBuf,
+        #[source]
+        source: Box<Self>,
+    },
     #[error("remove state in {}", path.display())]
     RemoveState {
         path: PathBuf,
@@ -102,4 +111,21 @@ pub enum ControlError {
         #[source]
         source: tokio::task::JoinError,
     },
+}
+
+impl ControlError {
+    /// Whether the disk under the state takes no writes: it is full, read-only, or fails.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "all other errors would come on a sound disk, too"
+        )]
+        match self {
+            Self::OpenStore { source, .. } | Self::WriteStore { source, .. } => {
+                matches!(**source, redb::Error::Io(_) | redb::Error::PreviousIo)
+            }
+            Self::CreateDataDir { .. } | Self::WriteIdentity { .. } | Self::SetAside { .. } => true,
+            _ => false,
+        }
+    }
 }

@@ -44,6 +44,7 @@ mod space;
 pub mod span;
 mod start;
 mod status;
+mod unwritten;
 mod vote;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -350,35 +351,6 @@ impl Ipam {
         }
         self.advance_requests(now);
         self.finish(now);
-    }
-
-    /// While the store does not work nothing is decided, and whoever asks is told so at once.
-    fn handle_without_store(&mut self, input: IpamInput, now: Instant) {
-        self.stepped_at = now;
-        match input {
-            IpamInput::Reloaded(content) => self.reloaded(content, now),
-            IpamInput::Reachable(contacts) => {
-                // Nothing can be agreed on: who comes now is let through as one that says nothing.
-                self.meet(contacts, now);
-            }
-            IpamInput::Targets(count) => self.election.targets = count,
-            IpamInput::Cloned(cloned) => self.cloned = cloned,
-            IpamInput::Request { request, what, .. } => {
-                if let Request::Present(sight) = what {
-                    self.sight = Some(sight);
-                }
-                let result = Err(Failure::Store);
-                self.gate.at_once(IpamOutput::Answer { request, result });
-            }
-            IpamInput::Tick
-            | IpamInput::Record { .. }
-            | IpamInput::Message { .. }
-            | IpamInput::Persisted { .. }
-            | IpamInput::Cancel(_) => {}
-            IpamInput::Died(holder) => self.holdings.died(&holder, now),
-            IpamInput::Lives(holder) => self.holdings.lives(&holder),
-        }
-        self.tell_flows(now);
     }
 
     /// Returns the next thing to be done.

@@ -76,7 +76,10 @@ fn a_disk_that_is_full_or_read_only_refuses_addresses_at_once_and_is_got_over() 
         ));
         launch(&a, &[]);
         let (c, d, other) = (lab.host("c"), lab.host("d"), lab.host("e"));
+        let leaving = lab.host("f");
         assert_eq!(attached(&a, &c), "10.32.0.1");
+        assert_eq!(attached(&a, &leaving), "10.32.0.2");
+        assert_eq!(a.ok(&["expose"]).trim(), "10.32.0.3");
         // While the file still has room to grow into.
         let filler = a.data_dir().join("filler");
         fill(&filler);
@@ -94,6 +97,9 @@ fn a_disk_that_is_full_or_read_only_refuses_addresses_at_once_and_is_got_over() 
         assert_refused(&refused, "No space left on device");
         assert_refused(&attach(&a, &other), "No space left on device");
 
+        assert_eq!(attached(&a, &c), "10.32.0.1", "it has it");
+        a.ok(&["hide"]);
+
         // The file is closed between two attempts to use it.
         let data_dir = a.data_dir();
         within("a disk that nobody writes to", MENDED_LIMIT, || {
@@ -106,6 +112,15 @@ fn a_disk_that_is_full_or_read_only_refuses_addresses_at_once_and_is_got_over() 
         });
         let status = a.ok(&["status"]);
         assert!(status.contains("Read-only file system"), "{status}");
+
+        let taken = a.run(&["detach", &leaving.as_container()]);
+        assert_eq!(taken.code, 0, "{taken:?}");
+        assert!(
+            taken.stderr.contains("once the store takes writes"),
+            "{taken:?}"
+        );
+        let named = a.run(&["dns-add", "192.0.2.80", "-h", "far"]);
+        assert_refused(&named, "Read-only file system");
 
         assert!(mount(&["-o", "remount,rw"], &data_dir));
         fs::remove_file(&filler).expect("it is there");
@@ -121,6 +136,63 @@ fn a_disk_that_is_full_or_read_only_refuses_addresses_at_once_and_is_got_over() 
         assert_eq!(attached(&a, &c), "10.32.0.1");
         let status = a.ok(&["status"]);
         assert!(!status.contains("Read-only file system"), "{status}");
+    });
+}
+
+/// Its disk may be read-only by the time a host starts again: what runs goes on, and nothing is given.
+#[test]
+fn a_host_that_cannot_write_starts_and_forwards() {
+    in_lab(|lab| {
+        let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
+        let data_dir = a.data_dir();
+        fs::create_dir_all(&data_dir).expect("the lab's folder is writable");
+        assert!(mount(
+            &["-t", "tmpfs", "-o", "size=4m,ro", "none"],
+            &data_dir
+        ));
+        let first = a.run(&["launch"]);
+        let shown = data_dir.to_string_lossy().into_owned();
+        for told in [&*shown, "--data-dir", "Read-only file system"] {
+            assert_refused(&first, told);
+        }
+        assert!(mount(&["-o", "remount,rw"], &data_dir));
+        launch(&a, &[]);
+        let (c, d, other) = (lab.host("c"), lab.host("d"), lab.host("e"));
+        assert_eq!(attached(&a, &c), "10.32.0.1");
+        a.ok(&["dns-add", "192.0.2.80", "-h", "far"]);
+        a.ok(&["stop"]);
+        assert!(mount(&["-o", "remount,ro"], &data_dir));
+        // The disk alone: a flag of the mount would stay with the daemon's own copy of it.
+        assert!(mount(&["-o", "remount,bind,rw"], &data_dir));
+        launch(&b, &["--ipalloc-range", ""]);
+        b.ok(&["attach", "10.44.0.1/12", &d.as_container()]);
+
+        launch(&a, &["192.0.2.2"]);
+
+        let status = a.ok(&["status"]);
+        for told in [
+            "Read-only file system",
+            "gives no addresses and does not vote",
+        ] {
+            assert!(status.contains(told), "{status}");
+        }
+        assert_refused(&attach(&a, &other), "Read-only file system");
+        assert_eq!(attached(&a, &c), "10.32.0.1", "it has it");
+        assert_eq!(a.ok(&["dns-lookup", "far"]).trim(), "192.0.2.80");
+        within("the containers to reach each other", CONNECT_LIMIT, || {
+            c.reaches([10, 44, 0, 1].into())
+        });
+
+        assert!(mount(&["-o", "remount,rw"], &data_dir));
+        within("addresses to be given again", MENDED_LIMIT, || {
+            attach(&a, &other).code == 0
+        });
+        let status = a.ok(&["status"]);
+        assert!(!status.contains("Read-only file system"), "{status}");
+        a.ok(&["stop"]);
+        launch(&a, &[]);
+        let targets = a.ok(&["status", "targets"]);
+        assert!(targets.contains("192.0.2.2"), "{targets}");
     });
 }
 

@@ -20,6 +20,10 @@ use super::turns::{Look, Turn};
 use crate::ipam::request::{Failure, Reply, Request as AddressRequest};
 use crate::ipam::sight::Sight;
 
+/// What is said of addresses that were freed and not written.
+const UNWRITTEN: &str =
+    "freed, and free for others once the store takes writes again (see `weft status`)";
+
 /// Why there are no addresses.
 #[derive(Debug, thiserror::Error)]
 pub enum AllocateError {
@@ -162,7 +166,7 @@ impl Allocator {
 
     /// Frees what a failed attachment had got.
     pub(crate) async fn give_back(&self, holder: &str, obtained: &Obtained) {
-        self.release(holder, &obtained.fresh).await;
+        let _the_failure_is_told = self.release(holder, &obtained.fresh).await;
     }
 
     /// The addresses that the arguments mean, of those that the holder has; an explicit one means itself.
@@ -201,20 +205,25 @@ impl Allocator {
         Ok(addresses(found))
     }
 
-    /// Frees addresses; one that cannot be freed now is freed when its container is seen to be gone.
-    pub(crate) async fn release(&self, holder: &str, addresses: &[IpNet]) {
-        if self.requests.is_none() {
-            return;
-        }
+    /// Frees addresses; one that cannot be freed now is freed when its container is seen to be gone. Says if that is
+    /// not on disk.
+    pub(crate) async fn release(&self, holder: &str, addresses: &[IpNet]) -> Option<String> {
+        self.requests.as_ref()?;
+        let mut note = None;
         for address in addresses {
             let what = AddressRequest::Release {
                 holder: holder.to_owned(),
                 address: address.addr(),
             };
-            if let Err(error) = self.ask(what).await {
-                tracing::warn!(holder, address = %IpAddr::to_string(&address.addr()), %error, "address not freed");
+            match self.ask(what).await {
+                Ok(Reply::Freed { written: false }) => note = Some(UNWRITTEN.to_owned()),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(holder, address = %IpAddr::to_string(&address.addr()), %error, "address not freed");
+                }
             }
         }
+        note
     }
 
     /// Says which holders exist, with the addresses on their interfaces; all others are dead. Nothing is said of
@@ -253,7 +262,9 @@ impl Allocator {
 fn addresses(reply: Reply) -> Vec<IpNet> {
     match reply {
         Reply::Addresses(addresses) => addresses,
-        Reply::Done | Reply::Removed { .. } | Reply::Left { .. } => Vec::new(),
+        Reply::Done | Reply::Freed { .. } | Reply::Removed { .. } | Reply::Left { .. } => {
+            Vec::new()
+        }
     }
 }
 

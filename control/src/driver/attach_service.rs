@@ -316,7 +316,8 @@ impl Shared {
             .map(|address| format!("{address} was not attached to {}", request.container))
             .collect();
         // Off the interface first, free only then.
-        self.allocator.release(&container.id, &addresses).await;
+        let unwritten = self.allocator.release(&container.id, &addresses).await;
+        reply.warnings.extend(unwritten);
         let remaining = left.as_ref().map_or(0, |left| left.addresses.len());
         if let Some(guest) = &self.guest {
             match &left {

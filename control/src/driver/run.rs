@@ -423,10 +423,13 @@ impl<E: EngineHandle> Driver<E> {
                 self.change_names(change, &request, Some(&described), reply);
             }
             Done::Present(list, generation) => self.present(list, generation, beside),
-            Done::AddressesWritten(token, durable) => {
+            Done::AddressesWritten(token, trouble) => {
+                let durable = trouble.is_none();
+                self.addresses.trouble = trouble;
                 self.feed(Input::Ipam(IpamInput::Persisted { token, durable }), beside);
             }
             Done::AddressesRead(content) => {
+                self.addresses.trouble = None;
                 self.feed(Input::Ipam(IpamInput::Reloaded(content)), beside);
             }
             Done::Stretched(Ok(secrets), reply) => {

@@ -80,7 +80,11 @@ impl AddressConfig {
         config.range6 = self.range6;
         config.incarnation = loaded.incarnation;
         let ipam = Ipam::new(config, loaded.ipam.clone(), random.fork(), now);
-        ipam.expect("the store was read through when it was opened")
+        let mut ipam = ipam.expect("the store was read through when it was opened");
+        if loaded.is_unwritten {
+            ipam.begin_without_store();
+        }
+        ipam
     }
 }
 
@@ -91,6 +95,8 @@ pub(crate) struct Loaded {
     pub(crate) incarnation: u64,
     pub(crate) targets: Vec<String>,
     pub(crate) ipam: StoreContent,
+    /// The disk takes no writes.
+    pub(crate) is_unwritten: bool,
 }
 
 /// Takes up the state and counts this start; blocks.
@@ -99,22 +105,45 @@ pub(crate) fn load(
     given: Vec<String>,
     resume: bool,
 ) -> Result<Loaded, ControlError> {
-    let store = Store::open(data_dir)?;
-    let identity = store::load_identity(data_dir)?;
-    let saved = store.targets()?;
-    let targets = choose_targets(given, &saved, resume);
-    if targets != saved {
-        store.set_targets(&targets)?;
-    }
-    let incarnation = store.next_incarnation()?;
+    let no_place = |error: ControlError| match store::known_identity(data_dir) {
+        Err(_) if error.is_of_disk() => ControlError::NoPlace {
+            path: data_dir.to_owned(),
+            source: Box::new(error),
+        },
+        Err(_) | Ok(_) => error,
+    };
+    let store = Store::open(data_dir).map_err(no_place)?;
+    let identity = store::load_identity(data_dir).map_err(no_place)?;
+    // Before anything is written: a write that fails closes the store.
     let ipam = store.ipam()?;
+    let targets = choose_targets(given, &store.targets(), resume);
+    let (incarnation, is_unwritten) = match count_start(&store, &targets) {
+        Ok(incarnation) => (incarnation, false),
+        Err(error) if error.is_of_disk() => {
+            let reason: &dyn std::error::Error = &error;
+            tracing::error!(
+                error = reason,
+                "the store takes no writes: no addresses are given"
+            );
+            (store.owe_start(&targets), true)
+        }
+        Err(error) => return Err(error),
+    };
     Ok(Loaded {
         identity,
         store,
         incarnation,
         targets,
         ipam,
+        is_unwritten,
     })
+}
+
+fn count_start(store: &Store, targets: &[String]) -> Result<u64, ControlError> {
+    if targets != store.targets() {
+        store.set_targets(targets)?;
+    }
+    store.next_incarnation()
 }
 
 fn choose_targets(given: Vec<String>, saved: &[String], resume: bool) -> Vec<String> {

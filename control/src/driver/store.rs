@@ -9,9 +9,11 @@
 //! ```
 //!
 //! Everything here blocks; the driver calls it at start and from a blocking task. After a write that failed, on a full
-//! disk say, the database is closed; the next write opens it anew. One that is damaged is set aside (`open`).
+//! disk say, the database is closed; the next write opens it anew. One that is damaged is set aside (`open`). A host
+//! whose disk takes no writes starts all the same, from a copy in memory (`debt`).
 
 mod addresses;
+mod debt;
 mod key;
 mod open;
 
@@ -24,6 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
+use self::debt::Debt;
 use self::key::IDENTITY_FILE;
 pub(super) use self::key::known_identity;
 pub use self::key::load_identity;
@@ -60,7 +63,13 @@ struct Notes {
     trouble: Option<Trouble>,
     /// Where the last file that was damaged is.
     set_aside: Option<PathBuf>,
+    /// Nobody knew the names in it.
+    lost_names: bool,
+    /// The file has been read once.
+    was_read: bool,
     kept: Kept,
+    /// What the start would have written.
+    debt: Option<Debt>,
 }
 
 #[derive(Debug, Clone)]
@@ -127,7 +136,10 @@ impl Store {
         if !store.path.exists() && !data_dir.join(IDENTITY_FILE).exists() {
             store.opener.make(&store.path)?;
         }
-        store.open_again()?;
+        match store.open_again() {
+            Err(error) if error.is_of_disk() => store.open_copy(&error)?,
+            outcome => outcome?,
+        }
         Ok(store)
     }
 
@@ -135,13 +147,19 @@ impl Store {
     pub fn notes(&self) -> Vec<String> {
         let notes = lock(&self.notes);
         let aside = notes.set_aside.as_ref().map(|path| {
+            let lost = if notes.lost_names {
+                "; names that were given by hand (dns-add) are lost: give them again"
+            } else {
+                ""
+            };
             format!(
-                "the store was damaged and set aside as {}: this host learns from its peers what it owned",
+                "the store was damaged and set aside as {}: this host learns from its peers what it owned{lost}",
                 path.display()
             )
         });
         let trouble = notes.trouble.as_ref().map(|trouble| trouble.line.clone());
-        aside.into_iter().chain(trouble).collect()
+        let debt = notes.debt.as_ref().map(|_| debt::NOTE.to_owned());
+        aside.into_iter().chain(trouble).chain(debt).collect()
     }
 
     /// Why the last write failed, in a word; none once another has worked. Does not block.
@@ -154,8 +172,12 @@ impl Store {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, ControlError> {
+        let debt = lock(&self.notes).debt.clone();
         let run = |database: &Database| -> Result<T, redb::Error> {
             let transaction = database.begin_write()?;
+            if let Some(debt) = &debt {
+                debt.write(&transaction)?;
+            }
             let value = change(&transaction)?;
             transaction.commit()?;
             Ok(value)
@@ -171,7 +193,10 @@ impl Store {
             })
         });
         match &outcome {
-            Ok(_) => *suspect = false,
+            Ok(_) => {
+                *suspect = false;
+                self.is_paid();
+            }
             // It refuses everything from now on, and whoever mends the disk may want it unused.
             Err(_) => self.close(),
         }
@@ -229,7 +254,9 @@ impl Store {
         if let Some(path) = opened.set_aside {
             tracing::error!(store = %self.path.display(), set_aside = %path.display(), "the store was damaged or gone");
             notes.set_aside = Some(path);
+            notes.lost_names |= !notes.was_read;
         }
+        notes.was_read = true;
         Ok(())
     }
 
@@ -267,20 +294,14 @@ impl Store {
         Ok(())
     }
 
-    /// The targets of the last run, in their order.
-    ///
-    /// # Errors
-    /// [`ControlError::OpenStore`] if they cannot be read.
-    pub fn targets(&self) -> Result<Vec<String>, ControlError> {
-        self.read(read_targets)
+    /// The targets of the last run, in their order; does not block.
+    pub fn targets(&self) -> Vec<String> {
+        lock(&self.notes).kept.targets.clone()
     }
 
-    /// The names of the last run, as bodies of NAMES records.
-    ///
-    /// # Errors
-    /// [`ControlError::OpenStore`] if they cannot be read.
-    pub fn names(&self) -> Result<Vec<Vec<u8>>, ControlError> {
-        self.read(read_names)
+    /// The names of the last run, as bodies of NAMES records; does not block.
+    pub fn names(&self) -> Vec<Vec<u8>> {
+        lock(&self.notes).kept.names.clone()
     }
 
     /// Replaces the names; they are on disk before this returns.

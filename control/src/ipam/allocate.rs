@@ -135,14 +135,12 @@ impl Ipam {
                 Attempt::Done(Reply::Addresses(found))
             }
             Request::Release { holder, address } => {
-                if self.holdings.holder_of(*address) == Some(holder) {
-                    self.holdings.remove_address(*address);
-                }
-                Attempt::Done(Reply::Done)
+                self.free(holder, *address);
+                Attempt::Done(Reply::Freed { written: true })
             }
             Request::ReleaseAll { holder } => {
-                self.holdings.remove(holder);
-                Attempt::Done(Reply::Done)
+                self.free_all(holder);
+                Attempt::Done(Reply::Freed { written: true })
             }
             Request::Withdraw { holder } => {
                 self.end_waits(holder, &Failure::Withdrawn(holder.clone()));
@@ -333,7 +331,7 @@ impl Ipam {
         .collect()
     }
 
-    fn lookup(&self, holder: &str, subnet: Option<Ipv4Net>) -> Vec<IpNet> {
+    pub(crate) fn lookup(&self, holder: &str, subnet: Option<Ipv4Net>) -> Vec<IpNet> {
         match subnet {
             None => self.holdings.of(holder).to_vec(),
             Some(subnet) => {

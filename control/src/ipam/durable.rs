@@ -154,8 +154,7 @@ pub(crate) fn restore(content: &StoreContent) -> Result<Restored, StoreDamage> {
         restored.acceptor = take_acceptor(acceptor).ok_or(StoreDamage)?;
     }
     for (key, value) in content.range(b"a".to_vec()..b"b".to_vec()) {
-        let holder = key.get(1..).and_then(|name| std::str::from_utf8(name).ok());
-        let holder = holder.ok_or(StoreDamage)?;
+        let holder = holder_in(key).ok_or(StoreDamage)?;
         let addresses = take_all(value, ADDRESSES_PER_HOLDER_MAX, take_address);
         for address in addresses.ok_or(StoreDamage)? {
             restored.holdings.add(holder, address);
@@ -177,6 +176,11 @@ fn restore_ring(head: &[u8], content: &StoreContent) -> Option<Ring> {
         ring.join(span, &take_claim(&mut reader)?, None);
     }
     Some(ring)
+}
+
+/// The owner whose addresses are under this key.
+pub(crate) fn holder_in(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(b"a")?).ok()
 }
 
 fn run_key(first: u32) -> Vec<u8> {

@@ -9,14 +9,15 @@
 //! become failures, and the machine begins again from what the store then holds.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::ipam::IpamOutput;
-use crate::ipam::durable::{Mirror, StoreContent};
+use crate::ipam::durable::{Mirror, StoreContent, holder_in};
 use crate::ipam::faults::Faults;
 use crate::ipam::holdings::Holdings;
 use crate::ipam::paxos::Acceptor;
 use crate::ipam::relearn::Lost;
-use crate::ipam::request::Failure;
+use crate::ipam::request::{Failure, Reply};
 use crate::ipam::ring::Ring;
 
 /// The outputs of the machine.
@@ -28,6 +29,10 @@ pub(crate) struct Gate {
     clearing: bool,
     issued: u64,
     durable: u64,
+    /// Owners whose addresses are being written, by write.
+    unwritten: VecDeque<(u64, String)>,
+    /// Addresses that are being freed, by write.
+    frees: VecDeque<(u64, String, IpAddr)>,
     staged: Vec<IpamOutput>,
     waiting: VecDeque<(u64, IpamOutput)>,
     ready: VecDeque<IpamOutput>,
@@ -37,6 +42,7 @@ impl Gate {
     /// Begins with what the store holds.
     pub(crate) fn begin(&mut self, content: StoreContent) {
         self.mirror = Mirror::new(content);
+        self.unwritten.clear();
     }
 
     pub(crate) fn poll(&mut self) -> Option<IpamOutput> {
@@ -91,6 +97,9 @@ impl Gate {
         if !changes.is_empty() {
             self.issued += 1;
             let token = self.issued;
+            let holders = changes.iter().filter_map(|(key, _)| holder_in(key));
+            self.unwritten
+                .extend(holders.map(|holder| (token, holder.to_owned())));
             self.ready.push_back(IpamOutput::Persist { token, changes });
         }
         for output in self.staged.drain(..) {
@@ -111,14 +120,50 @@ impl Gate {
     /// Notes that a write and all before it are on disk.
     pub(crate) fn durable(&mut self, token: u64) {
         self.durable = self.durable.max(token);
+        while self
+            .unwritten
+            .front()
+            .is_some_and(|(token, _)| *token <= self.durable)
+        {
+            self.unwritten.pop_front();
+        }
+        while self
+            .frees
+            .front()
+            .is_some_and(|(token, ..)| *token <= self.durable)
+        {
+            self.frees.pop_front();
+        }
         self.release();
     }
 
-    /// Drops what waits for writes that failed; whoever waits for an answer is told.
+    /// This input's write frees an address.
+    pub(crate) fn frees(&mut self, holder: &str, address: IpAddr) {
+        self.frees
+            .push_back((self.issued + 1, holder.to_owned(), address));
+    }
+
+    /// Hands out what was freed and was not heard to be on disk.
+    pub(crate) fn unwritten_frees(&mut self) -> Vec<(String, IpAddr)> {
+        let frees = std::mem::take(&mut self.frees).into_iter();
+        frees
+            .map(|(_, holder, address)| (holder, address))
+            .collect()
+    }
+
+    /// What this owner has is on disk, as far as was heard.
+    pub(crate) fn is_written(&self, holder: &str) -> bool {
+        !self.unwritten.iter().any(|(_, other)| other == holder)
+    }
+
+    /// Drops what waits for writes that failed; whoever waits for an answer is told. What was freed is.
     pub(crate) fn failed(&mut self) {
         for (_, output) in std::mem::take(&mut self.waiting) {
-            if let IpamOutput::Answer { request, .. } = output {
-                let result = Err(Failure::Store);
+            if let IpamOutput::Answer { request, result } = output {
+                let result = match result {
+                    Ok(Reply::Freed { .. }) => Ok(Reply::Freed { written: false }),
+                    Ok(_) | Err(_) => Err(Failure::Store),
+                };
                 self.ready.push_back(IpamOutput::Answer { request, result });
             }
         }

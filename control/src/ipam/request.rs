@@ -79,6 +79,11 @@ pub enum Reply {
     Addresses(Vec<IpNet>),
     /// Done.
     Done,
+    /// Free.
+    Freed {
+        /// On disk, too; else once the store takes writes again.
+        written: bool,
+    },
     /// A removal, or what it would be.
     Removed {
         /// Addresses taken over by us.

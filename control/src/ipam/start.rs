@@ -175,6 +175,7 @@ impl Ipam {
         } else {
             is_as_before = nothing_rested && self.ring == before;
         }
+        self.free_again();
         for (holder, at) in dead {
             self.holdings.died(&holder, at);
         }

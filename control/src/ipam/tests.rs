@@ -11,6 +11,7 @@ use crate::ipam::sim::first_instant;
 mod flows;
 mod lost;
 
+mod unwritten;
 /// One machine with its disk and what it has said.
 struct Machine {
     id: PeerId,

@@ -83,7 +83,9 @@ async fn removed(to: &mpsc::Sender<Request>, call: HttpRequest) -> Result<Remove
             votes,
             majority,
         }),
-        Reply::Addresses(_) | Reply::Done | Reply::Left { .. } => Ok(RemoveReply::default()),
+        Reply::Addresses(_) | Reply::Done | Reply::Freed { .. } | Reply::Left { .. } => {
+            Ok(RemoveReply::default())
+        }
     }
 }
 

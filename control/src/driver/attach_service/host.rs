@@ -50,8 +50,10 @@ impl Shared {
         let addresses = found.await.map_err(|error| in_one_line(&error))?;
         let removed = self.exposure.remove(&addresses).await;
         removed.map_err(|error| in_one_line(&error))?;
-        self.allocator.release(EXPOSED, &addresses).await;
-        self.exposed(&addresses, Vec::new()).await
+        let unwritten = self.allocator.release(EXPOSED, &addresses).await;
+        let mut changed = self.exposed(&addresses, Vec::new()).await?;
+        changed.reply.warnings.extend(unwritten);
+        Ok(changed)
     }
 
     async fn exposed(&self, addresses: &[IpNet], names: Vec<String>) -> Result<Changed, ApiError> {

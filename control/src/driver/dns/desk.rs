@@ -23,6 +23,7 @@ use crate::dns::name::{AskedName, DnsName, NameError};
 use crate::dns::names::{Entry, Names};
 use crate::dns::record;
 use crate::dns::registry::{EXPOSE, EXTERN, Filter, Registry};
+use crate::driver::complaint::in_one_line;
 use crate::driver::store::Store;
 use crate::peer::{PeerId, PeerName};
 
@@ -455,11 +456,11 @@ async fn write_once(store: &Arc<Store>, bodies: &BTreeMap<u16, Vec<u8>>) -> Resu
     let write = move || store.set_names(bodies.values().map(Vec::as_slice));
     let error = match spawn_blocking(write).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => in_one_line(&error).error,
         Err(error) => error.to_string(),
     };
     tracing::error!(error, "names not written to the store");
     Err(ApiError {
-        error: format!("{error}: the names hold until the daemon stops"),
+        error: format!("{error}: the change holds until the daemon stops"),
     })
 }

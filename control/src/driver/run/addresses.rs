@@ -21,6 +21,8 @@ use crate::node::exchange::Input;
 pub(super) struct Addresses {
     answers: BTreeMap<IpamRequestId, Reply<Result<AddressReply, Failure>>>,
     requests: u64,
+    /// Why the last write failed, until the store has been read again. Other writes may work meanwhile.
+    pub(super) trouble: Option<String>,
     blocker: Option<watch::Sender<Vec<Ipv4Addr>>>,
 }
 
@@ -60,7 +62,8 @@ impl<E: EngineHandle> Driver<E> {
 
     /// The machine does not know why a write failed.
     fn with_cause(&self, failure: Failure) -> Failure {
-        match (failure, self.store.trouble()) {
+        let trouble = self.store.trouble();
+        match (failure, trouble.or_else(|| self.addresses.trouble.clone())) {
             (Failure::Store, Some(cause)) => Failure::Disk { cause },
             (failure, _) => failure,
         }

@@ -41,7 +41,8 @@ pub(super) enum Done {
     ),
     /// What is attached to the host, listed since that generation of names.
     Present(Vec<Attachment>, u64),
-    AddressesWritten(u64, bool),
+    /// A step, and why it is not on disk if it is not.
+    AddressesWritten(u64, Option<String>),
     AddressesRead(StoreContent),
     Stretched(Result<Secrets, SecretError>, Reply<Result<(), ApiError>>),
 }
@@ -153,7 +154,11 @@ async fn write_addresses(
             if let Ok(Err(error)) = &written {
                 tracing::error!(%error, "addresses cannot be written");
             }
-            let _ = done.send(Done::AddressesWritten(token, !has_failed));
+            let trouble = has_failed.then(|| {
+                let cause = store.trouble();
+                cause.unwrap_or_else(|| "see the log".to_owned())
+            });
+            let _ = done.send(Done::AddressesWritten(token, trouble));
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::driver::engine::EngineHandle;
 use crate::driver::request::{BoxFuture, Changed, Reply};
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
-use crate::error::ControlError;
 use crate::node::exchange::Input;
 
 /// What the loop has for DNS.
@@ -22,15 +21,20 @@ pub(super) struct Naming {
 
 impl<E: EngineHandle> Driver<E> {
     /// Gives this host's names to a server, and keeps them.
-    ///
-    /// # Errors
-    /// [`ControlError`] if the names of the last run cannot be read.
-    pub fn with_dns(mut self, dns: DnsHandle) -> Result<Self, ControlError> {
-        let saved = self.store.names()?;
+    #[must_use]
+    pub fn with_dns(mut self, dns: DnsHandle) -> Self {
+        let saved = self.store.names();
         self.naming = Some(Naming {
             desk: Desk::start(Arc::clone(&self.store), &saved, dns, self.id),
         });
-        Ok(self)
+        self
+    }
+
+    /// Answers for no blocked address.
+    pub(super) fn block_names(&mut self, blocked: BTreeSet<Ipv4Addr>) {
+        if let Some(naming) = &mut self.naming {
+            naming.desk.block(blocked);
+        }
     }
 
     /// Takes the names of containers that are no longer attached.

@@ -24,7 +24,7 @@ use super::{
     Kept, META, NAMES, SCHEMA, TARGETS, read_names, read_targets, write_names, write_targets,
 };
 use crate::error::ControlError;
-use crate::ipam::{StoreContent, check_content, lost_store};
+use crate::ipam::{StoreChange, StoreContent, check_content, lost_store};
 
 /// Damaged files that are kept; the last number is used again and again. Each is a few MiB, and a disk that damages
 /// more is to be replaced.
@@ -149,7 +149,7 @@ impl Opener {
             path: path.to_owned(),
             source,
         })?;
-        let begun = self.begin(&fresh, fill);
+        let begun = self.begin(&fresh, fill).map(drop);
         // Half a file, on a full disk say, is of no use to anybody.
         begun.inspect_err(|_| drop(fs::remove_file(&fresh)))?;
         Ok(fresh)
@@ -159,7 +159,7 @@ impl Opener {
         &self,
         path: &Path,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Database, ControlError> {
         let database = self.open(path)?;
         let write = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
@@ -172,15 +172,12 @@ impl Opener {
         write().map_err(|source| ControlError::WriteStore {
             path: path.to_owned(),
             source: Box::new(source),
-        })
+        })?;
+        Ok(database)
     }
 
     /// Puts a new store in the place of a damaged one; returns where that is now.
     fn begin_anew(&self, path: &Path, kept: &Kept) -> Result<PathBuf, ControlError> {
-        let lost: Vec<_> = lost_store()
-            .into_iter()
-            .map(|(key, value)| (key, Some(value)))
-            .collect();
         // Above all that the lost one can have counted: a start each second since 1970.
         let incarnation = kept.incarnation.max(seconds_since_1970());
         let fresh = self.begin_beside(path, |transaction| {
@@ -189,7 +186,7 @@ impl Opener {
                 .insert("incarnation", incarnation)?;
             write_targets(transaction, &kept.targets)?;
             write_names(transaction, &kept.names)?;
-            write_ipam(transaction, &lost)
+            write_ipam(transaction, &lost_changes())
         })?;
         let aside = free_name(path);
         let moved = || -> io::Result<()> {
@@ -209,9 +206,33 @@ impl Opener {
     }
 }
 
-/// Reads what IPAM has written from a copy in memory, which is mended there if it was not closed.
+/// Reads what IPAM has written from a copy in memory.
 pub(super) fn peek(path: &Path) -> Result<StoreContent, ControlError> {
-    let opener = Opener::new(|path| {
+    let opened = in_memory().open_whole(path)?;
+    read_ipam(&opened.database).map_err(|source| ControlError::OpenStore {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// What a store holds, in memory, while its disk takes no writes. One that is damaged or gone is a lost one there, too.
+pub(super) fn copy(path: &Path) -> Result<Opened, ControlError> {
+    match in_memory().open_whole(path) {
+        Err(error) if is_damage(&error) => {}
+        outcome => return outcome,
+    }
+    let opener = Opener::new(|_| Database::builder().create_with_backend(InMemoryBackend::new()));
+    let database = opener.begin(path, |transaction| write_ipam(transaction, &lost_changes()))?;
+    Ok(Opened {
+        database,
+        kept: Kept::default(),
+        set_aside: None,
+    })
+}
+
+/// Opens databases as copies in memory, which are mended there if they were not closed.
+fn in_memory() -> Opener {
+    Opener::new(|path| {
         let bytes = fs::read(path)?;
         let memory = InMemoryBackend::new();
         memory.set_len(bytes.len() as u64)?;
@@ -219,12 +240,12 @@ pub(super) fn peek(path: &Path) -> Result<StoreContent, ControlError> {
         Database::builder()
             .set_check_integrity_on_open(true)
             .create_with_backend(memory)
-    });
-    let opened = opener.open_whole(path)?;
-    read_ipam(&opened.database).map_err(|source| ControlError::OpenStore {
-        path: path.to_owned(),
-        source: Box::new(source),
     })
+}
+
+fn lost_changes() -> Vec<StoreChange> {
+    let lost = lost_store().into_iter();
+    lost.map(|(key, value)| (key, Some(value))).collect()
 }
 
 fn read_through(path: &Path, database: &Database) -> Result<Kept, ControlError> {
@@ -293,7 +314,7 @@ pub(in crate::driver) fn is_damage(error: &ControlError) -> bool {
     clippy::disallowed_methods,
     reason = "no input of the node: a number above all that were counted"
 )]
-fn seconds_since_1970() -> u64 {
+pub(super) fn seconds_since_1970() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(1, |since| since.as_secs())
 }

@@ -63,7 +63,7 @@ fn incarnations_rise_and_targets_stay() {
     {
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.next_incarnation().unwrap(), 1);
-        assert_eq!(store.targets().unwrap(), Vec::<String>::new());
+        assert_eq!(store.targets(), Vec::<String>::new());
         store.set_targets(&targets).unwrap();
         assert!(matches!(
             Store::open(dir.path()).unwrap_err(),
@@ -75,9 +75,9 @@ fn incarnations_rise_and_targets_stay() {
     store.raise_incarnation(7).unwrap();
     store.raise_incarnation(5).unwrap();
     assert_eq!(store.next_incarnation().unwrap(), 8);
-    assert_eq!(store.targets().unwrap(), targets);
+    assert_eq!(store.targets(), targets);
     store.set_targets(&targets[..1]).unwrap();
-    assert_eq!(store.targets().unwrap(), targets[..1]);
+    assert_eq!(store.targets(), targets[..1]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_write_that_failed_is_told_until_another_has_worked() {
     // The database is open anew by then, with what it had.
     store.raise_incarnation(4).unwrap();
     assert_eq!(store.trouble(), None);
-    assert_eq!(store.targets().unwrap(), ["a"]);
+    assert_eq!(store.targets(), ["a"]);
     assert_eq!(store.next_incarnation().unwrap(), 5);
 }
 
@@ -138,6 +138,7 @@ fn a_damaged_store_is_set_aside_and_the_new_one_says_so() {
         assert_eq!(fs::read(&aside).unwrap(), [7; 5000]);
         let told = store.notes().concat();
         assert!(told.contains(&*aside.to_string_lossy()), "{told}");
+        assert!(told.contains("given by hand (dns-add) are lost"), "{told}");
         // Above every start that was counted.
         assert!(store.next_incarnation().unwrap() > 1_700_000_000);
     }
@@ -275,9 +276,62 @@ fn a_store_damaged_while_it_is_used_begins_with_what_is_known() {
     store.recover().unwrap();
 
     assert_eq!(store.ipam().unwrap(), lost_store());
-    assert_eq!(store.targets().unwrap(), ["a"]);
-    assert_eq!(store.names().unwrap(), [b"name"]);
-    assert!(store.notes().concat().contains(".damaged-1"));
+    assert_eq!(store.targets(), ["a"]);
+    assert_eq!(store.names(), [b"name"]);
+    let told = store.notes().concat();
+    assert!(
+        told.contains(".damaged-1") && !told.contains("by hand"),
+        "{told}"
+    );
+}
+
+/// The disk takes no writes when the host starts: it goes on with what it has, and writes what it owes later.
+#[test]
+fn a_start_on_a_disk_that_takes_no_writes_is_owed() {
+    for errno in [libc::EROFS, libc::ENOSPC] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        load_identity(dir.path()).unwrap();
+        store.set_targets(&["a".to_owned()]).unwrap();
+        store.set_names([b"name".as_slice()]).unwrap();
+        let held = (b"ax".to_vec(), vec![4, 10, 32, 0, 1, 12]);
+        let change = (held.0.clone(), Some(held.1.clone()));
+        store.write_ipam(&[change]).unwrap();
+        drop(store);
+        let disk = Disk::default();
+        disk.fail(Some(Fault {
+            call: Call::Write,
+            after: 0,
+            times: u64::MAX,
+            errno,
+        }));
+
+        let store = Store::open_with(dir.path(), disk.opener()).unwrap();
+        assert_eq!(store.ipam().unwrap(), StoreContent::from([held]));
+        assert_eq!(
+            (store.targets(), store.names()),
+            (vec!["a".to_owned()], vec![b"name".to_vec()])
+        );
+        assert!(store.next_incarnation().unwrap_err().is_of_disk());
+        let counted = store.owe_start(&["b".to_owned()]);
+        // Above every start that can have been counted.
+        assert!(counted > 1_700_000_000, "{counted}");
+        assert!(store.recover().is_err());
+        let told = store.notes().concat();
+        assert!(
+            told.contains("gives no addresses and does not vote"),
+            "{told}"
+        );
+
+        disk.fail(None);
+        store.recover().unwrap();
+        assert_eq!(store.notes(), Vec::<String>::new());
+        assert_eq!(store.next_incarnation().unwrap(), counted + 1);
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.targets(), ["b"]);
+        assert_eq!(store.next_incarnation().unwrap(), counted + 2);
+    }
 }
 
 #[test]
