@@ -40,9 +40,10 @@ pub const DNS_CLIENTS_MAX: usize = 4096;
 /// Forwarded questions under way; each holds a few kilobytes for at most [`DNS_FORWARD_TIMEOUT`].
 pub const DNS_FORWARDS_MAX: usize = 1024;
 /// The longest a client waits for a forwarded answer: below the five seconds after which resolvers ask again.
-pub const DNS_FORWARD_TIMEOUT: Duration = Duration::from_secs(4);
-/// The wait for one upstream before it is asked again.
-pub const DNS_UPSTREAM_TIMEOUT: Duration = Duration::from_millis(1500);
+pub const DNS_FORWARD_TIMEOUT: Duration = Duration::from_millis(4700);
+/// The wait for one upstream: a slow one may use all the time that the client has. It is asked again meanwhile, up to
+/// three times, should a datagram be lost.
+pub const DNS_UPSTREAM_TIMEOUT: Duration = DNS_FORWARD_TIMEOUT;
 /// The wait for one upstream before the next one is asked too: longer than nearly every answer takes, and all have
 /// their turn within [`DNS_FORWARD_TIMEOUT`].
 pub const DNS_UPSTREAM_LATE: Duration = Duration::from_millis(400);

@@ -72,7 +72,7 @@ fn a_removed_host_that_returns_is_not_heard_from_what_it_lost() {
         launch(&a, &["192.0.2.1"]);
         launch(&b, &["192.0.2.1", "192.0.2.2"]);
         let [m, n, listener, late] = ["m", "n", "ear", "late"].map(|name| lab.host(name));
-        assert_eq!(v.attach(&m, &[]), "10.32.0.1");
+        assert_eq!(v.attach(&m, &["--name", "lost"]), "10.32.0.1");
         let target = b.attach(&listener, &[]).parse().expect("an address");
         let voters = |weft: &Weft| {
             let voters = weft.json(&["status"])["ipam"]["voters"].clone();
@@ -98,7 +98,16 @@ fn a_removed_host_that_returns_is_not_heard_from_what_it_lost() {
             let misplaced = v.json(&["status"])["ipam"]["misplaced"].clone();
             misplaced.as_array().is_some_and(|all| !all.is_empty())
         });
-        v.attach(&late, &[]);
+        v.attach(&late, &["--name", "late"]);
+        let means = |weft: &Weft, name: &str| weft.ok(&["dns-lookup", name]);
+        within("the other container's name", CONNECT_LIMIT, || {
+            !means(&a, "late").is_empty()
+        });
+        assert_eq!(
+            means(&a, "lost") + &means(&v, "lost"),
+            "",
+            "its address is another's"
+        );
         within("the other container", CONNECT_LIMIT, || {
             late.reaches(target)
         });

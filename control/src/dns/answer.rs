@@ -19,6 +19,8 @@ use crate::dns::names::{Addresses, Names};
 pub const CLASS_IN: u16 = 1;
 /// Type A.
 pub const TYPE_A: u16 = 1;
+/// Type SOA.
+pub const TYPE_SOA: u16 = 6;
 /// Type PTR.
 pub const TYPE_PTR: u16 = 12;
 /// Type AAAA.
@@ -46,6 +48,8 @@ pub enum Verdict<'a> {
     Addresses(Vec<IpAddr>),
     /// The name of an address.
     Pointer(&'a DnsName),
+    /// What the domain itself is: its SOA record.
+    Zone,
     /// The name exists, nothing of that type does.
     NoData,
     /// There is no such name.
@@ -87,9 +91,13 @@ pub fn answer<'a>(names: &'a Names, question: &Question, luck: u64) -> Verdict<'
 }
 
 fn inside<'a>(names: &'a Names, key: &[u8], kind: u16, luck: u64) -> Verdict<'a> {
+    let is_domain = key == names.domain().name().key();
+    if is_domain && kind == TYPE_SOA {
+        return Verdict::Zone;
+    }
     let Some(found) = names.addresses(key) else {
         // The domain itself is always there.
-        return if key == names.domain().name().key() {
+        return if is_domain {
             Verdict::NoData
         } else {
             Verdict::NoName
@@ -172,6 +180,8 @@ mod tests {
             ("two", TYPE_AAAA, six),
             ("sub.weave.local", TYPE_A, Verdict::NoData),
             ("weave.local", TYPE_A, Verdict::NoData),
+            ("Weave.local", TYPE_SOA, Verdict::Zone),
+            ("sub.weave.local", TYPE_SOA, Verdict::NoData),
             ("three.weave.local", TYPE_A, Verdict::NoName),
             ("three.weave.local", 15, Verdict::NoName),
             ("three", TYPE_A, Verdict::NoName),

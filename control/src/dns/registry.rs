@@ -176,7 +176,13 @@ impl Registry {
     /// The bodies of the NAMES records that say all of them, by part.
     #[must_use]
     pub fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
-        encode(self.entries.iter().map(|(entry, part)| (entry, *part)))
+        self.bodies_of(|_| true)
+    }
+
+    /// The same of some of them.
+    pub fn bodies_of(&self, is_said: impl Fn(&Entry) -> bool) -> BTreeMap<u16, Vec<u8>> {
+        let said = self.entries.iter().filter(|(entry, _)| is_said(entry));
+        encode(said.map(|(entry, part)| (entry, *part)))
     }
 }
 

@@ -261,7 +261,9 @@ impl Shared {
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         let mut reply = reply(&container, &addresses, names);
-        reply.warnings = [overlaps(&arguments, self.host.bridge()), hosts_note, notes].concat();
+        let unnamed = self.why_unnamed(request);
+        let overlaps = overlaps(&arguments, self.host.bridge());
+        reply.warnings = [overlaps, hosts_note, notes, unnamed].concat();
         let effect = is_on(&container, attached);
         Ok(Changed { reply, effect })
     }
@@ -270,6 +272,20 @@ impl Shared {
     fn write_files(
         &self,
         container: &Container,
+    /// Says why a container does not get the names that were asked for.
+    fn why_unnamed(&self, request: &AttachRequest) -> Vec<String> {
+        let names = request.names.join(", ");
+        if names.is_empty() {
+            Vec::new()
+        } else if self.guest.is_none() {
+            vec![format!("not named {names}: {}", desk::is_off().error)]
+        } else if request.without_dns {
+            vec![format!("not named {names}: --without-dns gives no names")]
+        } else {
+            Vec::new()
+        }
+    }
+
         wishes: &FileWishes,
         called: Called<'_>,
     ) -> Vec<String> {
@@ -468,6 +484,23 @@ mod tests {
     async fn what_was_typed_wrong_is_answered_in_one_line() {
         let table = [
             ("a b", "10.2.1.1/24", r#""a b" names no container: "#),
+    #[test]
+    fn a_name_that_is_not_given_is_told() {
+        let mut request = AttachRequest {
+            container: "c1".to_owned(),
+            addresses: Vec::new(),
+            multicast_route: true,
+            names: vec!["web".to_owned(), "db".to_owned()],
+            without_dns: false,
+            files: ContainerFiles::default(),
+        };
+        let said = attacher().shared.why_unnamed(&request);
+        let why = "not named web, db: DNS is off on this host: it was launched with --no-dns";
+        assert_eq!(said, [why]);
+        request.names.clear();
+        assert_eq!(attacher().shared.why_unnamed(&request), [""; 0]);
+    }
+
             (
                 "netns:c1",
                 "10.2.1.0/24",

@@ -94,6 +94,8 @@ pub struct DnsState {
     pub trouble: Vec<String>,
     /// Whom it asks.
     pub upstreams: Vec<SocketAddr>,
+    /// What is wrong with those whom it asks.
+    pub notes: Vec<String>,
 }
 
 /// What the thread and the rest of the daemon share.
@@ -256,8 +258,8 @@ async fn serve(
             _ = ticks.tick() => {
                 let (listening, trouble) = listeners.look().await;
                 let own = listening.iter().map(SocketAddr::ip).collect::<Vec<IpAddr>>();
-                let asked = upstreams.look(&own);
-                shared.change_state(|state| *state = DnsState { listening, trouble, upstreams: asked });
+                let (upstreams, notes) = upstreams.look(&own);
+                shared.change_state(|state| *state = DnsState { listening, trouble, upstreams, notes });
                 if let Some(ready) = ready.take() {
                     let _ = ready.send(());
                 }

@@ -56,6 +56,8 @@ pub(crate) struct Desk {
     own: PeerId,
     /// Rises with each name given: a list of containers that was begun before may not know its container.
     generation: Arc<AtomicU64>,
+    /// Addresses in use here that other peers own.
+    blocked: BTreeSet<Ipv4Addr>,
     /// Other hosts have not been told yet.
     is_fresh: bool,
     writes: mpsc::UnboundedSender<Write>,
@@ -71,6 +73,7 @@ impl Desk {
         let desk = Self {
             registry,
             own,
+            blocked: BTreeSet::new(),
             generation: Arc::default(),
             is_fresh: true,
             writes,
@@ -101,7 +104,18 @@ impl Desk {
 
     /// The bodies of this host's NAMES records, by part, if other hosts are to be told.
     pub(crate) fn take_fresh(&mut self) -> Option<BTreeMap<u16, Vec<u8>>> {
-        std::mem::take(&mut self.is_fresh).then(|| self.bodies())
+        let is_said = |entry: &Entry| is_answered(&self.blocked, entry);
+        std::mem::take(&mut self.is_fresh).then(|| self.registry.bodies_of(is_said))
+    }
+
+    /// From now on these addresses are blocked, and no others: the names that containers here have for them are kept,
+    /// and not answered for, here or elsewhere.
+    pub(crate) fn block(&mut self, blocked: BTreeSet<Ipv4Addr>) {
+        if self.blocked != blocked {
+            self.blocked = blocked;
+            self.is_fresh = true;
+            self.show();
+        }
     }
 
     fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
@@ -327,6 +341,7 @@ impl Desk {
         let mut addresses = match answer(&names, &question, 0) {
             Verdict::Addresses(addresses) => addresses,
             Verdict::Pointer(_)
+            | Verdict::Zone
             | Verdict::NoData
             | Verdict::NoName
             | Verdict::Forward
@@ -360,7 +375,7 @@ impl Desk {
             upstreams: text(&state.upstreams),
             listening: text(&state.listening),
             trouble: state.trouble,
-            notes: self.outside(&names, &name_of),
+            notes: [state.notes, self.outside(&names, &name_of)].concat(),
             entry_count: entries.len(),
             entries: if with_entries {
                 entries
@@ -387,7 +402,9 @@ impl Desk {
     }
 
     fn show(&self) {
-        let entries = self.registry.entries().cloned().collect::<Vec<_>>();
+        let entries = self.registry.entries();
+        let said = entries.filter(|entry| is_answered(&self.blocked, entry));
+        let entries = said.cloned().collect::<Vec<_>>();
         self.dns.set(self.own, entries.into());
     }
 
@@ -401,6 +418,14 @@ impl Desk {
         let then = Some(then);
         // The writer ends only with us.
         let _ = self.writes.send(Write { bodies, then });
+    }
+}
+
+/// What was given by hand for an address outside stands, whoever has it.
+fn is_answered(blocked: &BTreeSet<Ipv4Addr>, entry: &Entry) -> bool {
+    match entry.address {
+        IpAddr::V4(ip) => &*entry.container == EXTERN || !blocked.contains(&ip),
+        IpAddr::V6(_) => true,
     }
 }
 

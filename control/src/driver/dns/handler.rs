@@ -150,6 +150,10 @@ impl Handler {
                 let record = Record::from_rdata(asked.clone(), self.ttl, data);
                 (ResponseCode::NoError, vec![record])
             }
+            Verdict::Zone => {
+                counters.answered.count();
+                (ResponseCode::NoError, vec![self.soa.clone()])
+            }
             Verdict::NoData => {
                 counters.no_data.count();
                 (ResponseCode::NoError, Vec::new())
@@ -250,7 +254,10 @@ impl RequestHandler for Handler {
         };
         metadata.authoritative = reply.is_ours;
         metadata.response_code = reply.code;
-        let edns = request.edns.as_ref().map(|_| our_edns());
+        // It holds what of a code does not fit into the header; else whoever writes the answer adds it.
+        let has_code = metadata.response_code.high() > 0;
+        let edns = request.edns.as_ref().filter(|_| has_code);
+        let edns = edns.map(|_| our_edns());
         let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
         let response = builder.build(
             metadata,

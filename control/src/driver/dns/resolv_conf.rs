@@ -13,16 +13,28 @@ const SEARCH_MARK: &str = "# --dns-search";
 /// The name servers, in their order, without those of `own`. Lines that are none are left out, as resolvers do.
 #[must_use]
 pub fn name_servers(text: &str, own: &[IpAddr]) -> Vec<IpAddr> {
-    let server = |line: &str| -> Option<IpAddr> {
-        let mut words = line.split_whitespace();
-        (words.next()? == "nameserver").then_some(())?;
-        words.next()?.parse().ok()
-    };
-    text.lines()
-        .filter_map(server)
+    named(text)
+        .filter_map(|server| server.parse().ok())
         .filter(|server| !own.contains(server))
         .take(DNS_UPSTREAMS_MAX)
         .collect()
+}
+
+/// What is named as a server and is none that can be asked, such as `fe80::1%eth0`: what is asked has no zone.
+#[must_use]
+pub fn unusable(text: &str) -> Vec<&str> {
+    named(text)
+        .filter(|server| server.parse::<IpAddr>().is_err())
+        .take(DNS_UPSTREAMS_MAX)
+        .collect()
+}
+
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then_some(())?;
+        words.next()
+    })
 }
 
 /// What a container is given: our server, and where short names are looked for: in `search`, or else in the sub-domain of
@@ -76,6 +88,7 @@ mod tests {
         let own = ["169.254.53.1".parse().unwrap()];
         let wanted: [IpAddr; 2] = ["192.0.2.2".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         assert_eq!(name_servers(text, &own), wanted);
+        assert_eq!(unusable(text), ["fe80::1%eth0", "x"]);
         let many = "nameserver 192.0.2.1\n".repeat(100);
         assert_eq!(name_servers(&many, &[]).len(), DNS_UPSTREAMS_MAX);
     }

@@ -103,7 +103,7 @@ async fn converse(
         let question = timeout(DNS_TCP_TIMEOUT, read(&mut stream)).await??;
         let answer = match Request::from_bytes(question.clone(), source, Protocol::Tcp) {
             Ok(request) => {
-                let reply = WireAnswer::new(u16::MAX);
+                let reply = WireAnswer::new(u16::MAX, request.edns.is_some());
                 handler
                     .handle_request::<_, TokioTime>(&request, reply.clone())
                     .await;

@@ -63,7 +63,7 @@ fn question(name: &str, kind: RecordType) -> Message {
 async fn try_ask(handler: &Handler, message: &Message, len_max: u16) -> Option<Message> {
     let client = "10.32.0.9:4444".parse().unwrap();
     let request = Request::from_bytes(message.to_vec().unwrap(), client, Protocol::Udp).unwrap();
-    let reply = WireAnswer::new(len_max);
+    let reply = WireAnswer::new(len_max, request.edns.is_some());
     handler
         .handle_request::<_, TokioTime>(&request, reply.clone())
         .await;
@@ -139,6 +139,37 @@ async fn what_does_not_fit_is_cut_and_says_so() {
     assert!(cut.metadata.truncation && cut.answers.len() > short.answers.len());
 }
 
+/// Whatever fits beside it: an answer to a question of EDNS says so (RFC 6891 §7), and no other answer does.
+#[tokio::test]
+async fn an_answer_to_an_extended_question_is_an_extended_one() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    for name in ["many.weave.local.", "one.weave.local.", "none.weave.local."] {
+        let mut asked = question(name, RecordType::A);
+        for len_max in 512..720 {
+            let plain = try_ask(&handler, &asked, len_max).await.unwrap();
+            assert!(plain.edns.is_none());
+        }
+        asked.edns = Some(Edns::new());
+        for len_max in 512..720 {
+            let reply = try_ask(&handler, &asked, len_max).await.unwrap();
+            let edns = reply.edns.unwrap();
+            assert_eq!((edns.max_payload(), edns.version()), (1232, 0), "{len_max}");
+            let is_cut = name.starts_with("many");
+            assert_eq!(reply.metadata.truncation, is_cut, "{name} {len_max}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_domain_has_a_record_of_its_own() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let reply = ask(&handler, "Weave.Local.", RecordType::SOA).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+    assert_eq!(reply.answers.len(), 1);
+    assert_eq!(reply.answers[0].record_type(), RecordType::SOA);
+    assert!(reply.metadata.authoritative && reply.authorities.is_empty());
+}
+
 #[tokio::test]
 async fn requests_that_are_no_plain_question_are_refused() {
     let handler = handler(&config(Vec::new()), &some_entries());
@@ -191,6 +222,8 @@ enum Upstream {
     Answer,
     Nothing(ResponseCode),
     Silence,
+    /// An answer after this time.
+    Late(Duration),
     /// Under another number, and for another name.
     Lies,
     Garbage,
@@ -209,7 +242,7 @@ fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Optio
     let name = query.name().clone();
     let other = Name::from_ascii("real.example.org.").unwrap();
     match behaviour {
-        Upstream::Answer => {}
+        Upstream::Answer | Upstream::Late(_) => {}
         Upstream::Cut if over_tcp => {}
         Upstream::Cut => {
             reply.metadata.truncation = true;
@@ -250,7 +283,7 @@ fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Optio
 async fn upstream(behaviour: Upstream) -> (SocketAddr, Arc<AtomicUsize>) {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
-    let udp = UdpSocket::bind(address).await.unwrap();
+    let udp = Arc::new(UdpSocket::bind(address).await.unwrap());
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     tokio::spawn(async move {
@@ -258,9 +291,16 @@ async fn upstream(behaviour: Upstream) -> (SocketAddr, Arc<AtomicUsize>) {
         loop {
             let (len, from) = udp.recv_from(&mut buffer).await.unwrap();
             count.fetch_add(1, Ordering::Relaxed);
-            if let Some(reply) = upstream_reply(behaviour, &buffer[..len], false) {
-                udp.send_to(&reply, from).await.unwrap();
-            }
+            let Some(reply) = upstream_reply(behaviour, &buffer[..len], false) else {
+                continue;
+            };
+            let socket = Arc::clone(&udp);
+            tokio::spawn(async move {
+                if let Upstream::Late(pause) = behaviour {
+                    tokio::time::sleep(pause).await;
+                }
+                socket.send_to(&reply, from).await.unwrap();
+            });
         }
     });
     tokio::spawn(async move {
@@ -362,9 +402,18 @@ async fn bad_upstreams_end_in_servfail_in_time_and_hold_up_nobody() {
         };
         let ((code, late), soon) = tokio::join!(foreign, own);
         assert_eq!(code, ResponseCode::ServFail);
-        assert!(late < Duration::from_millis(4500), "{late:?}");
+        assert!(late < Duration::from_millis(4900), "{late:?}");
         assert!(soon < Duration::from_secs(1), "{soon:?}");
     }
+}
+
+/// Resolvers wait five seconds: what comes in four is of use.
+#[tokio::test]
+async fn a_slow_upstream_is_waited_for_as_long_as_the_client_waits() {
+    let (address, _) = upstream(Upstream::Late(Duration::from_secs(4))).await;
+    let handler = handler(&config(vec![address]), &[]);
+    let reply = ask(&handler, "www.example.org.", RecordType::A).await;
+    assert_eq!(addresses(&reply), ["192.0.2.80", "real.example.org."]);
 }
 
 #[tokio::test]
@@ -423,16 +472,42 @@ fn resolv_conf_is_read_again_when_it_changes_and_we_are_not_our_own_upstream() {
         ..config(Vec::new())
     });
     let own = [IpAddr::V4(ADDRESS_DEFAULT)];
-    assert!(upstreams.look(&own).is_empty());
+    assert!(upstreams.look(&own).0.is_empty());
 
     std::fs::write(&path, "nameserver 169.254.53.1\nnameserver 192.0.2.1\n").unwrap();
-    assert_eq!(upstreams.look(&own), ["192.0.2.1:53".parse().unwrap()]);
+    assert_eq!(upstreams.look(&own).0, ["192.0.2.1:53".parse().unwrap()]);
     std::fs::write(&path, "nameserver 169.254.53.1\nnameserver 192.0.2.22\n").unwrap();
-    assert_eq!(upstreams.look(&own), ["192.0.2.22:53".parse().unwrap()]);
+    assert_eq!(upstreams.look(&own).0, ["192.0.2.22:53".parse().unwrap()]);
     let more = [own[0], "192.0.2.22".parse().unwrap()];
-    assert!(upstreams.look(&more).is_empty());
+    assert!(upstreams.look(&more).0.is_empty());
     std::fs::remove_file(&path).unwrap();
-    assert!(upstreams.look(&own).is_empty());
+    assert!(upstreams.look(&own).0.is_empty());
+}
+
+#[test]
+fn upstreams_that_cannot_be_asked_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    let upstreams = Upstreams::new(&DnsConfig {
+        resolv_conf: path.clone(),
+        ..config(Vec::new())
+    });
+    std::fs::write(&path, "nameserver fe80::1%eth0\n").unwrap();
+    let told = upstreams.look(&[]).1.join("\n");
+    assert!(told.contains("nameserver fe80::1%eth0 in "), "{told}");
+    assert!(told.contains("no upstream DNS server: "), "{told}");
+    std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+    assert_eq!(upstreams.look(&[]).1, [""; 0]);
+    let own = DnsConfig {
+        upstreams: vec!["169.254.53.1:53".parse().unwrap()],
+        ..config(Vec::new())
+    };
+    let told = Upstreams::new(&own).look(&[ADDRESS_DEFAULT.into()]).1;
+    assert!(
+        told.concat()
+            .contains("--dns-upstream names this server itself"),
+        "{told:?}"
+    );
 }
 
 async fn serve_on_loopback(handler: &Arc<Handler>) -> SocketAddr {
@@ -539,5 +614,5 @@ async fn a_loop_through_an_upstream_ends() {
     let reply = ask(&handler, "www.example.org.", RecordType::A).await;
 
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
-    assert!(started.elapsed() < Duration::from_millis(4500));
+    assert!(started.elapsed() < Duration::from_millis(4900));
 }

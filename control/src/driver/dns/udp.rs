@@ -62,10 +62,11 @@ async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: &[u8], sou
         }
         return;
     };
-    let reply = WireAnswer::new(match &request.edns {
+    let len_max = match &request.edns {
         Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
         None => LEN_DEFAULT,
-    });
+    };
+    let reply = WireAnswer::new(len_max, request.edns.is_some());
     let (socket, handler) = (Arc::clone(socket), Arc::clone(handler));
     let mut answering = Box::pin(async move {
         handler

@@ -22,7 +22,7 @@ use hickory_server::proto::rr::{LowerName, Record, RecordType};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::resolv_conf::name_servers;
+use super::resolv_conf::{name_servers, unusable};
 use super::servers::Servers;
 use super::{DnsConfig, PORT};
 use crate::config::{DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX};
@@ -81,8 +81,8 @@ impl Upstreams {
         }
     }
 
-    /// Takes up changes of resolv.conf and of our own addresses; whom we ask now.
-    pub(super) fn look(&self, own: &[IpAddr]) -> Vec<SocketAddr> {
+    /// Takes up changes of resolv.conf and of our own addresses; whom we ask now, and what is wrong with that.
+    pub(super) fn look(&self, own: &[IpAddr]) -> (Vec<SocketAddr>, Vec<String>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let servers: Vec<SocketAddr> = if self.given.is_empty() {
             let file = stamp(&self.resolv_conf);
@@ -108,7 +108,27 @@ impl Upstreams {
             self.servers.store(used.map(Arc::new));
             seen.servers = servers;
         }
-        seen.servers.clone()
+        (seen.servers.clone(), self.notes(&seen))
+    }
+
+    fn notes(&self, seen: &Seen) -> Vec<String> {
+        let file = self.resolv_conf.display();
+        let left_out = unusable(&seen.text).into_iter().map(|server| {
+            format!(
+                "nameserver {server} in {file} is not asked: it is no IP address without a zone"
+            )
+        });
+        let none = seen.servers.is_empty().then(|| {
+            let from = if self.given.is_empty() {
+                format!("{file} names none")
+            } else {
+                "--dns-upstream names this server itself".to_owned()
+            };
+            format!(
+                "no upstream DNS server: names outside the domain get SERVFAIL ({from}; give one with --dns-upstream)"
+            )
+        });
+        left_out.chain(none).collect()
     }
 
     /// Asks; `None` if too much is asked already.

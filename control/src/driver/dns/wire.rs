@@ -9,21 +9,30 @@ use hickory_server::proto::serialize::binary::BinEncoder;
 use hickory_server::server::{ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponse;
 
+use crate::config::DNS_UDP_LEN_MAX;
+
 /// Largest answer to who does not say otherwise (RFC 1035 §4.2.1).
 pub(super) const LEN_DEFAULT: u16 = 512;
+/// An OPT record without options.
+const OPT_LEN: u16 = 11;
+/// Where a header counts the records of the last section.
+const ADDITIONAL_COUNT: std::ops::Range<usize> = 10..12;
 
 /// One answer; clones share it.
 #[derive(Clone)]
 pub(super) struct WireAnswer {
     len_max: u16,
+    has_opt: bool,
     bytes: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl WireAnswer {
-    /// For an answer of at most so many bytes; what does not fit is left out and said to be.
-    pub(super) fn new(len_max: u16) -> Self {
+    /// For an answer of at most so many bytes; what does not fit is left out and said to be. With an OPT record the
+    /// question was one of EDNS: the answer must have one, too, however little fits (RFC 6891 §7).
+    pub(super) fn new(len_max: u16, has_opt: bool) -> Self {
         Self {
             len_max,
+            has_opt,
             bytes: Arc::default(),
         }
     }
@@ -50,9 +59,28 @@ impl ResponseHandler for WireAnswer {
     ) -> Result<ResponseInfo, NetError> {
         let mut bytes = Vec::with_capacity(usize::from(LEN_DEFAULT));
         let mut encoder = BinEncoder::new(&mut bytes);
-        encoder.set_max_size(self.len_max);
+        let room = if self.has_opt { OPT_LEN } else { 0 };
+        encoder.set_max_size(self.len_max.saturating_sub(room));
         let info = response.destructive_emit(&mut encoder)?;
+        // What was begun and did not fit is still there.
+        encoder.trim();
+        // The library drops its own when it is short of room, so that is added here.
+        if self.has_opt && info.counts().additionals == 0 {
+            add_opt(&mut bytes);
+        }
         *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
         Ok(info)
     }
+}
+
+/// Appends the record that says what we take, as the only one of the last section.
+fn add_opt(bytes: &mut Vec<u8>) {
+    let Some(count) = bytes.get_mut(ADDITIONAL_COUNT) else {
+        return;
+    };
+    count.copy_from_slice(&1_u16.to_be_bytes());
+    // The root as its name, type 41; then, after our size, no more of the code, version 0, no flags, no options.
+    bytes.extend([0, 0, 41]);
+    bytes.extend(DNS_UDP_LEN_MAX.to_be_bytes());
+    bytes.extend([0; 6]);
 }

@@ -82,7 +82,11 @@ impl<E: EngineHandle> Driver<E> {
                     let _ = reply.send(result.map_err(|failure| self.with_cause(failure)));
                 }
             }
-            IpamOutput::Blocked(blocked) => self.addresses.block(&blocked),
+            IpamOutput::Blocked(blocked) => {
+                let blocked = blocked.into_iter().map(Ipv4Addr::from).collect();
+                self.addresses.block(&blocked);
+                self.block_names(blocked);
+            }
             IpamOutput::Notice(notice) => log_notice(&notice),
             // The node has done these.
             IpamOutput::Publish { .. } | IpamOutput::Send { .. } | IpamOutput::Flow { .. } => {}
@@ -92,8 +96,8 @@ impl<E: EngineHandle> Driver<E> {
 
 impl Addresses {
     /// Has what is blocked held back by the firewall; the task for it begins with the first blocked address.
-    fn block(&mut self, blocked: &BTreeSet<u32>) {
-        let addresses: Vec<Ipv4Addr> = blocked.iter().map(|address| (*address).into()).collect();
+    fn block(&mut self, blocked: &BTreeSet<Ipv4Addr>) {
+        let addresses = Vec::from_iter(blocked.iter().copied());
         if !addresses.is_empty() {
             tracing::warn!(
                 ?addresses,

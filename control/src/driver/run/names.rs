@@ -1,5 +1,7 @@
 //! The loop's part in DNS: attaching gives names, detaching takes them, and a container that is gone loses its own.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
