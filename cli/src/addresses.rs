@@ -1,14 +1,19 @@
 //! `weft expose`, `hide`, `prime`, `rmpeer` and `status ipam`: who has which addresses.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use weft_control::api::{ExposeRequest, IpamReport, RemoveReply, RemoveRequest};
+use weft_control::api::{ExposeRequest, IpamReport, RemoveReply, RemoveRequest, Status};
 
 use crate::args::{ExposeArgs, RemovePeerArgs};
 use crate::client::Client;
 use crate::container::change;
 use crate::output::{self, Format};
+
+/// How often it is looked what is waited for; nobody wonders earlier.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Puts the host on the network and prints its addresses in the order asked.
 ///
@@ -38,14 +43,52 @@ pub(crate) fn hide(client: &Client, addresses: Vec<String>, format: Format) -> a
     change(client, "/hide", &request, format)
 }
 
-/// Returns when there is a ring.
+/// Returns when there is a ring; says what it waits for.
 ///
 /// # Errors
 ///
 /// The daemon's line.
 pub(crate) fn prime(client: &Client) -> anyhow::Result<()> {
-    let _empty: Value = client.post("/prime", &json!({}))?;
-    Ok(())
+    let (waiting, is_done) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || tell_progress(client, &is_done));
+        let answer: anyhow::Result<Value> = client.post("/prime", &json!({}));
+        drop(waiting);
+        answer.map(drop)
+    })
+}
+
+/// Says what is waited for, whenever that has changed, until the sender is gone.
+fn tell_progress(client: &Client, is_done: &Receiver<()>) {
+    let mut told = String::new();
+    while is_done.recv_timeout(PROGRESS_PERIOD) == Err(RecvTimeoutError::Timeout) {
+        // Whoever waits for the answer hears of what goes wrong.
+        let Ok(status) = client.get::<Status>("/status") else {
+            continue;
+        };
+        let awaited = awaited(&status).unwrap_or_default();
+        if awaited != told && !awaited.is_empty() {
+            output::talk(&format!("weft: {awaited}"));
+            told = awaited;
+        }
+    }
+}
+
+/// What a first ring waits for; `None` once there is one.
+fn awaited(status: &Status) -> Option<String> {
+    let ipam = status.ipam.as_ref().filter(|ipam| ipam.ring.is_none())?;
+    let missing: Vec<&str> = status
+        .targets
+        .iter()
+        .filter(|target| !["connected", "self"].contains(&target.state.as_str()))
+        .map(|target| target.address.as_str())
+        .collect();
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(", not connected: {}", missing.join(", "))
+    };
+    Some(format!("{}{missing}", ipam.state))
 }
 
 /// Removes peers one after the other and prints what was taken over.
@@ -83,7 +126,12 @@ pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
     };
     let mut text = String::new();
     for owner in &report.owners {
-        let name = format!("{}({})", owner.name, owner.nickname);
+        let called = if owner.unheard {
+            "not heard of"
+        } else {
+            &owner.nickname
+        };
+        let name = format!("{}({called})", owner.name);
         let note = if !owner.reachable {
             "- unreachable!".to_owned()
         } else if owner.peer_id == own_id {
@@ -126,6 +174,7 @@ mod tests {
             addresses,
             share,
             reachable,
+            unheard: nickname.is_empty(),
         };
         let report = IpamReport {
             state: "ready".to_owned(),
@@ -136,7 +185,8 @@ mod tests {
             active: 2,
             owners: vec![
                 owner("da:fa:eb:dc:28:27", "host1", 786_432, 75.0, true),
-                owner("0a:00:27:00:00:01", "host2", 262_144, 25.0, false),
+                owner("0a:00:27:00:00:01", "host2", 131_072, 12.5, false),
+                owner("00:00:00:00:00:03", "", 131_072, 12.5, false),
             ],
             disputed: Vec::new(),
             misplaced: Vec::new(),
@@ -147,7 +197,8 @@ mod tests {
         assert_eq!(
             owners(Some(&report), "host1"),
             "da:fa:eb:dc:28:27(host1)               786432 IPs (75.0% of total) (2 active)\n\
-             0a:00:27:00:00:01(host2)               262144 IPs (25.0% of total) - unreachable!\n"
+             0a:00:27:00:00:01(host2)               131072 IPs (12.5% of total) - unreachable!\n\
+             00:00:00:00:00:03(not heard of)        131072 IPs (12.5% of total) - unreachable!\n"
         );
         assert_eq!(
             owners(None, "host1"),

@@ -74,6 +74,9 @@ pub(crate) fn change(
         Format::Json => output::json(&reply),
         Format::Text => {
             let addresses: Vec<String> = reply.addresses.iter().map(ToString::to_string).collect();
+            if addresses.is_empty() {
+                return Ok(());
+            }
             output::line(&addresses.join(" "))
         }
     }

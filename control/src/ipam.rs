@@ -55,7 +55,7 @@ use weft_engine::command::Flow;
 
 pub use durable::{StoreChange, StoreContent, StoreDamage, check_content};
 pub use faults::Faults;
-pub use holdings::ANONYMOUS;
+pub use holdings::{ANONYMOUS, HOST};
 pub use relearn::lost_store;
 pub use ring::GenesisId;
 
@@ -446,7 +446,7 @@ impl Ipam {
 
     /// Ends an input: what is blocked, published, written, and only then the rest.
     fn finish(&mut self, now: Instant) {
-        let blocked = self.misplaced_addresses();
+        let blocked = self.addresses_to_block();
         if blocked != self.blocked {
             self.gate.at_once(IpamOutput::Blocked(blocked.clone()));
             self.blocked = blocked;

@@ -31,7 +31,7 @@ pub(crate) fn warning(range: Ipv4Net, bridge: &str) -> Option<String> {
     let routes = host_routes(bridge);
     let HostRoute { network, interface } = clash(range, &routes)?;
     Some(format!(
-        "warning: --ipalloc-range {range} overlaps with existing route {network} on host ({interface})"
+        "warning: --ipalloc-range {range} overlaps with existing route {network} on host ({interface}); this host's own addresses in it are given to nobody"
     ))
 }
 

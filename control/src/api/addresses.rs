@@ -106,4 +106,7 @@ pub struct IpamOwner {
     pub share: f64,
     /// False if it is out of reach.
     pub reachable: bool,
+    /// True for a seed of which no peer has been heard.
+    #[serde(default)]
+    pub unheard: bool,
 }

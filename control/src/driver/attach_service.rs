@@ -26,9 +26,11 @@ use super::expose::Exposure;
 use super::host_routes::overlaps;
 use super::request::{Attacher, BoxFuture, Changed, Effect};
 use super::turns::{Turn, Turns};
+use super::underlay::local_addresses;
 use crate::api::{ApiError, AttachReply, AttachRequest, Attachment, ExposeRequest};
 use crate::dns::names::Entry;
 use crate::dns::registry::EXPOSE as EXPOSED;
+use crate::ipam::HOST;
 use crate::ipam::request::Failure;
 
 /// Between two looks at which containers exist; a dead one's addresses are kept for 30 s all the same.
@@ -217,6 +219,8 @@ impl Shared {
         if let Some(own) = self.own_line().await? {
             holders.insert(own.id, Some(own.addresses));
         }
+        let own = local_addresses(self.host.bridge()).into_iter();
+        holders.insert(HOST.to_owned(), Some(own.map(IpNet::from).collect()));
         Ok(self.allocator.present(holders, look).await?)
     }
 
@@ -257,21 +261,17 @@ impl Shared {
                 present: &attached.addresses,
             },
         );
+        let unnamed = self.why_unnamed(request);
         let names = guest.map_or_else(Vec::new, |_| names);
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         let mut reply = reply(&container, &addresses, names);
-        let unnamed = self.why_unnamed(request);
         let overlaps = overlaps(&arguments, self.host.bridge());
         reply.warnings = [overlaps, hosts_note, notes, unnamed].concat();
         let effect = is_on(&container, attached);
         Ok(Changed { reply, effect })
     }
 
-    /// Says which of the container's files are not as they were wished for.
-    fn write_files(
-        &self,
-        container: &Container,
     /// Says why a container does not get the names that were asked for.
     fn why_unnamed(&self, request: &AttachRequest) -> Vec<String> {
         let names = request.names.join(", ");
@@ -286,6 +286,10 @@ impl Shared {
         }
     }
 
+    /// Says which of the container's files are not as they were wished for.
+    fn write_files(
+        &self,
+        container: &Container,
         wishes: &FileWishes,
         called: Called<'_>,
     ) -> Vec<String> {
@@ -480,10 +484,6 @@ mod tests {
         )
     }
 
-    #[tokio::test]
-    async fn what_was_typed_wrong_is_answered_in_one_line() {
-        let table = [
-            ("a b", "10.2.1.1/24", r#""a b" names no container: "#),
     #[test]
     fn a_name_that_is_not_given_is_told() {
         let mut request = AttachRequest {
@@ -501,6 +501,10 @@ mod tests {
         assert_eq!(attacher().shared.why_unnamed(&request), [""; 0]);
     }
 
+    #[tokio::test]
+    async fn what_was_typed_wrong_is_answered_in_one_line() {
+        let table = [
+            ("a b", "10.2.1.1/24", r#""a b" names no container: "#),
             (
                 "netns:c1",
                 "10.2.1.0/24",

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use crate::api::IpamFinding;
 use crate::ipam::durable::{StoreContent, StoreDamage, restore};
-use crate::ipam::holdings::{ANONYMOUS, Holdings};
+use crate::ipam::holdings::{ANONYMOUS, HOST, Holdings};
 use crate::ipam::ring::Ring;
 use crate::ipam::span::Span;
 use crate::ipam::{Ipam, relearn};
@@ -97,7 +97,7 @@ impl Believed {
             range: ring.map(|ring| ring.range),
             ..Self::default()
         };
-        for (holder, holding) in holdings.all() {
+        for (holder, holding) in holdings.all().filter(|(holder, _)| *holder != HOST) {
             let is_dead = holding.died_at.is_some();
             let held = holding.addresses.iter();
             let held = held.map(|address| (address.addr(), (holder.to_owned(), is_dead)));
@@ -292,7 +292,7 @@ mod tests {
             lines(believed(&ring, &held), &exists),
             [
                 "0.0.0.100-0.0.0.119 belongs to nobody here",
-                "0.0.0.120-0.0.0.127 is claimed by host2 and host1",
+                "0.0.0.120/29 is claimed by host2 and host1",
                 "0.0.0.255 belongs to nobody here",
                 "0.0.0.200 of b belongs to host2",
                 "0.0.0.2 is on a and noted for b",

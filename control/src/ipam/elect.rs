@@ -34,7 +34,7 @@ pub(crate) struct Election {
     /// Wanted targets that are other hosts.
     pub(crate) targets: usize,
     /// Somebody needs a ring.
-    needed: bool,
+    pub(crate) needed: bool,
     pub(crate) proposal: Option<Proposal>,
     intent: Option<Intent>,
     began_at: Option<Instant>,

@@ -10,12 +10,13 @@
 //! instead of given twice, and a giver whose store was put back learns so before it gives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 
 use crate::ipam::claim::Claim;
+use crate::ipam::holdings::HOST;
 use crate::ipam::message::{Denial, IpamMessage};
 use crate::ipam::request::{Failure, IpamRequestId};
 use crate::ipam::ring::{Change, Run};
@@ -326,6 +327,7 @@ impl Ipam {
         }
         if let Some(address) = readdress
             && let Some(holder) = self.holdings.taken().get(&address).cloned()
+            && holder != HOST
         {
             let address = address.into();
             self.notice(IpamNotice::Readdress { holder, address });
@@ -387,6 +389,14 @@ impl Ipam {
             .map(|(address, _)| *address)
             .filter(|address| self.is_misplaced(*address))
             .collect()
+    }
+
+    /// The same without the host's own: it has them by right.
+    pub(crate) fn addresses_to_block(&self) -> BTreeSet<u32> {
+        let mut blocked = self.misplaced_addresses();
+        blocked
+            .retain(|address| self.holdings.holder_of(IpAddr::V4((*address).into())) != Some(HOST));
+        blocked
     }
 
     pub(crate) fn is_misplaced(&self, address: u32) -> bool {

@@ -20,6 +20,9 @@ pub(crate) const ADDRESSES_PER_HOLDER_MAX: usize = 64;
 pub(crate) const HOLDER_LEN_MAX: usize = 512;
 /// The owner of addresses that were found in use without a name.
 pub const ANONYMOUS: &str = "_";
+/// The owner of the host's own addresses outside the network that lie in its range: they are given to nobody, and never
+/// blocked.
+pub const HOST: &str = "weave:host";
 
 /// What one owner has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

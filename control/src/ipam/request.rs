@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ipam::sight::Sight;
-use crate::peer::PeerId;
+use crate::peer::{PeerId, PeerName};
 
 /// One request; whoever asks numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -308,4 +308,6 @@ pub struct OwnerStatus {
     pub share: f64,
     /// False if it cannot be reached.
     pub reachable: bool,
+    /// The seed that stands for it: no peer of that name has been heard of.
+    pub seed: Option<PeerName>,
 }

@@ -4,12 +4,13 @@
 //! ago, and an address that nobody notes would not be blocked when somebody else owns it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
 
 use crate::ipam::Ipam;
-use crate::ipam::holdings::ANONYMOUS;
+use crate::ipam::holdings::{ANONYMOUS, HOST};
 
 /// All owners of addresses that exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +31,10 @@ impl Ipam {
             if unsure.contains(holder) {
                 continue;
             }
-            self.holdings.seen(holder, addresses, now);
-            for address in addresses {
+            let counts = |address: &&IpNet| holder != HOST || self.is_in_range(address);
+            let addresses: Vec<IpNet> = addresses.iter().filter(counts).copied().collect();
+            self.holdings.seen(holder, &addresses, now);
+            for address in &addresses {
                 let known = self.holdings.holder_of(address.addr());
                 if known.is_some_and(|known| unsure.contains(known)) {
                     continue;
@@ -53,6 +56,13 @@ impl Ipam {
             .collect();
         for holder in gone {
             self.holdings.died(&holder, now);
+        }
+    }
+
+    fn is_in_range(&self, address: &IpNet) -> bool {
+        match address.addr() {
+            IpAddr::V4(ip) => self.range().contains(ip.into()),
+            IpAddr::V6(_) => false,
         }
     }
 }

@@ -130,10 +130,11 @@ impl Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (Ipv4Addr::from(self.first), Ipv4Addr::from(self.last));
-        if first == last {
-            write!(f, "{first}")
-        } else {
-            write!(f, "{first}-{last}")
+        let block = self.largest_block() == *self;
+        match u8::try_from(self.count().trailing_zeros()) {
+            Ok(0) if block => write!(f, "{first}"),
+            Ok(bits) if block => write!(f, "{first}/{}", 32 - bits),
+            Ok(_) | Err(_) => write!(f, "{first}-{last}"),
         }
     }
 }
@@ -171,6 +172,14 @@ mod tests {
             Span::hosts("10.2.1.4/32".parse().unwrap()).to_string(),
             "10.2.1.4"
         );
+    }
+
+    #[test]
+    fn a_whole_network_is_shown_as_one() {
+        for text in ["10.2.1.0/24", "10.2.1.4/31", "0.0.0.0/0"] {
+            assert_eq!(Span::of(text.parse().unwrap()).to_string(), text);
+        }
+        assert_eq!(span(2, 5).to_string(), "0.0.0.2-0.0.0.5");
     }
 
     #[test]

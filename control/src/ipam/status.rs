@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::ipam::Ipam;
 use crate::ipam::request::{IpamStatus, OwnerStatus};
 use crate::ipam::{IpamInit, allocate::Need};
-use crate::peer::PeerId;
+use crate::peer::{PeerId, PeerName};
 
 impl Ipam {
     /// Everything that is shown.
@@ -35,6 +35,7 @@ impl Ipam {
                 count,
                 share: share(count),
                 reachable: peer == me || self.contacts.contains_key(&peer),
+                seed: self.seed_of(peer),
             })
             .collect();
         owners.sort_by_key(|owner| owner.peer != me);
@@ -81,7 +82,7 @@ impl Ipam {
             } else {
                 "ready".to_owned()
             }
-        } else if needs(|need| *need == Need::Ring) {
+        } else if needs(|need| *need == Need::Ring) || self.election.needed {
             if self.config.init == IpamInit::Observer {
                 "priming".to_owned()
             } else {
@@ -94,6 +95,15 @@ impl Ipam {
         } else {
             "idle".to_owned()
         }
+    }
+
+    /// The name that was given for a share which nobody has taken up.
+    pub fn seed_of(&self, owner: PeerId) -> Option<PeerName> {
+        let IpamInit::Seed(names) = &self.config.init else {
+            return None;
+        };
+        let mut names = names.iter().copied();
+        names.find(|name| Self::seeded_owner(*name) == owner)
     }
 
     /// The peers that own ranges, for `rmpeer` by name.

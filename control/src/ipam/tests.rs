@@ -9,9 +9,10 @@ use super::*;
 use crate::ipam::sim::first_instant;
 
 mod flows;
+mod host;
 mod lost;
-
 mod unwritten;
+
 /// One machine with its disk and what it has said.
 struct Machine {
     id: PeerId,
@@ -446,6 +447,11 @@ fn without_a_quorum_a_request_says_what_it_waits_for() {
         failure.to_string(),
         "no ring yet: awaiting consensus (quorum: 2, known: 1)"
     );
+    let state = net.status(0).state;
+    assert!(
+        state.starts_with("awaiting consensus"),
+        "still wanted: {state}"
+    );
 
     net.start(1);
     assert_eq!(net.answer(0, Request::Prime), Ok(Reply::Done));
@@ -478,10 +484,19 @@ fn seeds_make_one_ring_without_a_word() {
         apart.contains(&"10.32.0.1/12".to_owned()) && apart.contains(&"10.40.0.0/12".to_owned()),
         "{apart:?}"
     );
+    let seeds = |net: &Net| {
+        net.status(0)
+            .owners
+            .iter()
+            .filter_map(|owner| owner.seed)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seeds(&net), [peer(2).name()], "not heard of yet");
     net.cut.clear();
     net.meet();
     net.run_for(Duration::from_secs(1));
     assert_eq!((net.owns(0), net.owns(1)), (1 << 19, 1 << 19));
+    assert_eq!(seeds(&net), []);
     assert!(net.status(0).strangers.is_empty());
 }
 

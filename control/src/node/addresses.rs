@@ -62,8 +62,12 @@ impl Node {
             };
             IpamOwner {
                 peer_id: owner.peer.to_string(),
-                name: name.unwrap_or_else(|| owner.peer.name()).to_string(),
+                name: name
+                    .or(owner.seed)
+                    .unwrap_or_else(|| owner.peer.name())
+                    .to_string(),
                 nickname,
+                unheard: owner.seed.is_some(),
                 addresses: owner.count,
                 share: owner.share,
                 reachable: owner.reachable,
@@ -115,8 +119,10 @@ impl Node {
         });
         let mut found: Vec<PeerId> = known.map(|(id, _)| id).collect();
         if let Some(addresses) = &self.addresses {
-            let owners = addresses.ipam.owners().into_iter();
-            found.extend(owners.filter(|owner| Some(owner.name()) == name));
+            let ipam = &addresses.ipam;
+            let name_of = |owner: PeerId| ipam.seed_of(owner).unwrap_or_else(|| owner.name());
+            let owners = ipam.owners().into_iter();
+            found.extend(owners.filter(|owner| Some(name_of(*owner)) == name));
         }
         found.sort_unstable();
         found.dedup();

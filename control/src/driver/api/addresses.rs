@@ -63,6 +63,12 @@ async fn removed(to: &mpsc::Sender<Request>, call: HttpRequest) -> Result<Remove
     let named = peer.clone();
     let found = ask(to, |reply| Request::FindOwner(named, reply)).await?;
     let victim = match found[..] {
+        [] if dry_run => {
+            let line = format!(
+                "{peer}: nobody of that name owns addresses or can be reached (see `weft status ipam`)"
+            );
+            return Err(Failure(StatusCode::BAD_REQUEST, line));
+        }
         // As in Weave: whom nobody knows owns nothing.
         [] => return Ok(RemoveReply::default()),
         [victim] => victim,

@@ -1,0 +1,79 @@
+//! What weft says of addresses while it waits, and what it gives to nobody, on the built binary.
+//!
+//! ```text
+//!  c ── weft a ─ eth0 192.0.2.1 ══ 192.0.2.2 eth0 ─ weft b ── d
+//! ```
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use weft_netns_tests::{in_lab, within};
+
+/// To be connected and to agree, on a busy machine.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+const LAUNCH: [&str; 3] = ["launch", "--password", "secret"];
+
+#[test]
+fn prime_says_what_it_waits_for_until_it_is_there() {
+    in_lab(|lab| {
+        let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
+        a.ok(&[&LAUNCH[..], &["192.0.2.2"]].concat());
+        assert!(a.ok(&["status"]).contains("Status: idle"));
+        let mut waiting = a.command(&["prime"]);
+        let mut waiting = waiting.stderr(Stdio::piped()).spawn().expect("weft starts");
+        let said = BufReader::new(waiting.stderr.take().expect("it is piped"));
+
+        let mut said = said.lines().map_while(Result::ok);
+
+        let first = said.next().unwrap_or_default();
+        assert_eq!(
+            first,
+            "weft: awaiting consensus (quorum: 2, known: 1), not connected: 192.0.2.2"
+        );
+        b.ok(&[&LAUNCH[..], &["192.0.2.1"]].concat());
+        assert!(waiting.wait().expect("it ends").success());
+        let unknown = a.run(&["rmpeer", "--dry-run", "nobody"]);
+        assert_eq!((unknown.code, &*unknown.stdout), (1, ""), "{unknown:?}");
+        assert!(
+            unknown.stderr.contains("nobody of that name"),
+            "{unknown:?}"
+        );
+    });
+}
+
+/// The range lies over the hosts' own network, as was asked for: each host keeps what it has.
+#[test]
+fn no_container_gets_an_address_of_a_host() {
+    in_lab(|lab| {
+        let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
+        let range = ["--ipalloc-range", "192.0.2.0/24"];
+        let launched = a.run(&[&LAUNCH[..], &range].concat());
+        assert_eq!(launched.code, 0, "{launched:?}");
+        let told = "this host's own addresses in it are given to nobody";
+        assert!(launched.stderr.contains(told), "{launched:?}");
+        a.ok(&["prime"]);
+        b.ok(&[&LAUNCH[..], &range, &["192.0.2.1"]].concat());
+        b.wait_for_path(CONNECT_LIMIT);
+        let (c, d) = (lab.host("c"), lab.host("d"));
+        let refused = a.run(&["attach", "192.0.2.1/24", &c.as_container()]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        within("the other host to own its address", CONNECT_LIMIT, || {
+            let owners = b.ok(&["status", "ipam"]);
+            let own = owners.lines().find(|line| line.contains("active)"));
+            own.is_some_and(|line| !line.contains(" 0 IPs"))
+        });
+        let refused = a.run(&["attach", "192.0.2.2/24", &c.as_container()]);
+        assert!(
+            refused.stderr.contains("is owned by other peer"),
+            "{refused:?}"
+        );
+        assert_eq!(a.attach(&c, &[]), "192.0.2.3");
+        let given = b.attach(&d, &[]);
+        assert!(
+            !["192.0.2.1", "192.0.2.2"].contains(&given.as_str()),
+            "{given}"
+        );
+        assert_eq!(b.ok(&["ipam", "check"]), "");
+    });
+}
