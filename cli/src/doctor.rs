@@ -5,6 +5,7 @@
 
 mod dns;
 mod engine;
+mod filter;
 mod host;
 mod network;
 
@@ -135,7 +136,7 @@ fn examine(places: &Places, port: u16) -> Vec<Check> {
     checks.push(network::port(places, port));
     checks.push(network::mtu());
     checks.push(network::bridge_filter());
-    checks.push(network::forwarding());
+    checks.push(filter::check(&places.bridge));
     checks.push(dns::check());
     checks
 }

@@ -61,6 +61,7 @@ use crate::node::exchange::{Input, LinkId, Output, PersistToken, Record, Request
 use crate::node::losses::Refusals;
 use crate::node::mail::AddressMail;
 use crate::node::names::Namings;
+use crate::node::namesakes::CloneHeard;
 use crate::node::notice::Notice;
 use crate::node::peers::Peers;
 use crate::node::ping::Pings;
@@ -130,7 +131,7 @@ pub struct Node {
     /// When a link that was closed for another one may count as gone.
     handovers_at: Option<Instant>,
     /// Keys that two processes use, and when we said so.
-    clones: BTreeMap<PeerId, Instant>,
+    clones: BTreeMap<PeerId, CloneHeard>,
     /// The indices of all live epochs and session handshakes.
     indices: BTreeSet<u32>,
     admission: Admission,

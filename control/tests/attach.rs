@@ -446,7 +446,7 @@ async fn what_cannot_be_done_is_refused_before_anything_changes() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "10.2.2.1/16 is attached as 10.2.2.1/24: give that one"
+        "10.2.2.1 has the prefix length /24 here, not /16: give 10.2.2.1/24, or detach that first"
     );
     assert_eq!(lab.addresses("a", "ethwe"), ["10.2.2.1/24"]);
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::process::Command;
 
 use weft_control::api::Status;
 
@@ -168,72 +167,6 @@ fn judge_bridge_filter(v4: bool, v6: bool) -> Check {
         "bridged frames pass iptables' FORWARD chain, which costs speed and may drop them",
         "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, \
          unless Kubernetes or Docker's isolation needs it",
-    )
-}
-
-/// Judges whether a firewall rejects what is forwarded.
-pub(super) fn forwarding() -> Check {
-    let filtered = read("/proc/sys/net/bridge/bridge-nf-call-iptables").trim() == "1";
-    if let Some(ruleset) = listing("nft", &["list", "ruleset"]) {
-        return judge_nft(&ruleset, filtered);
-    }
-    match listing("iptables", &["-S", "FORWARD"]) {
-        Some(rules) => judge_iptables(&rules, filtered),
-        None => Check::ok(
-            "forwarding",
-            "not examined: neither `nft` nor `iptables` can be run here",
-        ),
-    }
-}
-
-fn listing(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn judge_nft(ruleset: &str, filtered: bool) -> Check {
-    let mut forward = false;
-    let (mut rejects, mut drops) = (false, false);
-    for line in ruleset.lines().map(str::trim) {
-        if line.starts_with("chain ") {
-            // iptables' own chain has its hook in the next line, as any other.
-            forward = false;
-        }
-        if line.contains("hook forward") {
-            forward = true;
-            drops |= line.contains("policy drop");
-        } else if forward && line.contains("reject") {
-            rejects = true;
-        }
-    }
-    judge_forwarding(rejects, drops, filtered)
-}
-
-fn judge_iptables(rules: &str, filtered: bool) -> Check {
-    let rejects = rules
-        .lines()
-        .any(|rule| rule.starts_with("-A FORWARD") && rule.contains("-j REJECT"));
-    let drops = rules.lines().any(|rule| rule.trim() == "-P FORWARD DROP");
-    judge_forwarding(rejects, drops, filtered)
-}
-
-fn judge_forwarding(rejects: bool, drops: bool, filtered: bool) -> Check {
-    let found = match (rejects, drops && filtered) {
-        (false, false) => return Check::ok("forwarding", "no rule rejects what is forwarded"),
-        (true, _) => {
-            "a rule of the FORWARD chain rejects packets: names and services of containers may be cut off"
-        }
-        (false, true) => {
-            "the FORWARD chain drops by default and sees bridged frames: containers may be cut off"
-        }
-    };
-    Check::warn(
-        "forwarding",
-        found,
-        "accept the bridge: iptables -I FORWARD -i weft -o weft -j ACCEPT",
     )
 }
 

@@ -61,7 +61,10 @@ pub enum AttachError {
     #[error("this namespace is attached as {0}: give that name")]
     OtherName(String),
     /// It is attached with another prefix.
-    #[error("{asked} is attached as {current}: give that one")]
+    #[error(
+        "{} has the prefix length /{} here, not /{}: give {current}, or detach that first",
+        asked.addr(), current.prefix_len(), asked.prefix_len()
+    )]
     OtherPrefix {
         /// As asked.
         asked: IpNet,

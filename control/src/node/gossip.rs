@@ -18,6 +18,7 @@ use crate::link::handshake::Hello;
 use crate::link::message::Message;
 use crate::node::Node;
 use crate::node::exchange::{Output, PersistToken, Record};
+use crate::node::namesakes::CloneHeard;
 use crate::node::notice::Notice;
 use crate::peer::{Identity, PeerId};
 use crate::random::Randomness;
@@ -132,11 +133,17 @@ impl Node {
     /// Two processes use one key: said once in a while.
     fn clone_noticed(&mut self, peer_id: PeerId, now: Instant) {
         self.clones
-            .retain(|_, at| now.duration_since(*at) < CLONE_NOTICE_EVERY);
-        if self.clones.len() >= CLONES_MAX || self.clones.contains_key(&peer_id) {
+            .retain(|_, clone| now.duration_since(clone.said_at) < CLONE_NOTICE_EVERY);
+        if let Some(clone) = self.clones.get_mut(&peer_id) {
+            clone.heard_at = now;
             return;
         }
-        self.clones.insert(peer_id, now);
+        if self.clones.len() >= CLONES_MAX {
+            return;
+        }
+        let (said_at, heard_at) = (now, now);
+        self.clones
+            .insert(peer_id, CloneHeard { said_at, heard_at });
         let ours = peer_id == self.identity.peer_id();
         let (name, nickname) = self.peers.find(peer_id).map_or_else(
             || (peer_id.name(), self.config.nickname.clone()),

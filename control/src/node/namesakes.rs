@@ -5,12 +5,28 @@
 //! Bound: `config::NAMESAKES_SHOWN` lines in status.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use crate::config::NAMESAKES_SHOWN;
+use crate::config::{CLONE_SHOWN, NAMESAKES_SHOWN};
 use crate::link::handshake::Hello;
 use crate::node::Node;
 use crate::node::notice::Notice;
 use crate::peer::{PeerId, PeerName};
+
+/// A key that two processes use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CloneHeard {
+    /// When the log was told.
+    pub(super) said_at: Instant,
+    /// When either spoke in the other's place for the last time.
+    pub(super) heard_at: Instant,
+}
+
+impl CloneHeard {
+    fn is_there(&self, now: Instant) -> bool {
+        now.duration_since(self.heard_at) < CLONE_SHOWN
+    }
+}
 
 impl Node {
     /// Says so if somebody whom we know has a newcomer's name or nickname.
@@ -35,7 +51,7 @@ impl Node {
     }
 
     /// What `weft status` says of them.
-    pub(super) fn namesake_notes(&self) -> Vec<String> {
+    pub(super) fn namesake_notes(&self, now: Instant) -> Vec<String> {
         let (mut names, mut nicknames) = (BTreeMap::new(), BTreeMap::new());
         let ours = (self.identity.peer_id(), self.name(), &self.config.nickname);
         let others = self
@@ -50,7 +66,8 @@ impl Node {
         let shared = |ids: &Vec<PeerId>| ids.len() > 1;
         let of_names = names.iter().filter(|(_, ids)| shared(ids));
         let of_nicknames = nicknames.iter().filter(|(_, ids)| shared(ids));
-        let clones = self.clones.keys().map(|id| {
+        let clones = self.clones.iter().filter(|(_, clone)| clone.is_there(now));
+        let clones = clones.map(|(id, _)| {
             format!("two hosts run with the identity key of {id}; run `weft reset` on the copy")
         });
         of_names

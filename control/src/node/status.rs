@@ -59,7 +59,7 @@ impl Node {
         status.engine.notes.extend(advice);
         status.engine.notes.extend(self.other_mtu_notes());
         status.engine.notes.extend(self.refusal_notes(now));
-        status.engine.notes.extend(self.namesake_notes());
+        status.engine.notes.extend(self.namesake_notes(now));
         status.engine.notes.extend(self.duplicate_notes());
         status
     }
@@ -152,18 +152,31 @@ impl Node {
             .all()
             .filter(|(_, peer)| peer.link.is_none() && peer.session.suite().is_some())
             .filter(|(_, peer)| peer.is_reached());
-        let targets = self
-            .dialer
-            .targets()
-            .iter()
-            .filter_map(|target| show_attempt(target, now));
+        let mut lost: BTreeMap<PeerId, Connection> = lost
+            .map(|(id, peer)| (id, self.show_unlinked(id, peer)))
+            .collect();
+        let mut attempts: Vec<Connection> = Vec::new();
+        for target in self.dialer.targets() {
+            let Some(attempt) = show_attempt(target, now) else {
+                continue;
+            };
+            // One line for one peer, and for one address under two names.
+            if let Some(line) = target.peer.and_then(|peer| lost.get_mut(&peer)) {
+                join_attempt(line, &attempt);
+            } else if !attempts
+                .iter()
+                .any(|other| other.address == attempt.address)
+            {
+                attempts.push(attempt);
+            }
+        }
         let refused = self.admission.recent(now).map(|failure| Connection {
             detail: failure.error.to_string(),
             ..blank(false, failure.address.to_string(), "failed")
         });
         links
-            .chain(lost.map(|(id, peer)| self.show_unlinked(id, peer)))
-            .chain(targets)
+            .chain(lost.into_values())
+            .chain(attempts)
             .chain(refused)
             .collect()
     }
@@ -278,6 +291,13 @@ fn with_peer(line: Connection, peer: &Peer) -> Connection {
         rekeys: peer.session.rekeys(),
         ..line
     }
+}
+
+/// Says in a peer's line how it goes with its link.
+fn join_attempt(line: &mut Connection, attempt: &Connection) {
+    let words = [line.detail.as_str(), &attempt.state, &attempt.detail];
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    line.detail = words.join(", ");
 }
 
 /// A target that is waited for or being dialled; links have lines of their own.

@@ -320,6 +320,35 @@ fn a_clone_is_refused_and_said() {
     );
 }
 
+/// a and its copy are at two ends of a line, and each hears the other's records.
+#[test]
+fn a_clone_is_shown_as_long_as_it_is_there() {
+    let mut sim = Sim::new(13);
+    sim.add(HostSpec::new("a"));
+    sim.add(HostSpec::new("b").dialling(&["192.0.2.1"]));
+    sim.add(HostSpec::new("c").dialling(&["192.0.2.2"]));
+    sim.cut(0, 2);
+    sim.run_for(5 * SECOND);
+    let identity = sim.identity(0);
+    let copy = HostSpec::new("copy").dialling(&["192.0.2.3"]);
+    let copy = sim.add_with_identity(copy, identity, 1);
+    let is_shown = |sim: &Sim| {
+        let notes = sim.status(1).unwrap().engine.notes;
+        notes
+            .iter()
+            .any(|note| note.contains("two hosts run with the identity key"))
+    };
+    sim.cut(0, copy);
+    sim.cut(1, copy);
+    for _ in 0..10 {
+        sim.run_for(30 * SECOND);
+        assert!(is_shown(&sim), "it is there");
+    }
+    sim.kill(copy);
+    sim.run_for(200 * SECOND);
+    assert!(!is_shown(&sim), "it is gone");
+}
+
 /// The old identity is known for an hour yet, under the same nickname and at the same address.
 #[test]
 fn a_host_that_was_reset_leaves_no_ghost() {
@@ -469,6 +498,8 @@ fn data_goes_on_without_a_link() {
         detail_of(&sim, 0)
     );
     assert!(detail_of(&sim, 0).contains("control link lost"));
+    let lines = sim.status(0).unwrap().connections.len();
+    assert_eq!(lines, 1, "one line for one peer: {}", detail_of(&sim, 0));
     assert!(
         sim.rekeys(0) >= before + 10,
         "{} after {before}",

@@ -96,31 +96,3 @@ fn bridged_frames_in_iptables_are_warned_about() {
     assert_eq!(judge_bridge_filter(false, false).verdict, Verdict::Ok);
     assert_eq!(judge_bridge_filter(true, false).verdict, Verdict::Warn);
 }
-
-#[test]
-fn a_rejecting_forward_chain_is_found_in_both_listings() {
-    let iptables = "-P FORWARD ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\n";
-    assert_eq!(judge_iptables(iptables, false).verdict, Verdict::Warn);
-
-    let nft = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\
-               \t\treject\n\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n\
-               \t\treject with icmp type host-prohibited\n\t}\n}\n";
-    assert_eq!(judge_nft(nft, false).verdict, Verdict::Warn);
-    let only_input = nft.replace("with icmp type host-prohibited", "").replace(
-        "policy accept;\n\t\treject \n\t}\n}",
-        "policy accept;\n\t}\n}",
-    );
-    assert_eq!(
-        judge_nft(&only_input, false).verdict,
-        Verdict::Ok,
-        "{only_input}"
-    );
-}
-
-#[test]
-fn dockers_dropping_policy_matters_only_to_frames_that_pass_it() {
-    let docker = "-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n";
-
-    assert_eq!(judge_iptables(docker, false).verdict, Verdict::Ok);
-    assert_eq!(judge_iptables(docker, true).verdict, Verdict::Warn);
-}

@@ -267,6 +267,7 @@ pub(super) async fn find_pair(
         && let Some(outer) = host.interface_at(peer).await?
         && outer.name.starts_with(HOST_PREFIX)
         && outer.peer == Some(inner.index)
+        && may_lead_into(&outer, alias)
     {
         return Ok(Some(Pair { inner, outer }));
     }
@@ -281,6 +282,13 @@ pub(super) async fn find_pair(
         return Err(AttachError::ForeignInterface);
     }
     Ok(None)
+}
+
+/// Numbers of interfaces are those of their namespaces: ours may be the number of another daemon's, in another
+/// namespace. A host end that says another container's number does not lead into this one.
+fn may_lead_into(outer: &Interface, container: &Alias) -> bool {
+    Alias::from_text(&outer.alias)
+        .is_none_or(|said| said.is_dockers() || said.inode == container.inode)
 }
 
 /// The other end of a host end, if it lies in this namespace.
