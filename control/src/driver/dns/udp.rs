@@ -29,7 +29,7 @@ const HEADER_LEN: usize = 12;
 pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
     let socket = Arc::new(socket);
     let mut buffer = [0; QUESTION_LEN_MAX];
-    loop {
+    'arrivals: loop {
         if let Err(error) = socket.readable().await {
             tracing::debug!(%error, "DNS socket is not readable");
             return;
@@ -40,7 +40,8 @@ pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
                     let question = buffer.get(..len).unwrap_or_default();
                     take(&socket, &handler, question, source).await;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Waiting lets others have their turn; another yield would be another system call for each question.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue 'arrivals,
                 // An answer of ours could not be delivered: the next question is not to blame.
                 Err(error) => tracing::debug!(%error, "DNS socket reports"),
             }
