@@ -17,7 +17,7 @@ const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 53, 1), 53);
 /// For what is there at once on an idle machine.
 const SOON: Duration = Duration::from_secs(10);
 /// Resolvers ask again after five seconds.
-const ANSWER_LIMIT: Duration = Duration::from_millis(4500);
+const ANSWER_LIMIT: Duration = Duration::from_millis(4900);
 /// An answer of our own, on a busy machine.
 const OWN_LIMIT: Duration = Duration::from_millis(1000);
 /// A resolver gives up later.
