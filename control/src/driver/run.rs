@@ -44,7 +44,6 @@ use crate::driver::start::{DriverConfig, Loaded, load, offered};
 use crate::driver::store::{self, Store};
 use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
-use crate::ipam::IpamInput;
 use crate::node::Node;
 use crate::node::exchange::{
     CloseCause, DialFailure, DialId, Input, LocalAttachment, Output, RequestId,
@@ -424,14 +423,9 @@ impl<E: EngineHandle> Driver<E> {
             }
             Done::Present(list, generation) => self.present(list, generation, beside),
             Done::AddressesWritten(token, trouble) => {
-                let durable = trouble.is_none();
-                self.addresses.trouble = trouble;
-                self.feed(Input::Ipam(IpamInput::Persisted { token, durable }), beside);
+                self.addresses_written(token, trouble, beside);
             }
-            Done::AddressesRead(content) => {
-                self.addresses.trouble = None;
-                self.feed(Input::Ipam(IpamInput::Reloaded(content)), beside);
-            }
+            Done::AddressesRead(content) => self.addresses_read(content, beside),
             Done::Stretched(Ok(secrets), reply) => {
                 tracing::info!(membership = secrets.membership().word(), "secrets reloaded");
                 self.feed(Input::Reload(secrets), beside);

@@ -13,7 +13,7 @@ use crate::driver::request::Reply;
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{AddressWork, Beside};
 use crate::ipam::request::{Failure, IpamRequestId, Reply as AddressReply, Request};
-use crate::ipam::{IpamInput, IpamNotice, IpamOutput};
+use crate::ipam::{IpamInput, IpamNotice, IpamOutput, StoreContent};
 use crate::node::exchange::Input;
 
 /// Requests whose answers are awaited.
@@ -22,7 +22,7 @@ pub(super) struct Addresses {
     answers: BTreeMap<IpamRequestId, Reply<Result<AddressReply, Failure>>>,
     requests: u64,
     /// Why the last write failed, until the store has been read again. Other writes may work meanwhile.
-    pub(super) trouble: Option<String>,
+    trouble: Option<String>,
     blocker: Option<watch::Sender<Vec<Ipv4Addr>>>,
 }
 
@@ -58,6 +58,24 @@ impl<E: EngineHandle> Driver<E> {
             let findings = listing.await.map(|list| Some(against(believed, list)));
             let _ = reply.send(findings);
         });
+    }
+
+    /// A step is on disk, or this is why it is not.
+    pub(super) fn addresses_written(
+        &mut self,
+        token: u64,
+        trouble: Option<String>,
+        beside: &Beside,
+    ) {
+        let durable = trouble.is_none();
+        self.addresses.trouble = trouble;
+        self.feed(Input::Ipam(IpamInput::Persisted { token, durable }), beside);
+    }
+
+    /// The store works again, and holds this.
+    pub(super) fn addresses_read(&mut self, content: StoreContent, beside: &Beside) {
+        self.addresses.trouble = None;
+        self.feed(Input::Ipam(IpamInput::Reloaded(content)), beside);
     }
 
     /// The machine does not know why a write failed.
