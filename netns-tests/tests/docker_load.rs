@@ -157,7 +157,7 @@ fn containers_that_come_and_go_never_share_an_address_or_leak_one() {
             "start_with_plain_docker_ms": plain.as_millis(),
             "added_ms": added.as_millis(),
         });
-        record("docker-starts", &figures);
+        record("docker-load", &figures);
         // The promise is judged where nothing runs beside it.
         assert!(!is_long() || added <= ADDED_MAX, "{figures}");
     });
