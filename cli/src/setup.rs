@@ -112,6 +112,6 @@ mod tests {
             }
         }
         assert_eq!(section, "[Install]");
-        assert!(!text.contains('@'), "nothing is left to fill in");
+        assert!(!text.contains("@BINARY@"), "nothing is left to fill in");
     }
 }
