@@ -96,6 +96,15 @@ fn record_of(figures: &Figures, took: f64) -> Value {
     let pair = |pair: Option<(f64, f64)>| {
         pair.map(|(median, p99)| json!({ "median": rounded(median), "p99": rounded(p99) }))
     };
+    // What is 0 belongs to a stage that was not reached.
+    let reached = |figure: f64| (figure > 0.0).then(|| rounded(figure));
+    let flood = reached(figures.flood.0).map(|transmissions| {
+        json!({
+            "transmissions_a_member": transmissions,
+            "copies_max": figures.flood.1,
+            "missed": figures.flood.2,
+        })
+    });
     json!({
         "hosts": figures.hosts,
         "seed": figures.seed,
@@ -103,21 +112,17 @@ fn record_of(figures: &Figures, took: f64) -> Value {
         "acquainted_s": figures.acquainted_s.map(rounded),
         "cold_start_s": figures.cold_start_s.map(rounded),
         "cold_start_kib": rounded(figures.cold_start_kib),
-        "links": { "mean": rounded(figures.links.0), "max": figures.links.1 },
-        "hops": { "mean": rounded(figures.hops.0), "max": figures.hops.1 },
-        "idle_kbit": { "mean": rounded(figures.idle_kbit.0), "max": rounded(figures.idle_kbit.1) },
-        "idle_probes_kbit": rounded(figures.idle_probes_kbit),
+        "links": { "mean": reached(figures.links.0), "max": figures.links.1 },
+        "hops": { "mean": reached(figures.hops.0), "max": figures.hops.1 },
+        "idle_kbit": { "mean": reached(figures.idle_kbit.0), "max": reached(figures.idle_kbit.1) },
+        "idle_probes_kbit": reached(figures.idle_probes_kbit),
         "change_ms": pair(figures.change_ms),
         "change_lossy_ms": pair(figures.change_lossy_ms),
-        "lossy_kbit": rounded(figures.lossy_kbit),
+        "lossy_kbit": reached(figures.lossy_kbit),
         "heal_s": figures.heal_s.map(rounded),
-        "flood": {
-            "transmissions_a_member": rounded(figures.flood.0),
-            "copies_max": figures.flood.1,
-            "missed": figures.flood.2,
-        },
-        "transient_hops_max": figures.transient_hops_max,
-        "events": figures.events,
+        "flood": flood,
+        "transient_hops_max": (figures.transient_hops_max > 0).then_some(figures.transient_hops_max),
+        "events": (figures.events > 0).then_some(figures.events),
         "trace": format!("{:016x}", figures.trace),
         "wall_s": rounded(took),
         "memory_mib_a_host": rounded(memory_mib_a_host(figures.hosts)),

@@ -106,7 +106,8 @@ pub(crate) fn markdown(runs: &[Value]) -> String {
     }));
     row(all("seed", "", &|run| run["seed"].to_string()));
     row(all("events simulated, millions", "", &|run| {
-        shown(run["events"].as_f64().unwrap_or_default() / 1e6)
+        let events = run["events"].as_f64();
+        events.map_or_else(|| "–".to_owned(), |events| shown(events / 1e6))
     }));
     row(all("trace", "", &|run| {
         run["trace"].as_str().unwrap_or_default().to_owned()
