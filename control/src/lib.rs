@@ -22,8 +22,6 @@ mod gossip;
 mod group;
 pub mod ipam;
 mod link;
-#[cfg(test)]
-mod measured;
 mod mesh;
 pub mod node;
 pub mod peer;

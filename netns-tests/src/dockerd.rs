@@ -248,15 +248,7 @@ impl DockerClient {
     /// If it cannot be started.
     #[must_use]
     pub fn run(&self, words: &[&str]) -> Outcome {
-        let start = wait::now();
-        let output = self.command(words).output();
-        let output = output.expect("nsenter and docker are installed");
-        Outcome {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: start.elapsed(),
-        }
+        Outcome::of(&mut self.command(words))
     }
 
     /// Runs a command that must succeed and returns its stdout, trimmed.

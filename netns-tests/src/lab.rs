@@ -146,6 +146,17 @@ impl Lab {
         dockerds
     }
 
+    /// The first of two hosts with Docker and with weft, whose addresses are ready.
+    #[must_use]
+    pub fn docker_and_weft(&self, docker: &[&str], launch: &[&str]) -> (Dockerd, Weft) {
+        let [host, _] = self.two_hosts();
+        let dockerd = self.dockerd(&host, docker);
+        let weft = self.weft(dockerd.host());
+        weft.ok(&[&["launch"], launch].concat());
+        weft.ok(&["prime"]);
+        (dockerd, weft)
+    }
+
     /// A shell on a host, with these variables; on one with Docker that is [`Dockerd::host`].
     #[must_use]
     pub fn terminal(&self, host: &Host, variables: &[(&str, &str)]) -> Terminal {

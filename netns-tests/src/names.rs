@@ -3,9 +3,23 @@
 use std::process::{Child, Stdio};
 
 use crate::host::Host;
+use crate::lab::Lab;
+use crate::weft::Weft;
 
 /// weft's server, as dig takes it.
 const SERVER: &str = "@169.254.53.1";
+
+/// Launches a closed network of one password, with these flags besides.
+pub fn launch_with(weft: &Weft, flags: &[&str]) {
+    weft.ok(&[&["launch", "--password", "secret"], flags].concat());
+}
+
+/// A new container of this name, attached with these words.
+pub fn attached(lab: &Lab, weft: &Weft, name: &str, words: &[&str]) -> Host {
+    let container = lab.host(name);
+    weft.ok(&[&["attach"], words, &[container.as_container().as_str()]].concat());
+    container
+}
 
 /// What dig says of weft's server, comments included.
 #[must_use]

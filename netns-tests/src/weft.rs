@@ -28,6 +28,21 @@ pub struct Outcome {
     pub took: Duration,
 }
 
+impl Outcome {
+    /// Runs a command to the end, whatever comes of it.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let start = wait::now();
+        let output = command.output();
+        let output = output.unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took: start.elapsed(),
+        }
+    }
+}
+
 /// weft on a host: its folders, its daemon if one runs, and every verb.
 #[derive(Debug, Clone)]
 pub struct Weft {
@@ -94,17 +109,7 @@ impl Weft {
     /// If it cannot be started.
     #[must_use]
     pub fn run(&self, words: &[&str]) -> Outcome {
-        let start = wait::now();
-        let output = self
-            .command(words)
-            .output()
-            .expect("ip and weft can be started");
-        Outcome {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: start.elapsed(),
-        }
+        Outcome::of(&mut self.command(words))
     }
 
     /// Runs a verb that must succeed and returns its stdout.

@@ -35,11 +35,8 @@ const ADDED: Duration = Duration::from_millis(1000);
 
 /// Docker's own client, and one of the proxy.
 fn clients(lab: &Lab) -> ([DockerClient; 2], Weft) {
-    let [host, _] = lab.two_hosts();
-    let docker = Box::leak(Box::new(lab.dockerd(&host, &[])));
-    let weft = lab.weft(docker.host());
-    weft.ok(&["launch"]);
-    weft.ok(&["prime"]);
+    let (docker, weft) = lab.docker_and_weft(&[], &[]);
+    let docker = Box::leak(Box::new(docker));
     let config = weft.ok(&["config"]);
     let address = config.trim().strip_prefix("-H=").expect("a proxy runs");
     ([docker.client(), docker.client_of(address)], weft)

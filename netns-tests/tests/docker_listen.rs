@@ -232,11 +232,7 @@ fn shows_the_address_here(theirs: &DockerClient, ours: &DockerClient) {
 #[test]
 fn a_container_keeps_its_own_hosts_and_ends_at_once_while_it_waits() {
     in_docker_lab(|lab| {
-        let [host, _] = lab.two_hosts();
-        let docker = lab.dockerd(&host, &[]);
-        let weft = lab.weft(docker.host());
-        weft.ok(&["launch"]);
-        weft.ok(&["prime"]);
+        let (docker, weft) = lab.docker_and_weft(&[], &[]);
         let config = weft.ok(&["config"]);
         let client = docker.client_of(config.trim().strip_prefix("-H=").expect("a proxy runs"));
         let read = [

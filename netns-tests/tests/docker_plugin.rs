@@ -289,11 +289,7 @@ fn docker_is_never_held_up_by_a_weft_that_is_not_there() {
 #[test]
 fn the_network_outlives_a_clean_up_and_goes_when_it_is_removed_by_name() {
     in_docker_lab(|lab| {
-        let [host, _] = lab.two_hosts();
-        let dockerd = lab.dockerd(&host, &[]);
-        let weft = lab.weft(dockerd.host());
-        weft.ok(&["launch"]);
-        weft.ok(&["prime"]);
+        let (dockerd, weft) = lab.docker_and_weft(&[], &[]);
         let id = || {
             let words = ["network", "inspect", "-f", "{{.Id}}", "weft"];
             let said = dockerd.docker(&words);
@@ -360,11 +356,7 @@ fn leaves_docker_alone(dockerd: &Dockerd, weft: &Weft) {
 #[test]
 fn a_running_container_comes_and_goes() {
     in_docker_lab(|lab| {
-        let [host, _] = lab.two_hosts();
-        let dockerd = lab.dockerd(&host, &[]);
-        let weft = lab.weft(dockerd.host());
-        weft.ok(&["launch"]);
-        weft.ok(&["prime"]);
+        let (dockerd, weft) = lab.docker_and_weft(&[], &[]);
         let id = run(&dockerd, "c1", &[]);
         assert_eq!(line_of(&weft, &id), "");
 
@@ -387,11 +379,7 @@ fn a_running_container_comes_and_goes() {
 #[test]
 fn containers_are_whole_again_after_any_crash() {
     in_docker_lab(|lab| {
-        let [host, _] = lab.two_hosts();
-        let mut dockerd = lab.dockerd(&host, &["--live-restore"]);
-        let weft = lab.weft(dockerd.host());
-        weft.ok(&["launch"]);
-        weft.ok(&["prime"]);
+        let (mut dockerd, weft) = lab.docker_and_weft(&["--live-restore"], &[]);
         let id = run(&dockerd, "c1", &["--net=weft", "-h", "c1.weave.local"]);
         run(&dockerd, "c2", &["--net=weft"]);
         let own = ["c1", "c2"].map(|name| address(&dockerd, name, "ethwe0"));
@@ -434,12 +422,8 @@ fn containers_are_whole_again_after_any_crash() {
 #[test]
 fn a_docker_that_is_told_once_whom_to_ask_for_names_needs_no_flags() {
     in_docker_lab(|lab| {
-        let [host, _] = lab.two_hosts();
         let flags = ["--dns", "169.254.53.1", "--dns-search", "weave.local"];
-        let dockerd = lab.dockerd(&host, &flags);
-        let weft = lab.weft(dockerd.host());
-        weft.ok(&["launch"]);
-        weft.ok(&["prime"]);
+        let (dockerd, _weft) = lab.docker_and_weft(&flags, &[]);
         run(&dockerd, "c1", &["--net=weft"]);
         run(&dockerd, "c2", &["--net=weft"]);
         within("c2 finds c1 by its name", BACK_LIMIT, || {

@@ -35,12 +35,8 @@ struct Place {
 
 impl Place {
     fn launch(lab: &Lab) -> Self {
-        let [host, _] = lab.two_hosts();
-        let docker = lab.dockerd(&host, &[]);
-        let weft = lab.weft(docker.host());
-        // Its network would be among Docker's, and go with `network prune`.
-        weft.ok(&["launch", "--plugin=false"]);
-        weft.ok(&["prime"]);
+        // The plugin's network would be among Docker's, and go with `network prune`.
+        let (docker, weft) = lab.docker_and_weft(&[], &["--plugin=false"]);
         let config = weft.ok(&["config"]);
         let ours = config.trim().strip_prefix("-H=unix://");
         let ours = HttpClient::new(ours.expect("a proxy runs").as_ref());

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use weft_netns_tests::{
-    Host, Lab, NameServer, Weft, answers, dig, in_lab, resolved, say_skipped, within,
+    Host, Lab, NameServer, Weft, answers, attached, dig, in_lab, launch_with, resolved,
+    say_skipped, within,
 };
 
 /// A container that is gone must be forgotten in this time.
@@ -23,23 +24,13 @@ fn host(lab: &Lab) -> Weft {
     lab.weft(&hosts[0])
 }
 
-fn launch(weft: &Weft, flags: &[&str]) {
-    weft.ok(&[&["launch", "--password", "secret"], flags].concat());
-}
-
-fn container(lab: &Lab, weft: &Weft, name: &str, words: &[&str]) -> Host {
-    let container = lab.host(name);
-    weft.ok(&[&["attach"], words, &[container.as_container().as_str()]].concat());
-    container
-}
-
 #[test]
 fn containers_of_one_host_find_each_other_by_name() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
-        let c2 = container(
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
+        let c2 = attached(
             lab,
             &weft,
             "c2",
@@ -95,9 +86,9 @@ fn containers_of_one_host_find_each_other_by_name() {
 fn names_go_with_addresses_and_containers() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
-        let c2 = container(lab, &weft, "c2", &["10.2.1.2/24", "10.2.2.2/24"]);
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
+        let c2 = attached(lab, &weft, "c2", &["10.2.1.2/24", "10.2.2.2/24"]);
         assert_eq!(answers(&c1, &["c2.weave.local"]), ["10.2.1.2", "10.2.2.2"]);
 
         weft.ok(&["detach", "10.2.2.2/24", &c2.as_container()]);
@@ -105,7 +96,7 @@ fn names_go_with_addresses_and_containers() {
         weft.ok(&["detach", "10.2.1.2/24", &c2.as_container()]);
         assert!(dig(&c1, &["c2.weave.local"]).contains("status: NXDOMAIN"));
 
-        let c3 = container(lab, &weft, "c3", &["10.2.1.3/24"]);
+        let c3 = attached(lab, &weft, "c3", &["10.2.1.3/24"]);
         assert_eq!(answers(&c1, &["c3.weave.local"]), ["10.2.1.3"]);
         c3.remove();
         within("the name of a container that is gone", GONE_LIMIT, || {
@@ -115,7 +106,7 @@ fn names_go_with_addresses_and_containers() {
             !Path::new("/etc/netns/c3").exists()
         });
 
-        let quiet = container(lab, &weft, "quiet", &["--without-dns", "10.2.1.4/24"]);
+        let quiet = attached(lab, &weft, "quiet", &["--without-dns", "10.2.1.4/24"]);
         assert_eq!(weft.ok(&["dns-lookup", "quiet"]), "");
         assert!(!quiet.run(&["ip", "route"]).contains("169.254.53.1"));
     });
@@ -125,9 +116,9 @@ fn names_go_with_addresses_and_containers() {
 fn names_by_hand_are_given_taken_and_survive_a_restart() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
-        let c2 = container(
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
+        let c2 = attached(
             lab,
             &weft,
             "c2",
@@ -170,12 +161,12 @@ fn names_by_hand_are_given_taken_and_survive_a_restart() {
         assert_eq!(weft.run(&["dns-add", "192.0.2.80", "-h", "a..b"]).code, 1);
 
         weft.crash();
-        launch(&weft, &[]);
+        launch_with(&weft, &[]);
 
         assert_eq!(found("printer.weave.local"), ["192.0.2.80"]);
         assert_eq!(found("c1.weave.local"), ["10.2.1.1"]);
         weft.ok(&["stop"]);
-        launch(&weft, &[]);
+        launch_with(&weft, &[]);
         assert_eq!(found("printer.weave.local"), ["192.0.2.80"]);
         weft.ok(&["dns-remove", "192.0.2.80", "-h", "printer"]);
         assert_eq!(
@@ -189,8 +180,8 @@ fn names_by_hand_are_given_taken_and_survive_a_restart() {
 fn many_addresses_are_cut_over_udp_and_whole_over_tcp() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
         let many: Vec<String> = (1..=50).map(|n| format!("10.9.0.{n}")).collect();
         let words: Vec<&str> = many.iter().map(String::as_str).collect();
         weft.ok(&[&["dns-add"], words.as_slice(), &["-h", "many"]].concat());
@@ -247,9 +238,9 @@ fn programs_of_another_c_library_find_names() {
     }
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
-        container(lab, &weft, "c2", &["10.2.1.2/24"]);
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
+        attached(lab, &weft, "c2", &["10.2.1.2/24"]);
         weft.ok(&["dns-add", "192.0.2.80", "2001:db8::80", "-h", "both"]);
         let many: Vec<String> = (1..=40).map(|n| format!("10.9.0.{n}")).collect();
         let words: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -283,20 +274,20 @@ fn programs_of_another_c_library_find_names() {
 fn another_domain_and_names_below_it() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &["--dns-domain", "foo.bar", "--dns-ttl", "7"]);
-        let c1 = container(
+        launch_with(&weft, &["--dns-domain", "foo.bar", "--dns-ttl", "7"]);
+        let c1 = attached(
             lab,
             &weft,
             "c1",
             &["--name", "foo.sub1.foo.bar", "10.2.1.1/24"],
         );
-        container(
+        attached(
             lab,
             &weft,
             "c2",
             &["--name", "foo.sub2.foo.bar.", "10.2.1.2/24"],
         );
-        container(
+        attached(
             lab,
             &weft,
             "c3",
@@ -329,7 +320,7 @@ fn another_domain_and_names_below_it() {
 
         // The same with the final dot.
         weft.ok(&["stop"]);
-        launch(&weft, &["--dns-domain", "foo.bar."]);
+        launch_with(&weft, &["--dns-domain", "foo.bar."]);
         assert_eq!(resolved(&c1, "tre"), "10.2.1.3");
         assert_eq!(answers(&c1, &["foo.sub2.foo.bar"]), ["10.2.1.2"]);
         assert!(dig(&c1, &["foo.sub1.foo.bar"]).contains("\t1\tIN\tA\t"));
@@ -340,11 +331,11 @@ fn another_domain_and_names_below_it() {
 fn without_dns_nothing_is_served() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &["--no-dns"]);
+        launch_with(&weft, &["--no-dns"]);
         let theirs = "nameserver 10.2.1.254\n";
         std::fs::create_dir_all("/etc/netns/c1").expect("the lab has its own /etc/netns");
         std::fs::write("/etc/netns/c1/resolv.conf", theirs).expect("the folder is there");
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
         weft.host().add_address("weft", "10.2.1.254/24");
         let known = ["--address=/example.org/192.0.2.99"];
         let _server = NameServer::start(weft.host(), "10.2.1.254", &known);
@@ -370,8 +361,8 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
         let file = lab.folder().join("resolv.conf");
         let path = file.to_string_lossy().into_owned();
         std::fs::write(&file, "nameserver 192.0.2.77\n").expect("the lab's folder is writable");
-        launch(&weft, &["--resolv-conf", &path]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
+        launch_with(&weft, &["--resolv-conf", &path]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
 
         // A server that is not there: SERVFAIL before the client gives up, and our names as ever.
         assert!(dig(&c1, &["www.example.org"]).contains("status: SERVFAIL"));
@@ -395,7 +386,7 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
 
         // Those of a flag in place of the file's; the first is not there.
         weft.ok(&["stop"]);
-        launch(
+        launch_with(
             &weft,
             &["--dns-upstream", "192.0.2.77,192.0.2.78:5353,192.0.2.3:53"],
         );
@@ -438,8 +429,8 @@ fn nobody_outside_is_answered() {
     in_lab(|lab| {
         let hosts = lab.two_hosts();
         let weft = lab.weft(&hosts[0]);
-        launch(&weft, &[]);
-        container(lab, &weft, "c1", &["10.2.1.1/24"]);
+        launch_with(&weft, &[]);
+        attached(lab, &weft, "c1", &["10.2.1.1/24"]);
         hosts[1].run(&["ip", "route", "add", "169.254.53.1", "via", "192.0.2.1"]);
 
         for transport in ["+notcp", "+tcp"] {

@@ -8,20 +8,10 @@
 use std::fs;
 use std::path::Path;
 
-use weft_netns_tests::{Host, Lab, Outcome, Weft, in_lab};
+use weft_netns_tests::{Host, Lab, Outcome, Weft, attached, in_lab, launch_with};
 
 fn host(lab: &Lab) -> Weft {
     lab.weft(&lab.host("a"))
-}
-
-fn launch(weft: &Weft, flags: &[&str]) {
-    weft.ok(&[&["launch", "--password", "secret"], flags].concat());
-}
-
-fn container(lab: &Lab, weft: &Weft, name: &str, words: &[&str]) -> Host {
-    let container = lab.host(name);
-    weft.ok(&[&["attach"], words, &[container.as_container().as_str()]].concat());
-    container
 }
 
 fn read(container: &str, name: &str) -> String {
@@ -45,9 +35,9 @@ fn refused(outcome: &Outcome, code: i32, line: &str) {
 fn a_launch_with_other_settings_changes_what_attached_containers_have() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
-        let c2 = container(lab, &weft, "c2", &["--without-dns", "10.2.1.2/24"]);
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
+        let c2 = attached(lab, &weft, "c2", &["--without-dns", "10.2.1.2/24"]);
         let theirs = Path::new("/etc/netns/an-administrators");
         fs::create_dir(theirs).expect("the lab has its own /etc/netns");
         assert_eq!(server_of(&c1), "169.254.53.1");
@@ -59,7 +49,7 @@ fn a_launch_with_other_settings_changes_what_attached_containers_have() {
             "--dns-domain",
             "example.internal",
         ];
-        launch(&weft, &other);
+        launch_with(&weft, &other);
         assert!(
             read("c1", "resolv.conf").contains("nameserver 169.254.7.7\nsearch example.internal\n"),
             "{}",
@@ -76,7 +66,7 @@ fn a_launch_with_other_settings_changes_what_attached_containers_have() {
         assert_eq!(c1.run(&asked), "10.2.1.1\n");
         weft.ok(&["stop"]);
 
-        launch(&weft, &["--no-dns"]);
+        launch_with(&weft, &["--no-dns"]);
         assert!(!Path::new("/etc/netns/c1").exists());
         assert_eq!(server_of(&c1), "");
         weft.ok(&["detach", &c1.as_container()]);
@@ -89,8 +79,8 @@ fn a_launch_with_other_settings_changes_what_attached_containers_have() {
 fn one_namespace_is_one_container_whatever_it_is_called() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]);
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]);
         let path = format!("netns:/run/netns/{}", c1.name());
         weft.ok(&["attach", "10.2.1.2/24", &path]);
 
@@ -108,8 +98,8 @@ fn one_namespace_is_one_container_whatever_it_is_called() {
 fn what_cannot_be_given_or_taken_is_said() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
-        let c1 = container(lab, &weft, "c1", &["10.2.1.1/24"]).as_container();
+        launch_with(&weft, &[]);
+        let c1 = attached(lab, &weft, "c1", &["10.2.1.1/24"]).as_container();
         let c9 = lab.host("c9").as_container();
 
         refused(
@@ -153,7 +143,7 @@ fn what_cannot_be_given_or_taken_is_said() {
 fn a_container_without_room_for_its_name_is_told_so() {
     in_lab(|lab| {
         let weft = host(lab);
-        launch(&weft, &[]);
+        launch_with(&weft, &[]);
         for third in 0..8 {
             let many: Vec<String> = (0..512_u16)
                 .map(|n| format!("10.9.{}.{}", third * 2 + n / 256, n % 256))

@@ -9,19 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use weft_netns_tests::{Host, Lab, Weft, answers, dig, in_lab, resolved, within};
+use weft_netns_tests::{Host, Lab, Weft, answers, dig, in_lab, launch_with, resolved, within};
 
 /// For what is there at once on an idle machine.
 const SOON: Duration = Duration::from_secs(10);
 
 fn launched(lab: &Lab, flags: &[&str]) -> Weft {
     let weft = lab.weft(&lab.host("a"));
-    launch(&weft, flags);
+    launch_with(&weft, flags);
     weft
-}
-
-fn launch(weft: &Weft, flags: &[&str]) {
-    weft.ok(&[&["launch", "--password", "secret"], flags].concat());
 }
 
 fn attach(weft: &Weft, container: &Host, words: &[&str]) {
@@ -193,7 +189,7 @@ fn files_of_others_stay_or_are_put_back() {
         assert!(!has_own_files("c1"));
         // A crash in between changes nothing.
         weft.crash();
-        launch(&weft, &[]);
+        launch_with(&weft, &[]);
         weft.ok(&["detach", "10.2.1.1/24", "netns:c1"]);
         assert!(!read("c1", "hosts").contains("10.2.1.1"));
         assert_eq!(resolved(&c1, "c1"), "10.2.2.1");

@@ -59,9 +59,12 @@ impl Datapath {
 
     /// Whether what waited may not leave any more.
     fn has_become_disputed(&self, staged: &Staged) -> bool {
+        if self.disputed.is_empty() {
+            return false;
+        }
         let view =
             VnetHeader::parse(&staged.bytes).and_then(|(_, frame)| EthernetView::parse(frame));
-        !self.disputed.is_empty() && view.is_some_and(|view| self.is_disputed(&view))
+        view.is_some_and(|view| self.is_disputed(&view))
     }
 
     fn is_disputed(&self, view: &EthernetView<'_>) -> bool {
