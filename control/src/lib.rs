@@ -22,6 +22,8 @@ mod gossip;
 mod group;
 pub mod ipam;
 mod link;
+#[cfg(test)]
+mod measured;
 mod mesh;
 pub mod node;
 pub mod peer;

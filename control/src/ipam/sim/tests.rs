@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
-use weft_netns_tests::record;
 
 use super::checker::Checker;
 use super::plan::{Begin, Plan};
@@ -11,6 +10,7 @@ use super::world::World;
 use crate::ipam::Faults;
 use crate::ipam::lost_store;
 use crate::ipam::request::Request;
+use crate::measured::keep;
 
 /// What came of one run.
 #[derive(Debug)]
@@ -485,7 +485,7 @@ fn every_planted_fault_is_found_from_seed_0() {
         }
     }
     let figures = json!({ "seeds_max": FAULT_SEEDS_MAX, "first_seeds": shown, "missed": missed });
-    record("ipam-planted", &figures);
+    keep("ipam-planted", &figures);
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
@@ -527,6 +527,6 @@ fn many_seeds() {
         "slowest_agreement_s": slowest.as_secs_f64(),
         "violations": broken,
     });
-    record(&format!("ipam-seeds-{asked}"), &figures);
+    keep(&format!("ipam-seeds-{asked}"), &figures);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
