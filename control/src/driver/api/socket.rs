@@ -15,8 +15,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// Who may use it: the owner and the group.
 const MODE: u32 = 0o660;
-/// Clients that wait to be accepted.
-const BACKLOG: i32 = 64;
+/// Clients that wait to be accepted: as many as Docker's own socket has. One more is refused at once, which `docker`
+/// takes for a failure; what a socket serves at a time is its owner's limit.
+const BACKLOG: Backlog = Backlog::MAXCONN;
 
 /// Why the API's socket was not bound.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ fn listen_at(path: &Path) -> io::Result<StdListener> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     let ready = fs::set_permissions(path, fs::Permissions::from_mode(MODE))
-        .and_then(|()| Ok(listen(&socket, Backlog::new(BACKLOG)?)?));
+        .and_then(|()| Ok(listen(&socket, BACKLOG)?));
     if let Err(error) = ready {
         let _ = fs::remove_file(path);
         return Err(error);
@@ -127,5 +128,32 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
         // It answers, or there is no telling.
         Ok(_) => Err(SocketError::InUse(path.to_owned())),
         Err(error) => Err(failed("try", error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::connect;
+
+    use super::*;
+
+    /// More than a busy script starts at once.
+    const BURST: usize = 500;
+
+    #[tokio::test]
+    async fn a_burst_of_clients_waits_and_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let _socket = OwnedSocket::bind(&path).unwrap();
+        let address = UnixAddr::new(&path).unwrap();
+        // As docker connects: it does not wait for a place.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let clients: Vec<_> = (0..BURST)
+            .map(|_| {
+                let client = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+                connect(client.as_raw_fd(), &address).map(|()| client)
+            })
+            .collect();
+        assert_eq!(clients.iter().filter(|client| client.is_err()).count(), 0);
     }
 }
