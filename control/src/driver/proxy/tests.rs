@@ -194,6 +194,77 @@ async fn an_answer_that_comes_before_the_whole_body_arrives() {
     assert_eq!(rest(&mut it.client).await, answer);
 }
 
+/// Longer than what the relay reads itself, so that the kernel passes the rest of it.
+fn long_body() -> Vec<u8> {
+    (0..1_500_000_u32)
+        .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect()
+}
+
+/// The same in chunks, of 32 KiB as Docker and its client send them.
+fn in_chunks(data: &[u8]) -> Vec<u8> {
+    let chunk = |part: &[u8]| {
+        let size = format!("{:x}\r\n", part.len()).into_bytes();
+        [&size[..], part, b"\r\n"].concat()
+    };
+    let mut chunks: Vec<u8> = data.chunks(32 * 1024).flat_map(chunk).collect();
+    chunks.extend_from_slice(b"0\r\n\r\n");
+    chunks
+}
+
+/// Writes all of `sent` at one end while its first `len` bytes are read at the other.
+async fn passes(from: &mut UnixStream, to: &mut UnixStream, sent: &[u8], len: usize) {
+    let mut got = vec![0; len];
+    let both = async { tokio::try_join!(from.write_all(sent), to.read_exact(&mut got)) };
+    timeout(LIMIT, both).await.expect("in time").unwrap();
+    // Not assert_eq: nobody reads that much.
+    assert!(got == sent[..len], "something else arrived");
+}
+
+#[tokio::test]
+async fn what_follows_a_long_body_on_the_same_connection_passes_unharmed() {
+    let data = long_body();
+    let of_length = format!("Content-Length: {}\r\n\r\n", data.len());
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    let bodies = [
+        [of_length.as_bytes(), &data].concat(),
+        [chunked.as_bytes(), &in_chunks(&data)].concat(),
+    ];
+    let (mut it, mut docker) = (relayed(), None);
+    let next = b"GET /_ping HTTP/1.1\r\nHost: h\r\n\r\n";
+    let (done, pong) = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+    for body in &bodies {
+        // A long body there, and right behind it the next request; then a long one back, twice in a row.
+        let request = [&b"PUT /containers/c/archive HTTP/1.1\r\n"[..], body].concat();
+        let answer = [&b"HTTP/1.1 200 OK\r\n"[..], body].concat();
+        let (begun, rest) = request.split_at(1000);
+        it.client.write_all(begun).await.unwrap();
+        let docker = match &mut docker {
+            Some(docker) => docker,
+            none => none.insert(accept(&it.docker).await),
+        };
+        expect(docker, begun).await;
+        let sent = [rest, next].concat();
+        // The next request waits its turn.
+        passes(&mut it.client, docker, &sent, rest.len()).await;
+        docker.write_all(done).await.unwrap();
+        expect(&mut it.client, done).await;
+        expect(docker, next).await;
+        docker.write_all(pong).await.unwrap();
+        expect(&mut it.client, pong).await;
+        for _ in 0..2 {
+            it.client.write_all(next).await.unwrap();
+            expect(docker, next).await;
+            passes(docker, &mut it.client, &answer, answer.len()).await;
+        }
+    }
+    let another = timeout(Duration::ZERO, it.docker.accept()).await;
+    assert!(another.is_err(), "all went over one connection");
+}
+
 #[tokio::test]
 async fn what_is_in_doubt_never_gets_to_docker() {
     for (request, status) in [
