@@ -40,7 +40,11 @@ pub(crate) struct DockerSettings {
 
 impl DockerSettings {
     pub(super) fn new(args: &DockerArgs, run_dir: &Path) -> Self {
-        let ours = format!("unix://{}", run_dir.join(PROXY_SOCKET).display());
+        let given = args.proxy_host.iter();
+        // One that is none is refused later.
+        let given = given.filter_map(|address| ListenAddress::parse(address).ok());
+        let usual = ListenAddress::Unix(run_dir.join(PROXY_SOCKET));
+        let ours: Vec<_> = given.chain([usual]).collect();
         let variable = |name: &str| std::env::var(name).ok();
         let found = || {
             host_in(
@@ -194,10 +198,16 @@ pub(super) fn is_off(args: &DockerArgs) -> bool {
     args.docker_host.as_deref() == Some("")
 }
 
-/// The first of these variables that names a Docker here; our own proxy is none.
-fn host_in(variables: [Option<String>; 2], ours: &str) -> Option<String> {
+/// The first of these variables that names a Docker here; our own proxy is none, wherever it listens: after
+/// `eval $(weft env)` the next launch finds that there.
+fn host_in(variables: [Option<String>; 2], ours: &[ListenAddress]) -> Option<String> {
     let mut hosts = variables.into_iter().flatten();
-    hosts.find(|host| host.starts_with("unix:///") && host != ours)
+    hosts.find(|host| {
+        let path = host
+            .strip_prefix("unix://")
+            .filter(|path| path.starts_with('/'));
+        path.is_some_and(|path| !ours.iter().any(|own| own.is_at(Path::new(path))))
+    })
 }
 
 #[cfg(test)]
@@ -206,12 +216,18 @@ mod tests {
 
     #[test]
     fn docker_is_found_where_the_users_client_finds_it_but_for_the_proxy() {
-        let ours = "unix:///run/weft/docker.sock";
+        let (ours, given) = ("unix:///run/weft/docker.sock", "unix:///own.sock");
+        let all = [given, ours].map(|address| ListenAddress::parse(address).unwrap());
         let host = |first: &str, second: Option<&str>| {
-            host_in([Some(first.to_owned()), second.map(str::to_owned)], ours)
+            host_in([Some(first.to_owned()), second.map(str::to_owned)], &all)
         };
         assert_eq!(host("unix:///d.sock", None).unwrap(), "unix:///d.sock");
         assert_eq!(host(ours, None), None);
+        assert_eq!(host(given, Some("")), None);
+        assert_eq!(
+            host(given, Some("unix:///d.sock")).unwrap(),
+            "unix:///d.sock"
+        );
         assert_eq!(
             host(ours, Some("unix:///d.sock")).unwrap(),
             "unix:///d.sock"

@@ -281,7 +281,7 @@ impl Drop for ProxyServer {
 /// Refuses what nobody may listen at.
 fn check_addresses(config: &ProxyConfig) -> Result<(), ProxyError> {
     for address in &config.listen {
-        if address.path() == Some(config.docker.socket()) {
+        if address.is_at(config.docker.socket()) {
             return Err(ProxyError::Loop(config.docker.socket().to_owned()));
         }
         if address.path().is_none() && config.tls.is_none() {

@@ -59,12 +59,26 @@ impl ListenAddress {
         address.parse().map(Self::Tcp).map_err(|_| BadAddress)
     }
 
+    /// Whether it is the socket at `path`, by whatever folders and links both are reached.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.path()
+            .is_some_and(|own| own == path || resolved(own) == resolved(path))
+    }
+
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => Some(path),
             Self::Tcp(_) => None,
         }
     }
+}
+
+/// The path without links; a socket that is not there yet has a folder that is.
+fn resolved(path: &Path) -> PathBuf {
+    let by_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let found = path.canonicalize().ok().or_else(by_folder);
+    found.unwrap_or_else(|| path.to_owned())
 }
 
 impl fmt::Display for ListenAddress {
@@ -270,6 +284,29 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(BadAddress), "{text}");
         }
+    }
+
+    #[test]
+    fn a_socket_is_the_same_by_another_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("run")).unwrap();
+        std::os::unix::fs::symlink(path("run"), path("var")).unwrap();
+        let own = ListenAddress::Unix(path("run/a.sock"));
+        assert!(own.is_at(&path("run/a.sock")));
+        // Not there yet.
+        assert!(own.is_at(&path("var/a.sock")));
+        std::fs::write(path("run/a.sock"), "").unwrap();
+        std::os::unix::fs::symlink(path("run/a.sock"), path("b.sock")).unwrap();
+        assert!(own.is_at(&path("b.sock")));
+        for other in [path("run/c.sock"), path("a.sock"), path("none/a.sock")] {
+            assert!(!own.is_at(&other), "{other:?}");
+        }
+        assert!(
+            !ListenAddress::parse("tcp://0.0.0.0:1")
+                .unwrap()
+                .is_at(Path::new("/"))
+        );
     }
 
     #[test]
