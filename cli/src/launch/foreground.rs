@@ -25,6 +25,19 @@ const ORDERS_MAX: usize = 8;
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long work on other threads may go on after that.
 const THREADS_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a daemon in the foreground stays after it has ended because `weft stop` or `weft reset` said so: its lock
+/// is free and they return meanwhile. In a container its end is the container's; where `docker exec` runs one of those
+/// at that very moment, Docker 20.10 loses its end and waits for ever, one time in ten.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Who ended the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndedBy {
+    /// `weft stop` or `weft reset`.
+    Request,
+    /// A signal.
+    Signal,
+}
 
 /// Runs the daemon until it is told to leave.
 ///
@@ -42,7 +55,11 @@ pub(crate) fn run(settings: &Settings, mode: Mode) -> anyhow::Result<ExitCode> {
     let outcome = start_and_serve(settings, mode);
     say(&[NotifyState::Stopping]);
     match (outcome, mode) {
-        (Ok(()), _) => Ok(ExitCode::SUCCESS),
+        (Ok(EndedBy::Request), Mode::Foreground) => {
+            linger();
+            Ok(ExitCode::SUCCESS)
+        }
+        (Ok(EndedBy::Request | EndedBy::Signal), _) => Ok(ExitCode::SUCCESS),
         (Err(error), Mode::Foreground) => Err(error),
         (Err(error), Mode::Background) => {
             let line = failure::one_line(&error);
@@ -53,7 +70,15 @@ pub(crate) fn run(settings: &Settings, mode: Mode) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn start_and_serve(settings: &Settings, mode: Mode) -> anyhow::Result<()> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells when Docker has noticed the end of what it ran beside us"
+)]
+fn linger() {
+    std::thread::sleep(FAREWELL);
+}
+
+fn start_and_serve(settings: &Settings, mode: Mode) -> anyhow::Result<EndedBy> {
     logging::start(&settings.log_level)?;
     let _lock = RunLock::take(&settings.pid_file())?;
     for warning in settings.warnings() {
@@ -69,7 +94,7 @@ fn start_and_serve(settings: &Settings, mode: Mode) -> anyhow::Result<()> {
 }
 
 /// Drives the daemon and hands it what signals say.
-async fn serve(settings: &Settings, mode: Mode) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, mode: Mode) -> anyhow::Result<EndedBy> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
@@ -79,7 +104,7 @@ async fn serve(settings: &Settings, mode: Mode) -> anyhow::Result<()> {
     tokio::pin!(daemon);
     loop {
         tokio::select! {
-            outcome = &mut daemon => return outcome,
+            outcome = &mut daemon => return outcome.map(|()| EndedBy::Request),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => reload(settings, &orders),
@@ -91,10 +116,10 @@ async fn serve(settings: &Settings, mode: Mode) -> anyhow::Result<()> {
     // A full queue means that the daemon does not listen; the time limit below ends it then.
     let _unheard = orders.try_send(Order::Leave);
     match tokio::time::timeout(LEAVE_TIMEOUT, daemon).await {
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.map(|()| EndedBy::Signal),
         Err(_) => {
             tracing::warn!("the daemon did not take its leave in time");
-            Ok(())
+            Ok(EndedBy::Signal)
         }
     }
 }
