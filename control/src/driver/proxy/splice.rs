@@ -22,9 +22,9 @@ use crate::proxy::body::Body;
 
 /// What a pipe is asked to hold. A kernel that gives less has its reasons, and the pipe works all the same.
 const PIPE_LEN: i32 = 1024 * 1024;
-/// What is collected before it goes out: what a pipe holds. A turn ends when nothing more has come, so nobody waits for
-/// the rest; in turns of 128 KiB the same bytes cost about a quarter more.
-const PASS_LEN: usize = 1024 * 1024;
+/// What is collected before it goes out: some pieces of 32 KiB, as Docker and its client write them, and less than a
+/// unix socket holds.
+const PASS_LEN: usize = 128 * 1024;
 /// Read where a chunk's size is to be: room for it, and no more than a copy that costs nothing. Below what a pipe takes
 /// at once.
 const FRAMING_LEN: usize = 512;
