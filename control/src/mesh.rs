@@ -204,7 +204,8 @@ impl Mesh {
                 choices.push(Choice::Dial(*peer, at));
             }
         }
-        for (peer, since) in self.seek(candidates, members.ids.len(), now) {
+        let has_enough = linked.len() >= enough;
+        for (peer, since) in self.seek(candidates, members.ids.len(), has_enough, now) {
             looked_for.remove(&peer);
             choices.push(Choice::Seek(peer, since));
         }
@@ -231,17 +232,20 @@ impl Mesh {
         }
     }
 
-    /// A few of those whom nobody leads to or who did not answer: they may be back. Whoever failed last comes last.
+    /// A few of those whom nobody leads to or who did not answer: they may be back. Whoever failed last comes last. With
+    /// links enough, only whom nobody leads to: when halves of a network have met, each need not call all of the other.
     fn seek(
         &mut self,
         candidates: &[Candidate],
         reached: usize,
+        has_enough: bool,
         now: Instant,
     ) -> Vec<(PeerId, Instant)> {
         let lost = candidates.iter().filter(|candidate| {
             candidate.linked_at.is_none()
                 && candidate.has_address
-                && (!candidate.is_routed || self.shunned.contains_key(&candidate.peer))
+                && (!candidate.is_routed
+                    || (!has_enough && self.shunned.contains_key(&candidate.peer)))
         });
         let before = std::mem::take(&mut self.lost);
         let since = |peer: PeerId| (peer, before.get(&peer).copied().unwrap_or(now));
