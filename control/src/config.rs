@@ -206,7 +206,7 @@ pub const MESH_ALONE_DIALED: usize = 8;
 /// island of three among a thousand peers is whole in seconds, and a large half does not knock at every door.
 pub const MESH_ISLAND_DIALED: usize = 24;
 /// Links that nobody minds having; beyond these, and four times log2(N), a peer ends some.
-pub const MESH_LINKS_KEPT: usize = 48;
+pub const MESH_LINKS_KEPT: usize = 24;
 /// How old a link must be to be ended for that: whoever came by it has found others.
 pub const TRIM_AFTER: Duration = Duration::from_secs(30);
 /// How often links are ended, ±50 %...
@@ -360,6 +360,9 @@ pub(crate) const SESSION_BEGIN_RATE: Allowance = Allowance {
 pub const ROUTES_AFTER: Duration = Duration::from_millis(50);
 /// How long new peers, and addresses at which they may be, are gathered before the engine gets routes to them.
 pub const FIB_AFTER: Duration = Duration::from_millis(50);
+/// How long after a FIB the next one waits, for each peer: making one takes some half a microsecond a peer, and while
+/// a mesh of a thousand starts, every session that is made asks for one.
+pub const FIB_PACE_A_PEER: Duration = Duration::from_micros(20);
 /// The same for the trees of floods, which take a search for each neighbour.
 pub const GROUP_ROUTES_AFTER: Duration = Duration::from_millis(250);
 /// How often both double while news go on, as in a cold start: to 0.4 s and 2 s...

@@ -442,7 +442,7 @@ impl Node {
             }
         }
         if !lost.is_empty() {
-            self.routing.touch();
+            self.routing.touch_at_once();
         }
     }
 }

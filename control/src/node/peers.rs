@@ -68,6 +68,8 @@ pub(crate) struct Peers {
     next: u16,
     /// When each session has something to do, in that order.
     timers: BTreeSet<(Instant, PeerId)>,
+    /// Rises when a peer comes or goes.
+    version: u64,
 }
 
 impl Peers {
@@ -78,6 +80,7 @@ impl Peers {
             free: BTreeSet::new(),
             next: 0,
             timers: BTreeSet::new(),
+            version: 0,
         }
     }
 
@@ -144,6 +147,7 @@ impl Peers {
     }
 
     pub(crate) fn insert(&mut self, id: PeerId, peer: Peer) {
+        self.version += 1;
         self.by_slot.insert(peer.slot, id);
         self.by_id.insert(id, peer);
     }
@@ -151,9 +155,15 @@ impl Peers {
     pub(crate) fn remove(&mut self, id: PeerId) -> Option<Peer> {
         self.set_timer(id, None);
         let peer = self.by_id.remove(&id)?;
+        self.version += 1;
         self.by_slot.remove(&peer.slot);
         self.free.insert(peer.slot);
         Some(peer)
+    }
+
+    /// Another one whenever a peer came or went: slots mean the same as long as it is the same.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many there are.

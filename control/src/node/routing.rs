@@ -19,8 +19,8 @@ use weft_engine::command::{Command, PeerSlot};
 use weft_engine::config::FLOOD_COPIES_MAX;
 
 use crate::config::{
-    FIB_AFTER, GROUP_ROUTES_AFTER, ROUTES_AFTER, ROUTES_PACE_MAX, ROUTES_QUIET_AFTER,
-    TOPOLOGY_PARTS_MAX,
+    FIB_AFTER, FIB_PACE_A_PEER, GROUP_ROUTES_AFTER, ROUTES_AFTER, ROUTES_PACE_MAX,
+    ROUTES_QUIET_AFTER, TOPOLOGY_PARTS_MAX,
 };
 use crate::node::Node;
 use crate::node::peers::Peer;
@@ -48,7 +48,12 @@ pub(super) struct Routing {
     trees_due: Option<Instant>,
     trees_pace: Pace,
     parts_published: u16,
+    /// What the engine knows of the trees, and the version of the peers that it is of.
+    group: Option<Arc<GroupFib>>,
+    group_of: Option<u64>,
     fib: Fib,
+    /// When it was made.
+    fib_at: Option<Instant>,
     /// The FIB may not be what it should be.
     fib_is_old: bool,
     /// The same, and it may stay so for a moment.
@@ -110,22 +115,31 @@ impl Routing {
         self.fib_is_old = true;
     }
 
+    /// The FIB names somebody who is not there any more.
+    pub(super) fn touch_at_once(&mut self) {
+        self.fib_at = None;
+        self.touch();
+    }
+
     /// The same, for what comes in swarms and hurries nobody: peers that are new, and where they may be.
     pub(super) fn touch_soon(&mut self) {
         self.fib_may_wait = true;
     }
 
-    /// Whether the FIB is to be made anew now.
-    fn fib_is_due(&mut self, now: Instant) -> bool {
+    /// Whether the FIB for that many peers is to be made anew now: at once, if it was not a moment ago.
+    fn fib_is_due(&mut self, peers: usize, now: Instant) -> bool {
         if std::mem::take(&mut self.fib_may_wait) {
             self.fib_due.get_or_insert(now + FIB_AFTER);
         }
+        if std::mem::take(&mut self.fib_is_old) {
+            let pace = FIB_PACE_A_PEER * u32::try_from(peers).unwrap_or(u32::MAX);
+            let may = self.fib_at.map_or(now, |at| now.max(at + pace));
+            self.fib_due = Some(self.fib_due.map_or(may, |due| due.min(may)));
+        }
         let is_due = |at: Instant| at <= now;
-        let due = std::mem::take(&mut self.fib_is_old)
-            || self.fib_due.is_some_and(is_due)
-            || self.choice_due.is_some_and(is_due);
+        let due = self.fib_due.is_some_and(is_due) || self.choice_due.is_some_and(is_due);
         if due {
-            self.fib_due = None;
+            (self.fib_due, self.fib_at) = (None, Some(now));
         }
         due
     }
@@ -229,7 +243,7 @@ impl Node {
             self.contacts_changed();
         }
         self.compute_trees(ours, now);
-        if self.routing.fib_is_due(now) {
+        if self.routing.fib_is_due(self.peers.count(), now) {
             self.namings.ways_changed();
             self.contacts_changed();
             self.publish_fib(now);
@@ -259,6 +273,7 @@ impl Node {
             ..
         } = &mut self.routing;
         if trees.renew(network, ours, data) {
+            self.routing.group_of = None;
             self.routing.touch();
         }
     }
@@ -306,7 +321,7 @@ impl Node {
             }
         }
         self.routing.choice_due = deadline;
-        fib.group = self.group_fib();
+        fib.group = self.group_for_fib();
         // Beside trees, too: as long as we have no group key, the engine seals for each.
         fib.flood = fib.routes.keys().copied().collect();
         fib.generation = self.routing.fib.generation;
@@ -324,10 +339,18 @@ impl Node {
         relay.is_data_up().then_some((way, relay.slot))
     }
 
-    fn group_fib(&self) -> Option<GroupFib> {
-        if self.peers.count() <= FLOOD_COPIES_MAX {
-            return None;
+    /// The trees as the engine takes them, made anew only if they or the slots are others than they were.
+    fn group_for_fib(&mut self) -> Option<Arc<GroupFib>> {
+        let peers = Some(self.peers.version());
+        if self.routing.group_of != peers {
+            let is_large = self.peers.count() > FLOOD_COPIES_MAX;
+            self.routing.group = is_large.then(|| Arc::new(self.group_fib()));
+            self.routing.group_of = peers;
         }
+        self.routing.group.clone()
+    }
+
+    fn group_fib(&self) -> GroupFib {
         let slot = |id: &PeerId| Some(self.peers.find(*id)?.slot);
         let mut group = GroupFib {
             datagram_max: self.routing.trees.datagram_max(),
@@ -347,7 +370,7 @@ impl Node {
                     .insert(source, EngineBranch { parent, children });
             }
         }
-        Some(group)
+        group
     }
 }
 

@@ -153,10 +153,10 @@ impl Host {
             generation: 1,
             routes: BTreeMap::from([(SLOT, NextHop::Direct), (OTHER_SLOT, NextHop::Direct)]),
             flood: vec![SLOT],
-            group: Some(GroupFib {
+            group: Some(Arc::new(GroupFib {
                 sources: BTreeMap::from([(SLOT, branch)]),
                 ..GroupFib::default()
-            }),
+            })),
             ..Fib::default()
         };
         for command in [

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::command::PeerSlot;
 
@@ -34,8 +35,8 @@ pub struct Fib {
     /// Who gets a sealed copy of a frame that a local container floods; not used while `group` is set and
     /// we have a group key.
     pub flood: Vec<PeerSlot>,
-    /// The trees, when there are more than [`crate::config::FLOOD_COPIES_MAX`] members.
-    pub group: Option<GroupFib>,
+    /// The trees, when there are more than [`crate::config::FLOOD_COPIES_MAX`] members; shared with other snapshots.
+    pub group: Option<Arc<GroupFib>>,
 }
 
 /// The trees along which GROUP datagrams are copied; every arrow of them is a direct path.

@@ -63,13 +63,19 @@ fn grown(workers: u16) -> Mesh {
             };
             group.sources.insert(slot(0), branch);
         }
-        mesh.hosts[host].fib.group = Some(group);
+        mesh.hosts[host].fib.group = Some(Arc::new(group));
     }
     mesh.publish();
     mesh.rekey();
     mesh.settle();
     give_key(&mut mesh, 1, &[0, 1, 2, 3, 4]);
     mesh
+}
+
+/// A host's place in source 0's tree.
+fn branch_of(mesh: &mut Mesh, host: usize) -> &mut Branch {
+    let group = mesh.hosts[host].fib.group.as_mut().unwrap();
+    Arc::make_mut(group).sources.get_mut(&slot(0)).unwrap()
 }
 
 fn broadcast(len: usize, fill: u8) -> Vec<u8> {
@@ -178,8 +184,7 @@ fn a_frame_of_the_default_mtu_fits_and_a_tagged_one_crosses_in_two_pieces() {
 fn a_flood_from_anybody_but_the_parent_is_refused() {
     let mut mesh = grown(1);
     // Host 2 believes that 4 is its child; 4 listens to 3.
-    let group = mesh.hosts[2].fib.group.as_mut().unwrap();
-    group.sources.get_mut(&slot(0)).unwrap().children = vec![slot(4)];
+    branch_of(&mut mesh, 2).children = vec![slot(4)];
     mesh.publish();
     mesh.hosts[0].send(&broadcast(300, 1));
     mesh.exchange();
@@ -193,15 +198,7 @@ fn a_change_of_the_tree_brings_no_frame_twice() {
     mesh.hosts[0].send(&broadcast(300, 1));
     // Host 4 gets its copy from 3; then 2 becomes its parent and brings a late one.
     let mut late = Vec::new();
-    mesh.hosts[2]
-        .fib
-        .group
-        .as_mut()
-        .unwrap()
-        .sources
-        .get_mut(&slot(0))
-        .unwrap()
-        .children = vec![slot(4)];
+    branch_of(&mut mesh, 2).children = vec![slot(4)];
     mesh.publish();
     for _ in 0..6 {
         mesh.step(STEP, |from, to, train| {
@@ -213,15 +210,7 @@ fn a_change_of_the_tree_brings_no_frame_twice() {
         });
     }
     assert_eq!(mesh.hosts[4].delivered().len(), 1);
-    mesh.hosts[4]
-        .fib
-        .group
-        .as_mut()
-        .unwrap()
-        .sources
-        .get_mut(&slot(0))
-        .unwrap()
-        .parent = slot(2);
+    branch_of(&mut mesh, 4).parent = slot(2);
     mesh.publish();
     let mut train = late.remove(0);
     train.address = crate::hosts::address(2);
