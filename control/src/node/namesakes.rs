@@ -38,13 +38,10 @@ impl Node {
             .map(|(id, peer)| (id, peer.hello.name, &peer.hello.nickname));
         // Whether something leads to a peer takes longer to find than whether it has the name.
         let namesake = others
+            .chain([ours])
             .filter(|(id, ..)| *id != hello.peer_id)
             .filter(|(_, name, nickname)| *name == hello.name || **nickname == hello.nickname)
-            .find(|(id, ..)| self.is_reachable(*id));
-        let namesake = namesake.or_else(|| {
-            let (_, name, nickname) = ours;
-            (name == hello.name || *nickname == hello.nickname).then_some(ours)
-        });
+            .find(|(id, ..)| *id == ours.0 || self.is_reachable(*id));
         if let Some((other, name, _)) = namesake {
             self.notice(Notice::Namesakes {
                 name: (name == hello.name).then_some(name),
