@@ -266,6 +266,8 @@ impl Ipam {
         self.settling.waits_for.remove(&peer);
         self.settle();
         if self.strangers.insert(peer) {
+            // The notice ends the link; the peer is to know first of which ring we are.
+            self.compare(peer, false, now);
             self.close(peer, now);
             self.notice(IpamNotice::Stranger { peer, why });
         }
