@@ -318,6 +318,13 @@ pub const LINK_LOSS_WITHIN: Duration = Duration::from_secs(12);
 /// ...but a size that grew, as it does once on every new path: until it is known, relays' frames are cut in two.
 pub const LINK_GROWTH_AFTER: Duration = Duration::from_millis(1000);
 
+/// How long what is new of our links is gathered after we said something of them...
+pub const LINKS_SAID_AFTER: Duration = Duration::from_millis(50);
+/// ...and how often that doubles while it goes on, to 0.8 s: a host that starts makes its twenty links in two seconds...
+pub const LINKS_PACE_MAX: u32 = 4;
+/// ...until there was nothing to say for this long, after which it is said at once.
+pub const LINKS_QUIET_AFTER: Duration = Duration::from_secs(2);
+
 /// When the size that a way carries is no longer expected to grow: a few rounds of three tries with a second's wait
 /// each on a slow path, and the word of others.
 pub const SIZE_SETTLES_IN: Duration = Duration::from_secs(10);

@@ -132,6 +132,8 @@ pub struct Node {
     handovers_at: Option<Instant>,
     /// Keys that two processes use, and when we said so.
     clones: BTreeMap<PeerId, CloneHeard>,
+    /// Newcomers whose namesake nothing led to. At most `config::NAMESAKES_SHOWN`.
+    namesakes_wait: BTreeSet<PeerId>,
     /// The indices of all live epochs and session handshakes.
     indices: BTreeSet<u32>,
     admission: Admission,
@@ -180,6 +182,7 @@ impl Node {
             punches_due: None,
             traffic_at: None,
             clones: BTreeMap::new(),
+            namesakes_wait: BTreeSet::new(),
             indices: BTreeSet::new(),
             admission: Admission::default(),
             refusals: Refusals::default(),

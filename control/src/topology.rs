@@ -53,6 +53,14 @@ pub(crate) struct LinkReport {
     pub(crate) data: Option<DataReport>,
 }
 
+impl LinkReport {
+    /// Whether something does not cross any more that did.
+    fn is_worsened_by(self, news: Self) -> bool {
+        let crosses = |report: Self| report.data.map_or(0, |data| data.datagram_max);
+        (self.control && !news.control) || crosses(news) < crosses(self)
+    }
+}
+
 /// One part of what a peer says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TopologyPart {
@@ -159,6 +167,8 @@ pub(crate) struct Reporter {
     grown_since: Option<Instant>,
     /// When the first of the links that are held back is to be said.
     hold_ends: Option<Instant>,
+    /// The last news were that something does not carry what it was said to carry.
+    worse: bool,
 }
 
 /// Which figures may be news now, if they differ by enough.
@@ -181,6 +191,7 @@ impl Reporter {
     /// Takes in how our links are; true if that is to be said. Links not named are gone.
     pub(crate) fn observe(&mut self, actual: &BTreeMap<PeerId, LinkReport>, now: Instant) -> bool {
         let (mut news, mut figures, mut grown) = (false, false, false);
+        self.worse = false;
         let figures_at = *self.figures_at.get_or_insert(now);
         let due = Due {
             figures: now.duration_since(figures_at) >= LINK_FIGURES_EVERY,
@@ -193,6 +204,7 @@ impl Reporter {
                 data: None,
             };
             let report = *actual.get(peer).unwrap_or(&gone);
+            let before = said.report;
             news |= said.observe(report, now);
             figures |= said.observe_figures(report.data, due);
             let grows = said.grows(report.data);
@@ -201,6 +213,7 @@ impl Reporter {
                 news = true;
             }
             grown |= grows && !due.growth;
+            self.worse |= before.is_worsened_by(said.report);
         }
         self.grown_since = grown.then(|| self.grown_since.unwrap_or(now));
         if figures && due.figures {
@@ -238,6 +251,11 @@ impl Reporter {
         }
         self.losses_at = Some(at);
         due
+    }
+
+    /// Whether the last news were bad: whoever does not know of it sends what is lost.
+    pub(crate) fn is_worse(&self) -> bool {
+        self.worse
     }
 
     /// When [`Reporter::observe`] may find something new though nothing happened.
@@ -467,6 +485,7 @@ mod tests {
         let mut smaller = up(20);
         smaller.data.as_mut().unwrap().datagram_max = 1252;
         assert!(reporter.observe(&one(smaller), now));
+        assert!(reporter.is_worse());
         assert_eq!(reporter.parts(false)[0].links, [(PEER, smaller)]);
     }
 
@@ -537,7 +556,9 @@ mod tests {
     fn a_link_that_is_gone_is_no_longer_said() {
         let (mut reporter, now) = (Reporter::default(), first_instant());
         reporter.observe(&one(up(2)), now);
+        assert!(!reporter.is_worse());
         assert!(reporter.observe(&BTreeMap::new(), now));
+        assert!(reporter.is_worse());
         assert!(reporter.parts(false)[0].links.is_empty());
         assert!(!reporter.observe(&BTreeMap::new(), now + LINK_FLAP_MEMORY));
         assert!(reporter.said.is_empty());

@@ -2,7 +2,7 @@
 //!
 //! Nothing of it hurts anybody: peers are told apart by their PeerIds, and who asks for an ambiguous name is refused.
 //! One that nothing leads to any more shares nothing: its host was reset, say, and came back under another identity.
-//! Bound: `config::NAMESAKES_SHOWN` lines in status.
+//! Bound: `config::NAMESAKES_SHOWN` lines in status, and newcomers whose namesake may yet come.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -29,25 +29,45 @@ impl CloneHeard {
 }
 
 impl Node {
-    /// Says so if somebody whom we know has a newcomer's name or nickname.
+    /// Says so if somebody whom we know has a newcomer's name or nickname; if nothing leads to that one yet, as when
+    /// both start at once, when something does.
     pub(super) fn notice_namesakes(&mut self, hello: &Hello) {
         let ours = (self.identity.peer_id(), self.name(), &self.config.nickname);
         let others = self
             .peers
             .all()
             .map(|(id, peer)| (id, peer.hello.name, &peer.hello.nickname));
-        // Whether something leads to a peer takes longer to find than whether it has the name.
-        let namesake = others
+        let namesakes: Vec<_> = others
             .chain([ours])
             .filter(|(id, ..)| *id != hello.peer_id)
             .filter(|(_, name, nickname)| *name == hello.name || **nickname == hello.nickname)
-            .find(|(id, ..)| *id == ours.0 || self.is_reachable(*id));
-        if let Some((other, name, _)) = namesake {
+            .map(|(id, name, _)| (id, name))
+            .collect();
+        // Whether something leads to a peer takes longer to find than whether it has the name.
+        let mut there = namesakes.iter();
+        let there = there.find(|(id, _)| *id == ours.0 || self.is_reachable(*id));
+        if let Some(&(other, name)) = there {
             self.notice(Notice::Namesakes {
                 name: (name == hello.name).then_some(name),
                 nickname: hello.nickname.clone(),
                 peers: [hello.peer_id, other],
             });
+        } else if !namesakes.is_empty() && self.namesakes_wait.len() < NAMESAKES_SHOWN {
+            self.namesakes_wait.insert(hello.peer_id);
+        }
+    }
+
+    /// The ways have changed: something may lead to those who share a name now.
+    pub(super) fn notice_waiting_namesakes(&mut self) {
+        for id in std::mem::take(&mut self.namesakes_wait) {
+            let Some(hello) = self.peers.find(id).map(|peer| peer.hello.clone()) else {
+                continue;
+            };
+            if self.is_reachable(id) {
+                self.notice_namesakes(&hello);
+            } else {
+                self.namesakes_wait.insert(id);
+            }
         }
     }
 

@@ -7,8 +7,8 @@
 //!                                                     paths ───────────────────┘
 //! ```
 //!
-//! What changes at our own links is computed at once, what others say is gathered for a moment, and for longer
-//! while they go on. A FIB that says what the last one said is not published.
+//! What changes at our own links is computed at once; what others say is gathered for a moment, and for longer
+//! while they go on, and so is what we say. A FIB that says what the last one said is not published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::config::{
 };
 use crate::node::Node;
 use crate::node::peers::Peer;
+use crate::node::routing::announcer::Announcer;
 use crate::peer::PeerId;
 use crate::record::{RecordKey, RecordKind};
 use crate::routes::choice::Choice;
@@ -47,6 +48,9 @@ pub(super) struct Routing {
     trees: Trees,
     trees_due: Option<Instant>,
     trees_pace: Pace,
+    announcer: Announcer,
+    /// Parts of our links that our own view of the network has, and that the gossip has.
+    parts_known: u16,
     parts_published: u16,
     /// What the engine knows of the trees, and the version of the peers that it is of.
     group: Option<Arc<GroupFib>>,
@@ -172,9 +176,12 @@ impl Node {
             .map(|(id, peer)| (id, self.report_of(peer)))
             .collect();
         let news = self.routing.reporter.observe(&actual, now);
-        if news || self.routing.parts_published == 0 {
-            self.publish_links(ours, now);
+        if news || self.routing.parts_known == 0 {
+            self.know_own_links(ours);
             self.routing.compute(ours, now);
+            let is_urgent = self.routing.reporter.is_worse();
+            self.routing.announcer.hear(is_urgent, now);
+            self.say_links(now);
         }
     }
 
@@ -191,17 +198,38 @@ impl Node {
         }
     }
 
-    fn publish_links(&mut self, ours: PeerId, now: Instant) {
-        let parts = self.routing.reporter.parts(!self.config.relay);
+    /// Our own view of the network has our links as they are.
+    fn know_own_links(&mut self, ours: PeerId) {
+        let Routing {
+            reporter,
+            network,
+            parts_known,
+            ..
+        } = &mut self.routing;
         let mut count = 0;
+        for (number, part) in (0..).zip(&reporter.parts(!self.config.relay)) {
+            network.set_part(ours, number, part);
+            count = number + 1;
+        }
+        for number in count..*parts_known {
+            network.clear_part(ours, number);
+        }
+        *parts_known = count;
+    }
+
+    /// Tells everybody, if it is time.
+    fn say_links(&mut self, now: Instant) {
+        if !self.routing.announcer.is_due(now) {
+            return self.wake(self.routing.announcer.deadline());
+        }
+        let mut count = 0;
+        let parts = self.routing.reporter.parts(!self.config.relay);
         for (number, part) in (0..).zip(&parts) {
-            self.routing.network.set_part(ours, number, part);
             self.gossip
                 .publish(RecordKind::Topology, number, part.encode(), now);
             count = number + 1;
         }
         for number in count..self.routing.parts_published {
-            self.routing.network.clear_part(ours, number);
             self.gossip.withdraw(RecordKind::Topology, number, now);
         }
         self.routing.parts_published = count;
@@ -236,10 +264,12 @@ impl Node {
         {
             self.links_changed(now);
         }
+        self.say_links(now);
         let ours = self.identity.peer_id();
         if self.routing.due.is_some_and(|due| due <= now) {
             self.routing.compute(ours, now);
             self.look_who_is_there(now);
+            self.notice_waiting_namesakes();
             self.contacts_changed();
         }
         self.compute_trees(ours, now);
@@ -384,5 +414,6 @@ fn percent(share: f32) -> u8 {
     (share * 100.0).round().clamp(0.0, 100.0) as u8
 }
 
+mod announcer;
 #[cfg(test)]
 mod tests;
