@@ -172,6 +172,11 @@ impl Ipam {
                     None => Attempt::Waits(Need::Votes(*victim)),
                 }
             }
+            // The other process lives on what is ours.
+            Request::Leave if self.cloned => Attempt::Done(Reply::Left {
+                heir: None,
+                count: 0,
+            }),
             Request::Leave if self.is_relearning() => Attempt::Waits(Need::Knowledge),
             Request::Leave => match self.try_leave(now) {
                 Some(reply) => Attempt::Done(reply),

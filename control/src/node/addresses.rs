@@ -29,6 +29,8 @@ pub(super) struct Addresses {
     ipam: Ipam,
     contacts: BTreeMap<PeerId, (Contact, BootId)>,
     targets: usize,
+    /// Another process has our key.
+    runs_twice: bool,
     /// Somebody may have come within reach, or gone out of it.
     look: bool,
     /// Peers with another ring or range, and in which way; until we agree. At most [`REFUSALS_SHOWN`].
@@ -43,6 +45,7 @@ impl Node {
             ipam,
             contacts: BTreeMap::new(),
             targets: 0,
+            runs_twice: false,
             look: true,
             apart: BTreeMap::new(),
         });
@@ -175,6 +178,7 @@ impl Node {
             }
             self.ipam_input(IpamInput::Targets(targets), now);
         }
+        self.tell_whether_we_run_twice(now);
         if self
             .addresses
             .as_mut()
@@ -194,6 +198,18 @@ impl Node {
         }
         let deadline = self.addresses.as_ref().and_then(|it| it.ipam.deadline());
         self.wake(deadline);
+    }
+
+    fn tell_whether_we_run_twice(&mut self, now: Instant) {
+        let until = self.runs_twice_until(now);
+        self.wake(until);
+        let Some(addresses) = &mut self.addresses else {
+            return;
+        };
+        if addresses.runs_twice != until.is_some() {
+            addresses.runs_twice = until.is_some();
+            self.ipam_input(IpamInput::Cloned(until.is_some()), now);
+        }
     }
 
     fn tell_contacts(&mut self, now: Instant) {

@@ -10,16 +10,12 @@
 
 use std::time::Instant;
 
-use crate::config::{
-    CLONE_NOTICE_EVERY, CLONES_MAX, NodeConfig, ORIGIN_CHECK_EVERY, ORIGIN_FORGOTTEN_AFTER,
-};
+use crate::config::{NodeConfig, ORIGIN_CHECK_EVERY, ORIGIN_FORGOTTEN_AFTER};
 use crate::gossip::{Gossip, GossipOutput};
 use crate::link::handshake::Hello;
 use crate::link::message::Message;
 use crate::node::Node;
 use crate::node::exchange::{Output, PersistToken, Record};
-use crate::node::namesakes::CloneHeard;
-use crate::node::notice::Notice;
 use crate::peer::{Identity, PeerId};
 use crate::random::Randomness;
 use crate::record::{RecordKey, RecordKind};
@@ -127,33 +123,6 @@ impl Node {
         self.outputs.push_back(Output::Persist {
             token: PersistToken(self.tokens),
             record: Record::Incarnation(incarnation),
-        });
-    }
-
-    /// Two processes use one key: said once in a while.
-    fn clone_noticed(&mut self, peer_id: PeerId, now: Instant) {
-        self.clones
-            .retain(|_, clone| now.duration_since(clone.said_at) < CLONE_NOTICE_EVERY);
-        if let Some(clone) = self.clones.get_mut(&peer_id) {
-            clone.heard_at = now;
-            return;
-        }
-        if self.clones.len() >= CLONES_MAX {
-            return;
-        }
-        let (said_at, heard_at) = (now, now);
-        self.clones
-            .insert(peer_id, CloneHeard { said_at, heard_at });
-        let ours = peer_id == self.identity.peer_id();
-        let (name, nickname) = self.peers.find(peer_id).map_or_else(
-            || (peer_id.name(), self.config.nickname.clone()),
-            |peer| (peer.hello.name, peer.hello.nickname.clone()),
-        );
-        self.notice(Notice::CloneHeard {
-            peer_id,
-            name,
-            nickname,
-            ours,
         });
     }
 

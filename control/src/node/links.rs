@@ -224,11 +224,7 @@ impl Node {
         let peer_id = hello.peer_id;
         if peer_id == self.identity.peer_id() {
             if hello.boot_id != self.config.boot_id {
-                self.notice(Notice::ClonedIdentity {
-                    peer_id,
-                    address,
-                    ours: true,
-                });
+                self.our_clone_met(address, now);
                 return Err(ByeReason::ClonedIdentity);
             }
             if self.dialer.is_ourself(id, now) {

@@ -61,12 +61,7 @@ impl Node {
         };
         self.gossip.link_down(id);
         if matches!(error, LinkError::ByPeer(ByeReason::ClonedIdentity)) {
-            let ours = self.identity.peer_id();
-            self.notice(Notice::ClonedIdentity {
-                peer_id: ours,
-                address: entry.remote,
-                ours: true,
-            });
+            self.our_clone_met(entry.remote, now);
         }
         let Some(peer) = self
             .peers

@@ -1,4 +1,4 @@
-//! Peers that share a name, a nickname, a label or even a key: noticed, and named in words.
+//! Peers that share a name, a nickname or a label: noticed, and named in words. Those that share a key: [`crate::node::clones`].
 //!
 //! Nothing of it hurts anybody: peers are told apart by their PeerIds, and who asks for an ambiguous name is refused.
 //! One that nothing leads to any more shares nothing: its host was reset, say, and came back under another identity.
@@ -7,26 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::config::{CLONE_SHOWN, NAMESAKES_SHOWN};
+use crate::config::NAMESAKES_SHOWN;
 use crate::link::handshake::Hello;
 use crate::node::Node;
 use crate::node::notice::Notice;
 use crate::peer::{PeerId, PeerName};
-
-/// A key that two processes use.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CloneHeard {
-    /// When the log was told.
-    pub(super) said_at: Instant,
-    /// When either spoke in the other's place for the last time.
-    pub(super) heard_at: Instant,
-}
-
-impl CloneHeard {
-    fn is_there(&self, now: Instant) -> bool {
-        now.duration_since(self.heard_at) < CLONE_SHOWN
-    }
-}
 
 impl Node {
     /// Says so if somebody whom we know has a newcomer's name or nickname; if nothing leads to that one yet, as when
@@ -87,14 +72,10 @@ impl Node {
         let shared = |ids: &Vec<PeerId>| ids.len() > 1;
         let of_names = names.iter().filter(|(_, ids)| shared(ids));
         let of_nicknames = nicknames.iter().filter(|(_, ids)| shared(ids));
-        let clones = self.clones.iter().filter(|(_, clone)| clone.is_there(now));
-        let clones = clones.map(|(id, _)| {
-            format!("two hosts run with the identity key of {id}; run `weft reset` on the copy")
-        });
         of_names
             .map(|(name, ids)| shown("name", name, ids))
             .chain(of_nicknames.map(|(name, ids)| shown("nickname", name, ids)))
-            .chain(clones)
+            .chain(self.clone_notes(now))
             .take(NAMESAKES_SHOWN)
             .collect()
     }
