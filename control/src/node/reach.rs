@@ -151,11 +151,13 @@ impl Node {
     /// A session came up: if there is no path, both ends look for one now.
     pub(super) fn look_for_path(&mut self, id: PeerId, now: Instant) {
         let discovery = self.config.discovery;
+        let is_distance_known = self.routing.data_way(id).is_some();
         if let Some(peer) = self.peers.find_mut(id).filter(|_| discovery)
             && !peer.is_data_up()
         {
-            // Where a link goes, an answer is likely before anything more is said.
-            let at = if peer.link.is_some() {
+            // Where a link goes, an answer is likely before anything more is said; and how long a word takes must be
+            // known for both to begin at once.
+            let at = if peer.link.is_some() || !is_distance_known {
                 now + PUNCH_SOON
             } else {
                 now
