@@ -274,9 +274,10 @@ fn hosts_behind_two_nats_meet() {
 }
 
 /// Whoever speaks first makes the other's NAT choose another port; both must begin at once, and rest first if they did
-/// not.
+/// not. Jitter decides: some meet at once, and the others after a rest or two.
 #[test]
 fn hosts_behind_nats_that_remember_strangers_meet() {
+    let mut at_once = 0;
     for seed in 0..10 {
         let mut sim = two_behind(NatKind::Remembering, seed);
         for (a, b, ms) in [(0, 1, 10), (0, 2, 25), (1, 2, 15)] {
@@ -284,7 +285,7 @@ fn hosts_behind_nats_that_remember_strangers_meet() {
         }
         until_frames_pass(&mut sim, 1, 2, 5 * SECOND);
         let direct = Some(vec![1, 2]);
-        let took = (0..80).find(|_| {
+        let took = (0..150).find(|_| {
             // Without frames the session would end.
             sim.send_frame(1, 2);
             sim.run_for(SECOND);
@@ -292,7 +293,9 @@ fn hosts_behind_nats_that_remember_strangers_meet() {
         });
         assert!(took.is_some(), "seed {seed}: {:?}", sim.route(1, 2));
         assert_eq!(sim.route(2, 1), Some(vec![2, 1]));
+        at_once += u32::from(took.is_some_and(|seconds| seconds < 5));
     }
+    assert!(at_once >= 4, "{at_once} of 10");
 }
 
 #[test]
