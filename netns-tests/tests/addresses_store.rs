@@ -136,6 +136,48 @@ fn a_disk_that_is_full_or_read_only_refuses_addresses_at_once_and_is_got_over() 
     });
 }
 
+/// Leaving the network never waits for a disk.
+#[test]
+fn an_exposed_host_hides_though_its_disk_is_read_only() {
+    in_lab(|lab| {
+        let [a, _] = lab.two_hosts().map(|host| lab.weft(&host));
+        let data_dir = a.data_dir();
+        fs::create_dir_all(&data_dir).expect("the lab's folder is writable");
+        assert!(mount(&["-t", "tmpfs", "-o", "size=4m", "none"], &data_dir));
+        launch(&a, &[]);
+        a.ok(&["expose"]);
+        let has = |address: &str| {
+            a.host()
+                .run(&["ip", "-o", "addr", "show", "weft"])
+                .contains(address)
+        };
+        assert!(has("10.32.0.1/12"));
+        // The file is closed between two attempts to use it.
+        let (c, filler) = (lab.host("c"), data_dir.join("filler"));
+        fill(&filler);
+        assert_refused(&first_refusal(&a, &c), "No space left on device");
+        within("a disk that nobody writes to", MENDED_LIMIT, || {
+            mount(&["-o", "remount,ro"], &data_dir)
+        });
+
+        let hidden = a.run(&["hide"]);
+        assert_eq!(hidden.code, 0, "{hidden:?}");
+        assert!(hidden.took <= REFUSAL_LIMIT, "{hidden:?}");
+        assert!(
+            hidden.stderr.contains("once the store takes writes"),
+            "{hidden:?}"
+        );
+        assert!(!has("10.32.0.1/12"));
+
+        assert!(mount(&["-o", "remount,rw"], &data_dir));
+        fs::remove_file(&filler).expect("it is there");
+        within("the address to be free", MENDED_LIMIT, || {
+            attach(&a, &c).code == 0
+        });
+        assert_eq!(attached(&a, &c), "10.32.0.1");
+    });
+}
+
 /// Its disk may be read-only by the time a host starts again: what runs goes on, and nothing is given.
 #[test]
 fn a_host_that_cannot_write_starts_and_forwards() {
