@@ -66,7 +66,8 @@ impl Rates {
         let passed = place
             .at
             .map_or(1.0, |at| now.saturating_duration_since(at).as_secs_f64());
-        place.at = Some(now);
+        // The clock may have been read before that of the question before, for many at once: no time counts twice.
+        place.at = Some(place.at.map_or(now, |at| at.max(now)));
         place.local_s = (place.local_s + passed).min(1.0);
         place.forwarded_s = (place.forwarded_s + passed).min(1.0);
         let (left, token) = match cost {
@@ -126,6 +127,16 @@ mod tests {
             granted(&mut rates, "10.32.0.1", Cost::Forwarded, much_later),
             200
         ));
+    }
+
+    #[test]
+    fn time_that_was_counted_does_not_count_again() {
+        let (mut rates, now) = (Rates::new(200), start());
+        let later = now + Duration::from_millis(500);
+        let all = granted(&mut rates, "10.32.0.1", Cost::Forwarded, later);
+        assert!(all >= 199, "{all}");
+        assert_eq!(granted(&mut rates, "10.32.0.1", Cost::Forwarded, now), 0);
+        assert_eq!(granted(&mut rates, "10.32.0.1", Cost::Forwarded, later), 0);
     }
 
     #[test]
