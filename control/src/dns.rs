@@ -3,7 +3,7 @@
 //! ```text
 //!  attach, dns-add ─► registry ─► record (NAMES bodies) ─► gossip ─► record ─┐
 //!                        │                                                   ▼
-//!                        └──────────────────────────────────────────► names (snapshot) ─► answer
+//!                        └──────────────────────────────────────────► names (snapshot) ─► answer ─► plain
 //! ```
 //!
 //! Pure: sockets and upstreams are in `driver::dns`. Nothing here knows the time of day; an entry lives as long as its
@@ -13,6 +13,7 @@ pub mod answer;
 pub mod name;
 pub mod names;
 mod parts;
+pub mod plain;
 pub mod rate;
 pub mod record;
 pub mod registry;

@@ -1,10 +1,13 @@
-//! The little of the inside that the fuzz targets need: parsers, a peer that says whatever it is told, and gossip.
+//! The little of the inside that the fuzz targets need: parsers, a peer that says whatever it is told, gossip, and both
+//! ways of a DNS question.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::config::{MESSAGE_LEN_MAX, NodeConfig};
+use crate::dns::names::Names;
+use crate::driver::dns::ways::Ways;
 use crate::gossip::{Gossip, GossipOutput};
 use crate::link::handshake::Hello;
 use crate::link::message::Message;
@@ -89,6 +92,26 @@ impl HostilePeer {
         let message = message.get(..MESSAGE_LEN_MAX).unwrap_or(message);
         self.link.send_encoded(message);
         self.link.take_outbox().concat()
+    }
+}
+
+/// A DNS server's two ways to an answer.
+pub struct DnsWays(Ways);
+
+impl DnsWays {
+    /// A server of these names.
+    #[must_use]
+    pub fn new(names: Names) -> Self {
+        Self(Ways::new(names, 1))
+    }
+
+    /// True if a datagram gets the short answer.
+    ///
+    /// # Panics
+    /// If the long way answers otherwise.
+    #[must_use]
+    pub fn agree(&self, datagram: &[u8]) -> bool {
+        self.0.agree(datagram)
     }
 }
 

@@ -215,6 +215,24 @@ impl AskedName {
         Some(asked)
     }
 
+    /// Reads a name that begins a piece of a message: the name and its bytes there, the root among them. `None` if it
+    /// is none, or is written with a pointer (RFC 1035 §4.1.4).
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut asked = Self::from_labels([])?;
+        let mut rest = bytes;
+        loop {
+            let (len, after) = rest.split_first()?;
+            if *len == 0 {
+                let (name, _) = bytes.split_at_checked(asked.len + 1)?;
+                return Some((asked, name));
+            }
+            let (label, after) = after.split_at_checked(usize::from(*len))?;
+            asked.push(label)?;
+            rest = after;
+        }
+    }
+
     fn push(&mut self, label: &[u8]) -> Option<()> {
         let len = u8::try_from(label.len()).ok()?;
         if label.is_empty() || label.len() > LABEL_LEN_MAX {
@@ -457,6 +475,25 @@ mod tests {
                     prop_assert!(domain.contains(whole.key()));
                 }
                 let _ = asked.reverse();
+            }
+        }
+
+        #[test]
+        fn a_name_is_read_from_the_wire_as_from_its_labels(labels: Vec<Vec<u8>>, after: Vec<u8>) {
+            let mut wire = Vec::new();
+            for label in &labels {
+                wire.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
+                wire.extend(label);
+            }
+            wire.push(0);
+            let len = wire.len();
+            wire.extend(after);
+            let read = AskedName::read(&wire);
+            if let Some(asked) = AskedName::from_labels(labels.iter().map(Vec::as_slice)) {
+                let (read, name) = read.unwrap();
+                prop_assert_eq!((read.key(), read.labels()), (asked.key(), labels.len()));
+                prop_assert_eq!(name, &wire[..len]);
+                prop_assert!(AskedName::read(&wire[..len - 1]).is_none());
             }
         }
     }

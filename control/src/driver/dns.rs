@@ -3,14 +3,16 @@
 //! ```text
 //!  node ── entries of an origin ──► builder ── snapshot ──┐ (swapped in)
 //!                                                         ▼
-//!  container ── UDP, TCP 53 ──► sockets ──► handler ─► dns::answer ──► answer
-//!                                              │ Forward
-//!                                              └──► upstreams (hickory-resolver, cache) ──► answer
+//!  container ── UDP, TCP 53 ──► sockets ──► handler ─┬► dns::plain ─► answer to the usual question over UDP
+//!                                                    └► dns::answer ──► answer
+//!                                                        │ Forward
+//!                                                        └──► upstreams (hickory-resolver, cache) ──► answer
 //! ```
 //!
 //! Sockets are bound to an address and to the device it belongs to: no other interface of the host is answered. What
 //! can not be bound now is tried again every second, and seen in the status.
 
+mod batch;
 mod builder;
 mod counters;
 pub(crate) mod desk;
@@ -24,6 +26,8 @@ mod servers;
 mod tcp;
 mod udp;
 mod upstreams;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod ways;
 mod wire;
 
 use std::collections::BTreeMap;

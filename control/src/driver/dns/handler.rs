@@ -1,6 +1,7 @@
 //! Turns a request into a response: checks it, has it judged by `dns::answer`, and asks upstreams where that says so.
 //!
-//! Place: between the sockets (`udp`, `tcp`) and the snapshot. A request over the client's rate gets no answer.
+//! Place: between the sockets (`udp`, `tcp`) and the snapshot. A request over the client's rate gets no answer. The
+//! usual question over UDP is answered by `dns::plain` instead, with the same rates and counters.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ use super::{DnsConfig, Shared};
 use crate::config::DNS_UDP_LEN_MAX;
 use crate::dns::answer::{Question, Verdict, answer};
 use crate::dns::name::{AskedName, DnsName, Domain};
+use crate::dns::names::Names;
+use crate::dns::plain::{Ending, Plain};
 use crate::dns::rate::{Cost, Rates};
 use crate::random::Randomness;
 
@@ -31,7 +34,17 @@ pub(super) struct Handler {
     /// In the authority section of negative answers: how long they hold.
     soa: Record,
     ttl: u32,
+    plain: Plain,
     limits: Mutex<(Rates, Randomness)>,
+}
+
+/// What a datagram gets without the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Short {
+    /// An answer of this many bytes.
+    Answer(usize),
+    /// The client asks too much.
+    Drop,
 }
 
 /// What a request is answered with.
@@ -79,8 +92,33 @@ impl Handler {
             upstreams,
             soa: soa(&config.domain, config.ttl),
             ttl: config.ttl,
+            plain: Plain::new(&config.domain, config.ttl),
             limits: Mutex::new((Rates::new(config.client_rate), luck)),
         }
+    }
+
+    /// Answers a datagram at once if it is the usual question; `None` for what is to become a [`Request`].
+    pub(super) fn short(
+        &self,
+        datagram: &[u8],
+        client: IpAddr,
+        (names, now): (&Names, Instant),
+        out: &mut [u8],
+    ) -> Option<Short> {
+        let counters = &self.shared.counters;
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rates, random) = &mut *limits;
+        let (len, ending) = self.plain.answer(datagram, names, random.u64(), out)?;
+        if !rates.allow(client, Cost::Local, now) {
+            counters.over_rate.count();
+            return Some(Short::Drop);
+        }
+        match ending {
+            Ending::Answered => counters.answered.count(),
+            Ending::NoData => counters.no_data.count(),
+            Ending::NoName => counters.no_name.count(),
+        }
+        Some(Short::Answer(len))
     }
 
     fn first_step<'a>(&self, request: &'a Request) -> Step<'a> {

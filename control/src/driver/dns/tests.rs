@@ -1,5 +1,6 @@
 //! Requests through the handler, with an upstream on loopback that does what a test says.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -562,6 +563,94 @@ async fn both_transports_answer_and_survive_garbage() {
         assert_eq!(Message::from_vec(&reply).unwrap().answers.len(), 50);
     }
     assert!(handler.shared.counters.by_name()["dns_malformed"] > 100);
+}
+
+/// Sends without the runtime, so that nothing is answered meanwhile.
+fn client_of(server: SocketAddr) -> std::net::UdpSocket {
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_nonblocking(true).unwrap();
+    client.connect(server).unwrap();
+    client
+}
+
+/// More than one batch at once, of questions that go either way.
+#[tokio::test]
+async fn all_that_comes_in_a_burst_is_answered() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let address = serve_on_loopback(&handler).await;
+    let client = client_of(address);
+    let count = 5 * crate::config::DNS_BATCH_MAX;
+    for n in 0..count {
+        let kind = if n % 3 == 0 {
+            RecordType::SOA
+        } else {
+            RecordType::A
+        };
+        let mut message = question("weave.local.", kind);
+        message.metadata.id = u16::try_from(n).unwrap();
+        client.send(&message.to_vec().unwrap()).unwrap();
+    }
+    let client = UdpSocket::from_std(client).unwrap();
+    let mut ids = BTreeSet::new();
+    let mut buffer = [0; 512];
+    while ids.len() < count {
+        let len = client.recv(&mut buffer).await.unwrap();
+        let message = Message::from_vec(&buffer[..len]).unwrap();
+        let is_soa = message.metadata.id.is_multiple_of(3);
+        assert_eq!(message.answers.len(), usize::from(is_soa));
+        assert!(ids.insert(message.metadata.id), "answered twice");
+    }
+}
+
+/// Each question finds the socket as the one before left it: taken, and to be waited for.
+#[tokio::test]
+async fn questions_one_after_the_other_are_all_answered() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let address = serve_on_loopback(&handler).await;
+    let client = UdpSocket::from_std(client_of(address)).unwrap();
+    let mut buffer = [0; 512];
+    for n in 0..500u16 {
+        let kind = if n.is_multiple_of(7) {
+            RecordType::SOA
+        } else {
+            RecordType::A
+        };
+        let mut message = question("weave.local.", kind);
+        message.metadata.id = n;
+        client.send(&message.to_vec().unwrap()).await.unwrap();
+        let answered = client.recv(&mut buffer);
+        let len = tokio::time::timeout(Duration::from_secs(10), answered).await;
+        let len = len.expect("the server is awake").unwrap();
+        assert_eq!(Message::from_vec(&buffer[..len]).unwrap().metadata.id, n);
+    }
+}
+
+#[tokio::test]
+async fn over_udp_a_client_has_its_rate_of_local_questions() {
+    let config = DnsConfig {
+        client_rate: 1,
+        ..config(Vec::new())
+    };
+    let handler = handler(&config, &some_entries());
+    let address = serve_on_loopback(&handler).await;
+    let client = client_of(address);
+    // As many as wait in a socket's buffer of the usual size.
+    let asked = 150;
+    for _ in 0..asked {
+        let bytes = question("one.", RecordType::A).to_vec().unwrap();
+        client.send(&bytes).unwrap();
+    }
+    let counted = || {
+        let counters = handler.shared.counters.by_name();
+        (counters["dns_answered"], counters["dns_drop_over_rate"])
+    };
+    while counted().0 + counted().1 < asked {
+        tokio::task::yield_now().await;
+    }
+    let (answered, dropped) = counted();
+    // A second's worth at once.
+    assert!((50..100).contains(&answered), "{answered}");
+    assert_eq!(answered + dropped, asked);
 }
 
 #[tokio::test]

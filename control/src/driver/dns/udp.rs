@@ -1,45 +1,58 @@
 //! Questions and answers over UDP.
 //!
-//! What can be answered at once is answered in place, in the order asked; a question that has to wait for an upstream
-//! goes on as a task of its own. Bounds: `config::DNS_FORWARDS_MAX` such tasks (above it the answer is SERVFAIL at
-//! once), `config::DNS_UDP_LEN_MAX` bytes an answer.
+//! ```text
+//!  socket ─► batch ─┬─ the usual question ─► dns::plain ───────────► batch ─► socket
+//!                   └─ any other ──────────► hickory, handler ─────────────► socket
+//! ```
+//!
+//! What waits is taken and answered, however little it is: nothing is held back for a batch to fill. What can be
+//! answered at once is answered in place; a question that has to wait for an upstream goes on as a task of its own.
+//! Bounds: `config::DNS_BATCH_MAX` questions at a time, `config::DNS_FORWARDS_MAX` such tasks (above it the answer is
+//! SERVFAIL at once), `config::DNS_UDP_LEN_MAX` bytes an answer.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use futures_util::poll;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::handler::Handler;
-use super::wire::{LEN_DEFAULT, WireAnswer};
-use crate::config::DNS_UDP_LEN_MAX;
+use super::batch::Batch;
+use super::handler::{Handler, Short, now};
+use super::wire::WireAnswer;
+use crate::config::{DNS_BATCH_MAX, DNS_UDP_LEN_MAX};
+use crate::dns::plain::LEN_DEFAULT;
 
-/// Largest question; ours have some 60 bytes, and cookies make it a hundred.
-const QUESTION_LEN_MAX: usize = 2048;
-/// Questions taken before other tasks have their turn.
-const BATCH_MAX: usize = 64;
+/// Full batches taken before other tasks have their turn.
+const TURNS_MAX: usize = 4;
 /// A header, which an error is answered with.
 const HEADER_LEN: usize = 12;
+
+/// Questions that are not the usual ones.
+type Others = Vec<(Vec<u8>, SocketAddr)>;
 
 /// Answers until it is aborted.
 pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
     let socket = Arc::new(socket);
-    let mut buffer = [0; QUESTION_LEN_MAX];
+    let mut batch = Batch::default();
+    let mut others = Others::new();
     'arrivals: loop {
         if let Err(error) = socket.readable().await {
             tracing::debug!(%error, "DNS socket is not readable");
             return;
         }
-        for _ in 0..BATCH_MAX {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((len, source)) => {
-                    let question = buffer.get(..len).unwrap_or_default();
-                    take(&socket, &handler, question, source).await;
-                }
+        for _ in 0..TURNS_MAX {
+            let turn = turn(&socket, &mut batch, &handler, &mut others);
+            for (question, source) in others.drain(..) {
+                take(&socket, &handler, question, source).await;
+            }
+            match turn {
+                Ok(()) => {}
                 // Waiting lets others have their turn; another yield would be another system call for each question.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue 'arrivals,
                 // An answer of ours could not be delivered: the next question is not to blame.
@@ -50,24 +63,53 @@ pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
     }
 }
 
-async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: &[u8], source: SocketAddr) {
+/// Takes what waits and answers the usual questions of it; the others are put to `others`.
+fn turn(
+    socket: &UdpSocket,
+    batch: &mut Batch,
+    handler: &Handler,
+    others: &mut Others,
+) -> io::Result<()> {
+    socket.try_io(Interest::READABLE, || {
+        let names = handler.shared.names.load();
+        let now = now();
+        let count = batch.turn(socket.as_fd(), |question, source, out| {
+            let short = match source.port() {
+                0 => None,
+                _ => handler.short(question, source.ip(), (&names, now), out),
+            };
+            match short {
+                Some(Short::Answer(len)) => Some(len),
+                Some(Short::Drop) => None,
+                None => {
+                    others.push((question.to_vec(), source));
+                    None
+                }
+            }
+        })?;
+        if count < DNS_BATCH_MAX {
+            // That was all: whatever comes from now on is told to the runtime.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    })
+}
+
+async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: Vec<u8>, source: SocketAddr) {
     // An answer is no question, however malformed: answering it could go on for ever.
-    if is_answer(bytes) || source.port() == 0 {
+    if is_answer(&bytes) || source.port() == 0 {
         handler.shared.counters.malformed.count();
         return;
     }
-    let Ok(request) = Request::from_bytes(bytes.to_vec(), source, Protocol::Udp) else {
+    let refusal = format_error(&bytes);
+    let Ok(request) = Request::from_bytes(bytes, source, Protocol::Udp) else {
         handler.shared.counters.malformed.count();
-        if let Some(refusal) = format_error(bytes) {
+        if let Some(refusal) = refusal {
             let _ = socket.try_send_to(&refusal, source);
         }
         return;
     };
-    let len_max = match &request.edns {
-        Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
-        None => LEN_DEFAULT,
-    };
-    let reply = WireAnswer::new(len_max, request.edns.is_some());
+    let reply = reply_to(&request);
     let (socket, handler) = (Arc::clone(socket), Arc::clone(handler));
     let mut answering = Box::pin(async move {
         handler
@@ -81,6 +123,15 @@ async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: &[u8], sou
     if poll!(answering.as_mut()).is_pending() {
         tokio::spawn(answering);
     }
+}
+
+/// Where the answer to a request goes, as long as the client takes.
+pub(super) fn reply_to(request: &Request) -> WireAnswer {
+    let len_max = match &request.edns {
+        Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
+        None => LEN_DEFAULT,
+    };
+    WireAnswer::new(len_max, request.edns.is_some())
 }
 
 /// True unless it is long enough for a header and says that it is a question.

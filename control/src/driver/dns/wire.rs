@@ -9,12 +9,8 @@ use hickory_server::proto::serialize::binary::BinEncoder;
 use hickory_server::server::{ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponse;
 
-use crate::config::DNS_UDP_LEN_MAX;
+use crate::dns::plain::{LEN_DEFAULT, OPT};
 
-/// Largest answer to who does not say otherwise (RFC 1035 §4.2.1).
-pub(super) const LEN_DEFAULT: u16 = 512;
-/// An OPT record without options.
-const OPT_LEN: u16 = 11;
 /// Where a header counts the records of the last section.
 const ADDITIONAL_COUNT: std::ops::Range<usize> = 10..12;
 
@@ -59,7 +55,8 @@ impl ResponseHandler for WireAnswer {
     ) -> Result<ResponseInfo, NetError> {
         let mut bytes = Vec::with_capacity(usize::from(LEN_DEFAULT));
         let mut encoder = BinEncoder::new(&mut bytes);
-        let room = if self.has_opt { OPT_LEN } else { 0 };
+        let room = if self.has_opt { OPT.len() } else { 0 };
+        let room = u16::try_from(room).unwrap_or(u16::MAX);
         encoder.set_max_size(self.len_max.saturating_sub(room));
         let info = response.destructive_emit(&mut encoder)?;
         // What was begun and did not fit is still there.
@@ -79,8 +76,5 @@ fn add_opt(bytes: &mut Vec<u8>) {
         return;
     };
     count.copy_from_slice(&1_u16.to_be_bytes());
-    // The root as its name, type 41; then, after our size, no more of the code, version 0, no flags, no options.
-    bytes.extend([0, 0, 41]);
-    bytes.extend(DNS_UDP_LEN_MAX.to_be_bytes());
-    bytes.extend([0; 6]);
+    bytes.extend(OPT);
 }

@@ -1,0 +1,280 @@
+//! Answers the usual question out of one datagram into another: a single one of class IN about a name of ours, with no
+//! more than an empty OPT record beside it, whose answer fits. Everything else gets `None` and goes the long way.
+//!
+//! ```text
+//!  question  header │ name │ type │ class                        [ │ 0 │ OPT │ size │ code, version 0, flags │ 0 ]
+//!  answer    header │ the same │ name    │ type │ class │ TTL │ length │ address or name            Addresses, Pointer
+//!                              │ pointer │ type │ class │ TTL │ length │ address                    … the others
+//!                              │ zone    │ SOA  │ class │ TTL │ length │ ns, hostmaster, times      NoData, NoName
+//!                              [ │ OPT ]
+//! ```
+//!
+//! INVARIANT: what is written here is, to the byte, what the long way (`driver::dns::handler`) makes of the same
+//! question, but for the order of addresses. Called by `driver::dns::handler`. Bound: the length of the answer,
+//! [`LEN_DEFAULT`] to `config::DNS_UDP_LEN_MAX`.
+
+use std::net::IpAddr;
+
+use crate::config::DNS_UDP_LEN_MAX;
+use crate::dns::answer::{
+    CLASS_IN, Question, TYPE_A, TYPE_AAAA, TYPE_PTR, TYPE_SOA, Verdict, answer,
+};
+use crate::dns::name::{AskedName, DnsName, Domain, KEY_LEN_MAX};
+use crate::dns::names::Names;
+
+/// Largest answer to who does not say otherwise (RFC 1035 §4.2.1).
+pub const LEN_DEFAULT: u16 = 512;
+/// An OPT record without options: the root as its name, type 41, what we take; then no more of the code, version 0,
+/// no flags, no options (RFC 6891 §6.1.2).
+pub const OPT: [u8; 11] = {
+    let [high, low] = DNS_UDP_LEN_MAX.to_be_bytes();
+    [0, 0, 41, high, low, 0, 0, 0, 0, 0, 0]
+};
+/// An answer; nobody else has the last word on its names; recursion is to be had.
+const RESPONSE: [u8; 2] = [0x84, 0x80];
+const RECURSION_DESIRED: u8 = 0x01;
+const CHECKING_DISABLED: u8 = 0x10;
+/// What in a header's third byte has to be zero: an answer, another operation.
+const NO_QUERY: u8 = 0xf8;
+const CODE_NO_NAME: u8 = 3;
+
+/// How an answer ended, to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With what was asked for.
+    Answered,
+    /// With nothing of that type.
+    NoData,
+    /// With no such name.
+    NoName,
+}
+
+/// What the answers of one server have in common.
+#[derive(Debug, Clone)]
+pub struct Plain {
+    ttl: u32,
+    domain: Domain,
+    /// The domain is one of reverse names: names in answers to these could be shortened, and are not here.
+    is_reverse: bool,
+}
+
+impl Plain {
+    /// For a server of this domain whose answers hold so many seconds.
+    #[must_use]
+    pub fn new(domain: &Domain, ttl: u32) -> Self {
+        Self {
+            ttl,
+            domain: domain.clone(),
+            is_reverse: domain.name().key().ends_with(b"\x04arpa"),
+        }
+    }
+
+    /// Writes the answer to a datagram: its length and its ending. `luck` decides the order of addresses.
+    #[must_use]
+    pub fn answer(
+        &self,
+        datagram: &[u8],
+        names: &Names,
+        luck: u64,
+        out: &mut [u8],
+    ) -> Option<(usize, Ending)> {
+        let asked = Asked::read(datagram)?;
+        let verdict = answer(names, &asked.question, luck);
+        let (code, ending, answers, authorities) = match &verdict {
+            Verdict::Addresses(addresses) => (0, Ending::Answered, addresses.len(), 0),
+            Verdict::Pointer(_) => (0, Ending::Answered, 1, 0),
+            Verdict::NoData => (0, Ending::NoData, 0, 1),
+            Verdict::NoName => (CODE_NO_NAME, Ending::NoName, 0, 1),
+            Verdict::Zone | Verdict::Forward | Verdict::Refused => return None,
+        };
+        let mut reply = Writer::new(out.get_mut(..asked.len_max())?);
+        let ([first, second], [op, bits]) = (RESPONSE, asked.flags);
+        reply.put(&asked.number)?;
+        reply.put(&[
+            first | (op & RECURSION_DESIRED),
+            second | (bits & CHECKING_DISABLED) | code,
+        ])?;
+        reply.put_u16(1)?;
+        reply.put_u16(u16::try_from(answers).ok()?)?;
+        reply.put_u16(authorities)?;
+        reply.put_u16(u16::from(asked.size.is_some()))?;
+        reply.put(asked.section)?;
+        match &verdict {
+            Verdict::Addresses(addresses) => self.put_addresses(&mut reply, &asked, addresses)?,
+            Verdict::Pointer(name) => self.put_pointer(&mut reply, &asked, name)?,
+            Verdict::NoData | Verdict::NoName => self.put_soa(&mut reply)?,
+            Verdict::Zone | Verdict::Forward | Verdict::Refused => return None,
+        }
+        let mut len = reply.len;
+        if asked.size.is_some() {
+            let end = len + OPT.len();
+            out.get_mut(len..end)?.copy_from_slice(&OPT);
+            len = end;
+        }
+        Some((len, ending))
+    }
+
+    fn put_addresses(
+        &self,
+        reply: &mut Writer<'_>,
+        asked: &Asked<'_>,
+        addresses: &[IpAddr],
+    ) -> Option<()> {
+        let first = reply.len;
+        for address in addresses {
+            if reply.len == first {
+                reply.put(asked.name)?;
+            } else {
+                reply.refer(first, asked.name.len() - 1)?;
+            }
+            match address {
+                IpAddr::V4(ip) => self.put_data(reply, TYPE_A, &ip.octets())?,
+                IpAddr::V6(ip) => self.put_data(reply, TYPE_AAAA, &ip.octets())?,
+            }
+        }
+        Some(())
+    }
+
+    fn put_data(&self, reply: &mut Writer<'_>, kind: u16, data: &[u8]) -> Option<()> {
+        self.put_kind(reply, kind, data.len())?;
+        reply.put(data)
+    }
+
+    /// What stands between the name of a record and its data.
+    fn put_kind(&self, reply: &mut Writer<'_>, kind: u16, data_len: usize) -> Option<()> {
+        reply.put_u16(kind)?;
+        reply.put_u16(CLASS_IN)?;
+        reply.put(&self.ttl.to_be_bytes())?;
+        reply.put_u16(u16::try_from(data_len).ok()?)
+    }
+
+    fn put_pointer(&self, reply: &mut Writer<'_>, asked: &Asked<'_>, name: &DnsName) -> Option<()> {
+        if self.is_reverse {
+            return None;
+        }
+        reply.put(asked.name)?;
+        self.put_kind(reply, TYPE_PTR, name.key().len() + 1)?;
+        reply.put_name(name)
+    }
+
+    fn put_soa(&self, reply: &mut Writer<'_>) -> Option<()> {
+        let zone = self.domain.name();
+        let at = reply.len;
+        let zone_len = zone.key().len();
+        // A domain so long that nothing goes below it stands for these itself.
+        let below = |label: &'static [u8]| -> &'static [u8] {
+            let fits = label.len() + zone_len <= KEY_LEN_MAX;
+            if fits { label } else { &[] }
+        };
+        let (server, mailbox) = (below(b"\x02ns"), below(b"\x0ahostmaster"));
+        let times_len = 5 * size_of::<u32>();
+        reply.put_name(zone)?;
+        let data_len = server.len() + 2 + mailbox.len() + 2 + times_len;
+        self.put_kind(reply, TYPE_SOA, data_len)?;
+        for label in [server, mailbox] {
+            reply.put(label)?;
+            reply.refer(at, zone_len)?;
+        }
+        // How long it holds; the library has a sign there, which no number of seconds needs.
+        let hold = self.ttl.min(i32::MAX.unsigned_abs());
+        for number in [1, hold, hold, hold, self.ttl] {
+            reply.put(&number.to_be_bytes())?;
+        }
+        Some(())
+    }
+}
+
+/// A question as it came.
+struct Asked<'a> {
+    number: [u8; 2],
+    flags: [u8; 2],
+    name: &'a [u8],
+    /// The name, the type and the class.
+    section: &'a [u8],
+    question: Question,
+    /// What the client takes, if it says so.
+    size: Option<u16>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(datagram: &'a [u8]) -> Option<Self> {
+        let (header, body) = datagram.split_first_chunk()?;
+        let [high, low, op, bits, 0, 1, 0, 0, 0, 0, 0, more @ (0 | 1)] = header else {
+            return None;
+        };
+        if op & NO_QUERY != 0 {
+            return None;
+        }
+        let (asked, name) = AskedName::read(body)?;
+        let (section, rest) = body.split_at_checked(name.len() + 4)?;
+        let [.., kind_high, kind_low, class_high, class_low] = section else {
+            return None;
+        };
+        let size = match (more, rest) {
+            (0, []) => None,
+            (1, [0, 0, 41, high, low, _code, 0, _, _, 0, 0]) => {
+                Some(u16::from_be_bytes([*high, *low]))
+            }
+            _ => return None,
+        };
+        Some(Self {
+            number: [*high, *low],
+            flags: [*op, *bits],
+            name,
+            section,
+            question: Question {
+                name: asked,
+                kind: u16::from_be_bytes([*kind_high, *kind_low]),
+                class: u16::from_be_bytes([*class_high, *class_low]),
+            },
+            size,
+        })
+    }
+
+    /// Room for an answer without the OPT record.
+    fn len_max(&self) -> usize {
+        match self.size {
+            Some(size) => usize::from(size.clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX)) - OPT.len(),
+            None => usize::from(LEN_DEFAULT),
+        }
+    }
+}
+
+/// Writes on until the room is full.
+struct Writer<'a> {
+    room: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(room: &'a mut [u8]) -> Self {
+        Self { room, len: 0 }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.len + bytes.len();
+        self.room.get_mut(self.len..end)?.copy_from_slice(bytes);
+        self.len = end;
+        Some(())
+    }
+
+    fn put_u16(&mut self, number: u16) -> Option<()> {
+        self.put(&number.to_be_bytes())
+    }
+
+    /// A name as it is spelt.
+    fn put_name(&mut self, name: &DnsName) -> Option<()> {
+        for label in name.as_str().split('.') {
+            self.put(&[u8::try_from(label.len()).ok()?])?;
+            self.put(label.as_bytes())?;
+        }
+        self.put(&[0])
+    }
+
+    /// A pointer to a name that was written before. The library writes the name out until it sees that, and cuts the
+    /// answer if there is no room.
+    fn refer(&mut self, at: usize, name_len: usize) -> Option<()> {
+        self.room.get(self.len..self.len + name_len)?;
+        self.put_u16(0xc000 | u16::try_from(at).ok()?)
+    }
+}
