@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
@@ -16,6 +17,7 @@ use nix::unistd::{pipe2, write};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::task::coop::consume_budget;
+use tokio::time::timeout;
 
 use super::stream::StreamError;
 use crate::proxy::body::Body;
@@ -29,6 +31,10 @@ const PASS_LEN: usize = 128 * 1024;
 /// at once.
 const FRAMING_LEN: usize = 512;
 
+/// How long a chunk's size waits for the chunk: Docker's client writes one and then the other, and whoever is woken for
+/// six bytes waits for the rest anyway.
+const CHUNK_SOON: Duration = Duration::from_millis(1);
+
 const AT_ONCE: SpliceFFlags = SpliceFFlags::SPLICE_F_MOVE.union(SpliceFFlags::SPLICE_F_NONBLOCK);
 
 /// A pipe, and what is in it.
@@ -37,6 +43,8 @@ pub(super) struct Pipe {
     out: OwnedFd,
     into: OwnedFd,
     held: usize,
+    /// How much of that was written, not spliced: it has pages of its own.
+    framing: usize,
 }
 
 /// How a body ended.
@@ -52,8 +60,13 @@ impl Pipe {
     pub(super) fn new() -> io::Result<Self> {
         let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(PIPE_LEN));
-        let held = 0;
-        Ok(Self { out, into, held })
+        let (held, framing) = (0, 0);
+        Ok(Self {
+            out,
+            into,
+            held,
+            framing,
+        })
     }
 
     /// Passes the rest of a body on, of which nothing was read yet.
@@ -76,6 +89,11 @@ impl Pipe {
                 }
                 Some(_) if self.held < PASS_LEN => {}
                 None if self.held == 0 => from.readable().await?,
+                None if self.holds_a_size() && body.data_ahead() > 0 => {
+                    if timeout(CHUNK_SOON, from.readable()).await.is_err() {
+                        self.empty(to).await?;
+                    }
+                }
                 Some(_) | None => self.empty(to).await?,
             }
             // Between two sockets that are always ready it would never wait.
@@ -83,6 +101,11 @@ impl Pipe {
         }
         self.empty(to).await?;
         Ok(Passed::Whole(rest))
+    }
+
+    /// Nothing but where chunks begin and end: the pipe has room, whatever kernel gave it.
+    fn holds_a_size(&self) -> bool {
+        self.held == self.framing && self.held <= FRAMING_LEN
     }
 
     /// Takes what is there of the data; none if there is nothing, or the pipe may be full.
@@ -96,7 +119,7 @@ impl Pipe {
         let taken = from.try_io(Interest::READABLE, || {
             match splice(from, None, &self.into, None, len, AT_ONCE) {
                 // It does not say which of the two has no more.
-                Err(Errno::EAGAIN) if self.held > 0 => Ok(None),
+                Err(Errno::EAGAIN) if !self.holds_a_size() => Ok(None),
                 taken => Ok(Some(taken?)),
             }
         });
@@ -126,7 +149,9 @@ impl Pipe {
             match write(&self.into, &framing[..ours]) {
                 Err(Errno::EAGAIN) if self.held > 0 => self.empty(to).await?,
                 written => {
-                    self.held += written.map_err(io::Error::from)?;
+                    let len_written = written.map_err(io::Error::from)?;
+                    self.held += len_written;
+                    self.framing += len_written;
                     return Ok(Some(len));
                 }
             }
@@ -146,6 +171,7 @@ impl Pipe {
                 None => {}
             }
         }
+        self.framing = 0;
         Ok(())
     }
 }
@@ -254,6 +280,28 @@ mod tests {
         let (ended, got) = passed(bad, Body::chunked(), 4096).await;
         assert!(matches!(ended, Err(StreamError::Refused(_))), "{ended:?}");
         assert_eq!(got, b"");
+    }
+
+    /// Nobody can know that the sender will not wait for an answer in the middle of a chunk.
+    #[tokio::test]
+    async fn the_size_of_a_chunk_waits_for_it_but_not_for_long() {
+        let (mut docker, from) = UnixStream::pair().unwrap();
+        let (to, mut client) = UnixStream::pair().unwrap();
+        let mut body = Body::chunked();
+        let pass = Pipe::new().unwrap();
+        let talk = async {
+            let mut got = vec![0; 1000];
+            docker.write_all(b"5\r\n").await.unwrap();
+            assert_eq!(client.read(&mut got).await.unwrap(), 3);
+            docker.write_all(b"hello\r\n6\r\n").await.unwrap();
+            tokio::task::yield_now().await;
+            docker.write_all(b", you!\r\n0\r\n\r\n").await.unwrap();
+            let rest = b"hello\r\n6\r\n, you!\r\n0\r\n\r\n";
+            client.read_exact(&mut got[..rest.len()]).await.unwrap();
+            assert_eq!(&got[..rest.len()], rest);
+        };
+        let (ended, ()) = tokio::join!(pass.pass(&from, &mut body, &to), talk);
+        assert!(matches!(ended, Ok(Passed::Whole(rest)) if rest.is_empty()));
     }
 
     #[tokio::test]
