@@ -20,7 +20,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
     sockopt,
 };
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::handler::Handler;
@@ -147,7 +147,7 @@ fn addresses() -> io::Result<Vec<(String, Ipv4Addr)>> {
 }
 
 fn open(spot: &Spot, handler: &Arc<Handler>) -> io::Result<[JoinHandle<()>; 2]> {
-    let udp = UdpSocket::from_std(bound(spot, SockType::Datagram)?.into())?;
+    let udp = udp::watched(bound(spot, SockType::Datagram)?)?;
     let stream = bound(spot, SockType::Stream)?;
     listen(&stream, Backlog::new(BACKLOG)?)?;
     let tcp = TcpListener::from_std(stream.into())?;

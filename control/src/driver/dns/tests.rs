@@ -515,6 +515,7 @@ async fn serve_on_loopback(handler: &Arc<Handler>) -> SocketAddr {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let udp = UdpSocket::bind(address).await.unwrap();
+    let udp = udp::watched(udp.into_std().unwrap()).unwrap();
     tokio::spawn(udp::serve(udp, Arc::clone(handler)));
     tokio::spawn(tcp::serve(tcp, Arc::clone(handler)));
     address
@@ -696,6 +697,7 @@ async fn a_loop_through_an_upstream_ends() {
     let address = listener.local_addr().unwrap();
     let handler = handler(&config(vec![address]), &some_entries());
     let udp = UdpSocket::bind(address).await.unwrap();
+    let udp = udp::watched(udp.into_std().unwrap()).unwrap();
     tokio::spawn(udp::serve(udp, Arc::clone(&handler)));
     tokio::spawn(tcp::serve(listener, Arc::clone(&handler)));
     let started = clock();

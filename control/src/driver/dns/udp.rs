@@ -11,7 +11,7 @@
 //! SERVFAIL at once), `config::DNS_UDP_LEN_MAX` bytes an answer.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 use super::batch::Batch;
 use super::handler::{Handler, Short, now};
@@ -33,30 +33,48 @@ const TURNS_MAX: usize = 4;
 /// A header, which an error is answered with.
 const HEADER_LEN: usize = 12;
 
+/// A socket that the runtime watches.
+pub(super) type Socket = AsyncFd<UdpSocket>;
 /// Questions that are not the usual ones.
 type Others = Vec<(Vec<u8>, SocketAddr)>;
 
+/// Makes a socket that does not block ready for [`serve`].
+///
+/// # Errors
+/// If the runtime can not watch it.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a UdpSocket is one open descriptor for its whole life"
+)]
+pub(super) fn watched(socket: impl Into<UdpSocket>) -> io::Result<Socket> {
+    // For reading only: each answer that leaves makes room to write, and would wake us to hear of it.
+    AsyncFd::with_interest(socket.into(), Interest::READABLE)
+}
+
 /// Answers until it is aborted.
-pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
+pub(super) async fn serve(socket: Socket, handler: Arc<Handler>) {
     let socket = Arc::new(socket);
     let mut batch = Batch::default();
     let mut others = Others::new();
     'arrivals: loop {
-        if let Err(error) = socket.readable().await {
-            tracing::debug!(%error, "DNS socket is not readable");
-            return;
-        }
+        let mut ready = match socket.readable().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::debug!(%error, "DNS socket is not readable");
+                return;
+            }
+        };
         for _ in 0..TURNS_MAX {
-            let turn = turn(&socket, &mut batch, &handler, &mut others);
+            let turn = ready.try_io(|socket| turn(socket, &mut batch, &handler, &mut others));
             for (question, source) in others.drain(..) {
                 take(&socket, &handler, question, source).await;
             }
             match turn {
-                Ok(()) => {}
-                // Waiting lets others have their turn; another yield would be another system call for each question.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue 'arrivals,
+                Ok(Ok(())) => {}
                 // An answer of ours could not be delivered: the next question is not to blame.
-                Err(error) => tracing::debug!(%error, "DNS socket reports"),
+                Ok(Err(error)) => tracing::debug!(%error, "DNS socket reports"),
+                // Waiting lets others have their turn; another yield would be another system call for each question.
+                Err(_nothing_waits) => continue 'arrivals,
             }
         }
         tokio::task::yield_now().await;
@@ -65,37 +83,35 @@ pub(super) async fn serve(socket: UdpSocket, handler: Arc<Handler>) {
 
 /// Takes what waits and answers the usual questions of it; the others are put to `others`.
 fn turn(
-    socket: &UdpSocket,
+    socket: &Socket,
     batch: &mut Batch,
     handler: &Handler,
     others: &mut Others,
 ) -> io::Result<()> {
-    socket.try_io(Interest::READABLE, || {
-        let names = handler.shared.names.load();
-        let now = now();
-        let count = batch.turn(socket.as_fd(), |question, source, out| {
-            let short = match source.port() {
-                0 => None,
-                _ => handler.short(question, source.ip(), (&names, now), out),
-            };
-            match short {
-                Some(Short::Answer(len)) => Some(len),
-                Some(Short::Drop) => None,
-                None => {
-                    others.push((question.to_vec(), source));
-                    None
-                }
+    let names = handler.shared.names.load();
+    let now = now();
+    let count = batch.turn(socket.as_fd(), |question, source, out| {
+        let short = match source.port() {
+            0 => None,
+            _ => handler.short(question, source.ip(), (&names, now), out),
+        };
+        match short {
+            Some(Short::Answer(len)) => Some(len),
+            Some(Short::Drop) => None,
+            None => {
+                others.push((question.to_vec(), source));
+                None
             }
-        })?;
-        if count < DNS_BATCH_MAX {
-            // That was all: whatever comes from now on is told to the runtime.
-            return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(())
-    })
+    })?;
+    if count < DNS_BATCH_MAX {
+        // That was all: whatever comes from now on is told to the runtime.
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(())
 }
 
-async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: Vec<u8>, source: SocketAddr) {
+async fn take(socket: &Arc<Socket>, handler: &Arc<Handler>, bytes: Vec<u8>, source: SocketAddr) {
     // An answer is no question, however malformed: answering it could go on for ever.
     if is_answer(&bytes) || source.port() == 0 {
         handler.shared.counters.malformed.count();
@@ -105,7 +121,7 @@ async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: Vec<u8>, s
     let Ok(request) = Request::from_bytes(bytes, source, Protocol::Udp) else {
         handler.shared.counters.malformed.count();
         if let Some(refusal) = refusal {
-            let _ = socket.try_send_to(&refusal, source);
+            let _ = socket.get_ref().send_to(&refusal, source);
         }
         return;
     };
@@ -117,7 +133,7 @@ async fn take(socket: &Arc<UdpSocket>, handler: &Arc<Handler>, bytes: Vec<u8>, s
             .await;
         if let Some(answer) = reply.take() {
             // A full socket buffer is a lost datagram, as on any wire.
-            let _ = socket.try_send_to(&answer, source);
+            let _ = socket.get_ref().send_to(&answer, source);
         }
     });
     if poll!(answering.as_mut()).is_pending() {
