@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::handler::Handler;
-use super::udp::format_error;
+use super::udp::{format_error, is_answer};
 use super::wire::WireAnswer;
 use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX, DNS_TCP_TIMEOUT};
 
@@ -101,6 +101,11 @@ async fn converse(
     stream.set_nodelay(true)?;
     loop {
         let question = timeout(DNS_TCP_TIMEOUT, read(&mut stream)).await??;
+        // Nothing that is owed an answer; whoever says such things has no more to say.
+        if is_answer(&question) {
+            handler.shared.counters.malformed.count();
+            return Ok(());
+        }
         let answer = match Request::from_bytes(question.clone(), source, Protocol::Tcp) {
             Ok(request) => {
                 let reply = WireAnswer::new(u16::MAX, request.edns.is_some());

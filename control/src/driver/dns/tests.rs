@@ -566,6 +566,29 @@ async fn both_transports_answer_and_survive_garbage() {
     assert!(handler.shared.counters.by_name()["dns_malformed"] > 100);
 }
 
+/// Two servers that took each other's answers for questions would never be done.
+#[tokio::test]
+async fn answers_and_fragments_of_headers_end_a_connection() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let address = serve_on_loopback(&handler).await;
+    let mut answer = question("many.weave.local.", RecordType::A)
+        .to_vec()
+        .unwrap();
+    answer[2] |= 0x80;
+    for sent in [&answer[..], &answer[..11]] {
+        let before = handler.shared.counters.by_name()["dns_malformed"];
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let len = u16::try_from(sent.len()).unwrap();
+        stream.write_u16(len).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"");
+        let after = handler.shared.counters.by_name()["dns_malformed"];
+        assert_eq!(after, before + 1);
+    }
+}
+
 /// Sends without the runtime, so that nothing is answered meanwhile.
 fn client_of(server: SocketAddr) -> std::net::UdpSocket {
     let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

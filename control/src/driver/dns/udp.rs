@@ -151,7 +151,7 @@ pub(super) fn reply_to(request: &Request) -> WireAnswer {
 }
 
 /// True unless it is long enough for a header and says that it is a question.
-fn is_answer(bytes: &[u8]) -> bool {
+pub(super) fn is_answer(bytes: &[u8]) -> bool {
     bytes.len() < HEADER_LEN || bytes.get(2).is_none_or(|flags| flags & 0x80 != 0)
 }
 
