@@ -55,8 +55,7 @@ pub const DNS_UPSTREAMS_MAX: usize = 8;
 pub const DNS_CACHE_MAX: u64 = 1024;
 /// Largest UDP answer: what crosses any path in one piece, whatever the asker takes.
 pub const DNS_UDP_LEN_MAX: u16 = 1232;
-/// Questions taken from a socket in one call: each bears a sixteenth of the call, the first answer waits some ten
-/// microseconds for the others to be written, and a socket has 52 KiB of buffers.
+/// Questions taken from a socket in one call, whose cost they share; the buffers of a socket are 52 KiB.
 pub const DNS_BATCH_MAX: usize = 16;
 /// TCP connections of clients; one asks a question or two.
 pub const DNS_CONNECTIONS_MAX: usize = 128;
