@@ -123,7 +123,7 @@ fn record_of(figures: &Figures, took: f64) -> Value {
         "flood": flood,
         "transient_hops_max": (figures.transient_hops_max > 0).then_some(figures.transient_hops_max),
         "events": (figures.events > 0).then_some(figures.events),
-        "trace": format!("{:016x}", figures.trace),
+        "trace": (figures.trace != 0).then(|| format!("{:016x}", figures.trace)),
         "wall_s": rounded(took),
         "memory_mib_a_host": rounded(memory_mib_a_host(figures.hosts)),
     })

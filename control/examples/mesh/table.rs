@@ -110,7 +110,7 @@ pub(crate) fn markdown(runs: &[Value]) -> String {
         events.map_or_else(|| "–".to_owned(), |events| shown(events / 1e6))
     }));
     row(all("trace", "", &|run| {
-        run["trace"].as_str().unwrap_or_default().to_owned()
+        run["trace"].as_str().unwrap_or("–").to_owned()
     }));
     text.push_str("\n![how cost grows with the number of hosts](mesh.svg)\n");
     text

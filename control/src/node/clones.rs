@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each of the two owns the same ranges, so neither may give of them; if the network lets only one of them in, that
-//! one goes on. It ends when nothing was heard of the other for `config::CLONE_SHOWN`. Bound: `config::CLONES_MAX`.
+//! one goes on. It ends when nothing was heard of the other for `config::CLONE_SHOWN`. Bound: `config::CLONES_MAX`, and our own.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -21,9 +21,9 @@ use crate::peer::PeerId;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CloneHeard {
     /// When the log was told.
-    pub(super) said_at: Instant,
+    said_at: Instant,
     /// When either spoke in the other's place for the last time.
-    pub(super) heard_at: Instant,
+    heard_at: Instant,
 }
 
 impl CloneHeard {
@@ -62,7 +62,7 @@ impl Node {
         });
     }
 
-    /// Notes it; true if it was not known.
+    /// Notes it; true if it was not known, or is to be said again.
     fn clone_is_new(&mut self, peer_id: PeerId, now: Instant) -> bool {
         let is_kept = |clone: &CloneHeard| {
             clone.is_there(now) || now.duration_since(clone.said_at) < CLONE_NOTICE_EVERY

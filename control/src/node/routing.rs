@@ -269,7 +269,6 @@ impl Node {
         if self.routing.due.is_some_and(|due| due <= now) {
             self.routing.compute(ours, now);
             self.look_who_is_there(now);
-            self.notice_waiting_namesakes();
             self.contacts_changed();
         }
         self.compute_trees(ours, now);

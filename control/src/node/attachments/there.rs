@@ -13,6 +13,7 @@ use crate::record::RecordKind;
 impl Node {
     /// The ways have changed, and with them perhaps who is there.
     pub(in crate::node) fn look_who_is_there(&mut self, now: Instant) {
+        self.notice_waiting_namesakes();
         let bodies = self.gossip.bodies(RecordKind::Attachments);
         let there: BTreeSet<PeerId> = bodies
             .filter(|(_, part, _)| *part == 0)

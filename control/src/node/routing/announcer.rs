@@ -17,12 +17,11 @@ pub(super) struct Announcer {
 impl Announcer {
     /// There is something to say. What frames are lost for, it is urgent to say.
     pub(super) fn hear(&mut self, is_urgent: bool, now: Instant) {
-        let is_quiet = |at: Instant| now.saturating_duration_since(at) >= LINKS_QUIET_AFTER;
-        let pace = if self.said_at.is_none_or(is_quiet) {
+        let pace = if self.goes_on(now) {
+            LINKS_SAID_AFTER * (1 << self.doublings)
+        } else {
             self.doublings = 0;
             Duration::ZERO
-        } else {
-            LINKS_SAID_AFTER * (1 << self.doublings)
         };
         let due = *self.due.get_or_insert(now + pace);
         if is_urgent {
@@ -35,12 +34,17 @@ impl Announcer {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
-        let goes_on = |at: Instant| now.saturating_duration_since(at) < LINKS_QUIET_AFTER;
-        if self.said_at.is_some_and(goes_on) {
+        if self.goes_on(now) {
             self.doublings = (self.doublings + 1).min(LINKS_PACE_MAX);
         }
         (self.due, self.said_at) = (None, Some(now));
         true
+    }
+
+    /// Whether something was said a moment ago.
+    fn goes_on(&self, now: Instant) -> bool {
+        let lately = |at: Instant| now.saturating_duration_since(at) < LINKS_QUIET_AFTER;
+        self.said_at.is_some_and(lately)
     }
 
     /// When there is something to say next.
