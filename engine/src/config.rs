@@ -71,6 +71,10 @@ pub const ECHOES_MAX: usize = 8192;
 /// For how long a flooded frame's echo is known for one: a LAN brings it in milliseconds, a container
 /// that moves takes longer to say the same again elsewhere.
 pub const ECHO_WINDOW: Duration = Duration::from_millis(250);
+/// Addresses whose last announcement is remembered: two thousand containers that start or move at once.
+pub const ANNOUNCED_MAX: usize = 2048;
+/// For how long: control looks every 10 seconds which MACs its containers have, and tells the others.
+pub const ANNOUNCED_TIME: Duration = Duration::from_secs(30);
 /// MACs kept from being learned on a side where echoes of theirs came.
 pub const HOLDS_MAX: usize = 16;
 /// For how long, and for how long floods to and from the peer rest that the echo came round by.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::bridge::{Echoes, Fdb};
+use crate::bridge::{Announced, Echoes, Fdb};
 use crate::command::{Event, PeerSlot};
 use crate::config::{
     BENCH_SAMPLES_MAX, DATAGRAM_LEN_MAX, EVENTS_MAX, HANDOFFS_MAX, SEND_FAILURES_MAX,
@@ -140,6 +140,8 @@ pub struct Shared {
     pub fdb: Fdb,
     /// What was flooded a moment ago.
     pub echoes: Echoes,
+    /// Which addresses were announced a moment ago.
+    pub announced: Announced,
     /// Milliseconds after start when a loop was last reported.
     pub loop_noticed_ms: AtomicU64,
     /// The workers.
@@ -204,6 +206,7 @@ impl Shared {
         Ok(Self {
             fdb: Fdb::new(seed),
             echoes: Echoes::new(seed.rotate_left(32)),
+            announced: Announced::new(seed.rotate_left(16)),
             loop_noticed_ms: AtomicU64::new(0),
             workers: places.into_boxed_slice(),
             events: ArrayQueue::new(EVENTS_MAX),

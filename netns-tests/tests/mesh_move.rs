@@ -29,6 +29,33 @@ fn a_container_that_gets_another_mac_at_its_new_place_is_reached_at_once_too() {
     alone_in_lab(|lab| moves(lab, false));
 }
 
+/// Until somebody who asks anew hears the answer: a look of control at the MAC would take ten.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_container_that_changes_its_mac_is_reached_by_those_who_ask_at_once() {
+    alone_in_lab(|lab| {
+        let mesh = Mesh::new(lab, 3);
+        mesh.start(&[], |index| (0..index).collect());
+        mesh.wait_until_all_reachable(REACH_LIMIT);
+        let changing = lab.host("changing");
+        mesh.weft[0].ok(&["attach", "10.2.1.50/24", &changing.as_container()]);
+        let forgets = || {
+            mesh.containers[2].run(&["ip", "neigh", "flush", "dev", "ethwe"]);
+        };
+        let reaches = || mesh.containers[2].reaches_within(MOVING, Duration::from_millis(500));
+        within("its host answers for it", REACH_LIMIT, || {
+            forgets();
+            let before = mesh.weft[2].count(&["bridge_answers"]);
+            reaches() && mesh.weft[2].count(&["bridge_answers"]) > before
+        });
+        forgets();
+        let mac = "02:00:00:00:00:50";
+        changing.run(&["ip", "link", "set", "ethwe", "address", mac]);
+        within("the first echo", ANSWER_LIMIT, reaches);
+    });
+}
+
 /// Says that the address is at this MAC, as a machine does that was moved.
 fn announce(moving: &Host) {
     let says = [

@@ -13,6 +13,9 @@ const NEIGHBOUR: [(&str, &str); 3] = [
 /// Settings of `ethwe`, made before it goes up.
 pub(super) fn tune_container_interface(name: &str) {
     tune_neighbours(name);
+    // Whoever gives it another MAC need not tell the others.
+    write("ipv4/conf", name, "arp_notify", "1");
+    write("ipv6/conf", name, "ndisc_notify", "1");
     // Deleting the first address of a subnet must not take the others with it.
     write("ipv4/conf", name, "promote_secondaries", "1");
     // Addresses are given by attach alone: another container is no router to believe.

@@ -107,18 +107,22 @@ impl Echoes {
     }
 
     fn hash(&self, frame: &[u8]) -> u64 {
-        let frame = frame.get(..HASHED_LEN).unwrap_or(frame);
-        let mut hash = self.seed ^ frame.len() as u64;
-        for chunk in frame.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(self.seed);
-            hash ^= hash >> 29;
-        }
-        hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        hash(self.seed, frame.get(..HASHED_LEN).unwrap_or(frame))
     }
+}
+
+/// A hash that nobody can steer who does not know the seed, which is odd.
+pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let mut hash = seed ^ bytes.len() as u64;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(chunk) {
+            *to = *from;
+        }
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(seed);
+        hash ^= hash >> 29;
+    }
+    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn word(mac: MacAddr, port: Port) -> u64 {
@@ -126,7 +130,7 @@ fn word(mac: MacAddr, port: Port) -> u64 {
     u64::from_be_bytes([0, 0, a, b, c, d, e, f]) << 16 | u64::from(port.code())
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Part of station 2. A MAC that control knows as an attachment is learned where control has it and nowhere else,
-//! but for an announcement (gratuitous ARP, unsolicited advertisement): it says that the container has moved, and
-//! counts at once. Bounds: `config::ANSWERS_MAX`; storm limits and echoes in `bridge/storm.rs`, `bridge/echo.rs`.
+//! but for an announcement (gratuitous ARP, unsolicited advertisement): it says that the container has moved, or has
+//! another MAC, and counts at once. Bounds: `config::ANSWERS_MAX`; storm limits and echoes in `bridge/storm.rs`, `bridge/echo.rs`.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -96,16 +96,20 @@ impl Datapath {
     ) -> Result<(), DropReason> {
         let since = self.since_start(now);
         let home = self.neighbours.home_of(mac).map(|home| home.port);
-        let announced = matches!(said, Some(Resolution::Announcement(_)));
+        let announced = match said {
+            Some(Resolution::Announcement(address)) => Some(address),
+            _ => None,
+        };
         let earlier = self.shared.echoes.note(frame, port, since);
         // An announcement that comes from where control has the MAC is a move back and no echo.
         if let Some(earlier) = earlier
-            && !(announced && home == Some(port))
+            && !(announced.is_some() && home == Some(port))
         {
             self.echoed(mac, earlier, port, since);
             return Err(DropReason::Loop);
         }
-        if announced {
+        if let Some(address) = announced {
+            self.shared.announced.note(address, mac, since);
             if home == Some(port) || !self.shared.echoes.is_held(mac, port, since) {
                 self.shared.echoes.release(mac);
                 self.shared.fdb.learn(mac, port, since);
@@ -202,9 +206,15 @@ impl Datapath {
         let Some(mac) = self.neighbours.mac_of(question.target) else {
             return false;
         };
+        let since = self.since_start(now);
         let known = self.neighbours.mac_of(question.asker_address);
-        if known.is_some_and(|known| known != question.asker) {
-            // It has another MAC since control looked: everybody is to hear that from itself.
+        if known.is_some_and(|known| known != question.asker)
+            || self
+                .shared
+                .announced
+                .contradicts(question.target, mac, since)
+        {
+            // One of them has another MAC since control looked: that is to be heard from itself.
             return false;
         }
         let home = self.neighbours.home_of(mac).map(|home| home.port);
@@ -226,7 +236,6 @@ impl Datapath {
         if !certain {
             return false;
         }
-        let since = self.since_start(now);
         if let Err(reason) = self.storm.admit(question.asker, Wish::Answer, true, since) {
             self.count_drop(reason);
         } else {

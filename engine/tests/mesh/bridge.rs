@@ -359,3 +359,31 @@ fn a_container_that_moves_is_found_at_once_by_its_announcement_or_by_controls() 
     assert_eq!(mesh.hosts[2].delivered(), [frame(1, 2, 100, 77)]);
     assert!(noticed(&mesh, 1).is_empty());
 }
+
+#[test]
+fn an_address_that_was_announced_with_another_mac_is_not_answered_for_with_the_old_one() {
+    let mut mesh = triangle();
+    attach(&mut mesh, &[(1, 0, 0), (2, 1, 0)]);
+    let question = arp(2, 1);
+    mesh.hosts[1].send(&question);
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].passed(Station::BridgeAnswers), 1);
+    // The container of host 0 gets the MAC of 9 and says so.
+    let mut says = arp(1, 1);
+    for at in [6, 22] {
+        says[at..at + 6].copy_from_slice(&mac(9).0);
+    }
+    mesh.hosts[0].send(&says);
+    mesh.exchange();
+    mesh.hosts[0].delivered();
+    mesh.hosts[1].send(&question);
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].passed(Station::BridgeAnswers), 1);
+    assert!(mesh.hosts[0].delivered().contains(&question));
+    // The old MAC again, in its own words.
+    mesh.hosts[0].send(&arp(1, 1));
+    mesh.exchange();
+    mesh.hosts[1].send(&question);
+    mesh.exchange();
+    assert_eq!(mesh.hosts[1].passed(Station::BridgeAnswers), 2);
+}
