@@ -11,7 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ipam::holdings::ANONYMOUS;
 use crate::ipam::removal::RemovalOrder;
@@ -217,12 +217,12 @@ impl Ipam {
         };
         self.holdings.lives(holder);
         let held = self.held_in(holder, subnet);
-        if let Some(address) = held.iter().find(|ip| !self.is_misplaced((**ip).into())) {
-            return Attempt::Done(Reply::Addresses(vec![with_prefix(*address, subnet)]));
+        if let Some(address) = held.iter().find(|ip| !self.is_misplaced(ip.addr().into())) {
+            return Attempt::Done(Reply::Addresses(vec![IpNet::V4(*address)]));
         }
         // What another peer uses stays blocked until it is off the interface; the holder gets one more.
-        if let Some(address) = held.iter().find(|ip| !self.is_refused(**ip)) {
-            return Attempt::Waits(Need::Address(*address));
+        if let Some(address) = held.iter().find(|ip| !self.is_refused(ip.addr())) {
+            return Attempt::Waits(Need::Address(address.addr()));
         }
         if let Some(failure) = self.barred() {
             return Attempt::Failed(failure);
@@ -326,29 +326,36 @@ impl Ipam {
         usable
     }
 
-    /// The holder's addresses in a subnet.
-    fn held_in(&self, holder: &str, subnet: Ipv4Net) -> Vec<Ipv4Addr> {
+    /// The holder's addresses of a subnet: their own prefixes say of which. Subnets may lie inside each other, and an
+    /// address of one is none of the other.
+    fn held_in(&self, holder: &str, subnet: Ipv4Net) -> Vec<Ipv4Net> {
         let held = self.holdings.of(holder).iter();
-        held.filter_map(|address| match address.addr() {
-            IpAddr::V4(ip) if subnet.contains(&ip) => Some(ip),
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        held.filter_map(|address| match address {
+            IpNet::V4(address) if address.trunc() == subnet.trunc() => Some(*address),
+            IpNet::V4(_) | IpNet::V6(_) => None,
         })
         .collect()
+    }
+
+    /// Whether an address goes with those of the default subnet. One that was given under another prefix than today's
+    /// is known by its hash.
+    fn is_six_of(&self, holder: &str, address: Ipv6Net) -> bool {
+        let prefix = address.trunc();
+        self.config.range6 == Some(prefix) || address_of(prefix, self.config.me, holder) == address
     }
 
     pub(crate) fn lookup(&self, holder: &str, subnet: Option<Ipv4Net>) -> Vec<IpNet> {
         match subnet {
             None => self.holdings.of(holder).to_vec(),
             Some(subnet) => {
-                let is_six = |address: &&IpNet| match (address.addr(), self.config.range6) {
-                    (IpAddr::V6(ip), Some(range)) => {
-                        subnet == self.config.default_subnet && range.contains(&ip)
-                    }
-                    _ => false,
+                let is_default = subnet == self.config.default_subnet;
+                let is_six = |address: &&IpNet| match address {
+                    IpNet::V6(address) => is_default && self.is_six_of(holder, *address),
+                    IpNet::V4(_) => false,
                 };
                 let six = self.holdings.of(holder).iter().filter(is_six).copied();
                 let held = self.held_in(holder, subnet).into_iter();
-                held.map(|ip| with_prefix(ip, subnet)).chain(six).collect()
+                held.map(IpNet::V4).chain(six).collect()
             }
         }
     }

@@ -156,10 +156,17 @@ impl Holdings {
         }
     }
 
-    /// The owner's interface was looked at and has these addresses.
+    /// The owner's interface was looked at and has these addresses, with these prefixes.
     pub(crate) fn seen(&mut self, holder: &str, addresses: &[IpNet], now: Instant) {
         if let Some(holding) = self.holders.get_mut(holder) {
             holding.died_at = None;
+            for held in &mut holding.addresses {
+                let found = addresses.iter().find(|seen| seen.addr() == held.addr());
+                if let Some(found) = found.filter(|_| !addresses.contains(held)) {
+                    *held = *found;
+                    self.changed.insert(holder.to_owned());
+                }
+            }
             let held = holding.addresses.iter().map(IpNet::addr);
             let unused = held.filter(|held| !addresses.iter().any(|seen| seen.addr() == *held));
             holding.unused = unused
@@ -257,6 +264,22 @@ mod tests {
         assert_eq!(holdings.all().count() + holdings.taken().len(), 0);
         assert_eq!(holdings.drain_changed().len(), 2);
         assert!(holdings.drain_changed().is_empty());
+    }
+
+    #[test]
+    fn the_interface_says_of_which_subnet_an_address_is() {
+        let mut holdings = Holdings::default();
+        holdings.add("a", net("10.2.1.9/24"));
+        holdings.add("a", net("10.2.1.3/24"));
+        holdings.drain_changed();
+        let now = crate::ipam::sim::first_instant();
+
+        let both = [net("10.2.1.9/16"), net("10.2.1.9/24")];
+        holdings.seen("a", &both, now);
+        assert!(holdings.drain_changed().is_empty());
+        holdings.seen("a", &both[..1], now);
+        assert_eq!(holdings.of("a"), [net("10.2.1.9/16"), net("10.2.1.3/24")]);
+        assert_eq!(holdings.drain_changed().len(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::ipam::sim::first_instant;
 mod flows;
 mod host;
 mod lost;
+mod overlap;
 mod unwritten;
 
 /// One machine with its disk and what it has said.
@@ -821,7 +822,7 @@ fn an_address_of_the_default_subnet_has_one_of_ipv6_beside_it() {
     );
     assert_eq!(
         net.allocate(0, "a", "10.32.0.0/24"),
-        "10.32.0.1/24",
+        "10.32.0.2/24",
         "another subnet has none"
     );
 }

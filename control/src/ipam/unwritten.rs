@@ -62,7 +62,11 @@ impl Ipam {
                     .partition(|address| address.addr().is_ipv4());
                 four.truncate(1);
                 let is_held = !four.is_empty();
-                let six = six.into_iter().filter(|_| subnet.is_none());
+                let of_today = |six: &IpNet| {
+                    let range = self.config.range6.filter(|_| subnet.is_none());
+                    range.is_some_and(|range| IpNet::V6(range).contains(six))
+                };
+                let six = six.into_iter().filter(of_today);
                 let held = four.into_iter().chain(six).collect();
                 self.given_before(&holder, held, is_held)
             }
