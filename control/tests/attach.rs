@@ -446,7 +446,7 @@ async fn what_cannot_be_done_is_refused_before_anything_changes() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "10.2.2.1 has the prefix length /24 here, not /16: give 10.2.2.1/24, or detach that first"
+        "10.2.2.1 has the prefix length /24 here, not /16: give 10.2.2.1/24, or take that off first"
     );
     assert_eq!(lab.addresses("a", "ethwe"), ["10.2.2.1/24"]);
 
@@ -484,7 +484,7 @@ async fn detaching_takes_addresses_and_with_the_last_the_interface() {
 
     let refused = lab.detach("a", &["10.2.1.2/16"]).await;
     assert!(
-        matches!(refused, Err(AttachError::OtherPrefix { .. })),
+        matches!(refused, Err(AttachError::OtherPrefix(_))),
         "{refused:?}"
     );
 

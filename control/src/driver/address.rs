@@ -44,6 +44,28 @@ pub enum AddressError {
     TooMany(usize),
 }
 
+/// An interface has the address with another prefix length than asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} has the prefix length /{} here, not /{}: give {current}, or take that off first",
+    asked.addr(), current.prefix_len(), asked.prefix_len()
+)]
+pub struct OtherPrefix {
+    /// As asked.
+    pub asked: IpNet,
+    /// As it is.
+    pub current: IpNet,
+}
+
+/// Refuses an address that an interface with these has only with another prefix length.
+pub(super) fn check_prefix(asked: IpNet, present: &[IpNet]) -> Result<(), OtherPrefix> {
+    let mut same = present.iter().filter(|other| other.addr() == asked.addr());
+    match same.next() {
+        Some(&current) if !present.contains(&asked) => Err(OtherPrefix { asked, current }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// One address argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressArgument {

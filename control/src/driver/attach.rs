@@ -27,6 +27,7 @@ use self::apply::{Plan, find_pair, take};
 pub use self::endpoint::{Endpoint, Settled};
 pub use self::follow::follow_mtu;
 pub use self::follow_dns::follow_dns;
+use super::address::OtherPrefix;
 use super::bridge::BridgeError;
 use super::container::{Container, shown_id};
 use super::identity::{Alias, HOST_PREFIX, container_mac, host_name};
@@ -61,16 +62,8 @@ pub enum AttachError {
     #[error("this namespace is attached as {0}: give that name")]
     OtherName(String),
     /// It is attached with another prefix.
-    #[error(
-        "{} has the prefix length /{} here, not /{}: give {current}, or detach that first",
-        asked.addr(), current.prefix_len(), asked.prefix_len()
-    )]
-    OtherPrefix {
-        /// As asked.
-        asked: IpNet,
-        /// As it is.
-        current: IpNet,
-    },
+    #[error(transparent)]
+    OtherPrefix(#[from] OtherPrefix),
     /// Over the limit.
     #[error("a container can have at most {ADDRESSES_MAX} addresses")]
     TooManyAddresses,
@@ -95,7 +88,7 @@ impl AttachError {
             Self::ForeignInterface
             | Self::AddressElsewhere { .. }
             | Self::OtherName(_)
-            | Self::OtherPrefix { .. }
+            | Self::OtherPrefix(_)
             | Self::TooManyAddresses => true,
             Self::NoBridge(_)
             | Self::Bridge(_)

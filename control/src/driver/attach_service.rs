@@ -336,7 +336,9 @@ impl Shared {
             .map(|address| format!("{address} was not attached to {}", request.container))
             .collect();
         // Off the interface first, free only then.
-        let unwritten = self.allocator.release(&container.id, &addresses).await;
+        let still = left.iter().flat_map(|left| &left.addresses);
+        let off = off_the_wire(&addresses, still);
+        let unwritten = self.allocator.release(&container.id, &off).await;
         reply.warnings.extend(unwritten);
         let remaining = left.as_ref().map_or(0, |left| left.addresses.len());
         if let Some(guest) = &self.guest {
@@ -436,6 +438,15 @@ fn write_hosts(container: &Container, request: &AttachRequest, addresses: &[IpNe
         line
     });
     Vec::from_iter(note)
+}
+
+/// Those that may be free now: none whose number is left on the interface with another prefix.
+fn off_the_wire<'a>(taken: &[IpNet], left: impl Iterator<Item = &'a IpNet>) -> Vec<IpNet> {
+    let left: BTreeSet<IpAddr> = left.map(IpNet::addr).collect();
+    let off = taken
+        .iter()
+        .filter(|address| !left.contains(&address.addr()));
+    off.copied().collect()
 }
 
 fn is_on(container: &Container, attached: Attached) -> Effect {

@@ -15,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::Mutex;
 
 use self::changes::Changes;
+use super::address::{OtherPrefix, check_prefix};
 use super::announce::announce;
 use super::bridge::{self, BridgeError};
 use super::firewall::{self, FirewallError, Gate};
@@ -28,6 +29,9 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// Why the host was not put on the network.
 #[derive(Debug, thiserror::Error)]
 pub enum ExposeError {
+    /// It is there with another prefix.
+    #[error(transparent)]
+    OtherPrefix(#[from] OtherPrefix),
     /// The bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
@@ -79,6 +83,7 @@ impl Exposure {
     ) -> Result<(), ExposeError> {
         let mut known = self.wanted.lock().await;
         let known = self.known(&mut known).await?;
+        self.check_prefixes(addresses, known).await?;
         self.put(addresses).await?;
         let mut wanted = known.clone();
         wanted.addresses.extend(addresses);
@@ -109,10 +114,21 @@ impl Exposure {
             .await
     }
 
-    /// Takes addresses off the bridge; those that are not there are fine.
-    pub(crate) async fn remove(&self, addresses: &[IpNet]) -> Result<(), ExposeError> {
+    /// Nothing is put on or taken off that is there with another prefix: its number is the same one.
+    async fn check_prefixes(&self, asked: &[IpNet], wanted: &Wanted) -> Result<(), ExposeError> {
+        let mut present = self.present().await?.unwrap_or_default();
+        present.extend(&wanted.addresses);
+        for asked in asked {
+            check_prefix(*asked, &present)?;
+        }
+        Ok(())
+    }
+
+    /// Takes addresses off the bridge; those that are not there are fine. Returns what is left.
+    pub(crate) async fn remove(&self, addresses: &[IpNet]) -> Result<BTreeSet<IpNet>, ExposeError> {
         let mut known = self.wanted.lock().await;
         let wanted = self.known(&mut known).await?;
+        self.check_prefixes(addresses, wanted).await?;
         bridge::remove_addresses(&self.netns, &self.bridge, addresses).await?;
         wanted
             .addresses
@@ -121,7 +137,8 @@ impl Exposure {
         left.extend(self.present().await?.unwrap_or_default());
         let still: BTreeSet<Ipv4Net> = left.iter().filter_map(subnet_of).collect();
         wanted.translated.retain(|subnet| still.contains(subnet));
-        self.write(wanted).await
+        self.write(wanted).await?;
+        Ok(left)
     }
 
     async fn write(&self, wanted: &Wanted) -> Result<(), ExposeError> {

@@ -12,6 +12,7 @@ use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::multicast;
 use super::{ADDRESSES_MAX, AttachError, AttachOptions, Attached, CONTAINER_INTERFACE, Detached};
+use crate::driver::address::check_prefix;
 use crate::driver::announce::announce;
 use crate::driver::identity::{Alias, HOST_PREFIX};
 use crate::driver::netlink::{GsoLimits, Interface, Netlink};
@@ -93,6 +94,8 @@ impl Plan {
         }
         let inner = pair.as_ref().map(|pair| pair.inner.index);
         let present = guest.addresses().await?;
+        let own = present.iter().filter(|(index, _)| Some(*index) == inner);
+        let own: Vec<IpNet> = own.map(|(_, address)| *address).collect();
         let mut missing = Vec::new();
         for &asked in &self.addresses {
             match present
@@ -108,20 +111,10 @@ impl Plan {
                         interface,
                     });
                 }
-                Some((_, current)) if *current != asked => {
-                    return Err(AttachError::OtherPrefix {
-                        asked,
-                        current: *current,
-                    });
-                }
-                Some(_) => {}
+                Some(_) => check_prefix(asked, &own)?,
             }
         }
-        let count = present
-            .iter()
-            .filter(|(index, _)| Some(*index) == inner)
-            .count();
-        if count + missing.len() > ADDRESSES_MAX {
+        if own.len() + missing.len() > ADDRESSES_MAX {
             return Err(AttachError::TooManyAddresses);
         }
         Ok(Survey {
@@ -313,12 +306,7 @@ pub(super) async fn take(
     let index = pair.inner.index;
     let present = guest.addresses_of(index).await?;
     for &asked in asked {
-        if let Some(&current) = present
-            .iter()
-            .find(|address| address.addr() == asked.addr() && **address != asked)
-        {
-            return Err(AttachError::OtherPrefix { asked, current });
-        }
+        check_prefix(asked, &present)?;
     }
     let absent = asked.iter().copied();
     let absent = absent

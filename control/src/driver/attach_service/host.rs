@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{EXPOSED, Shared};
+use super::{EXPOSED, Shared, off_the_wire};
 use crate::api::{ApiError, AttachReply, ExposeRequest};
 use crate::driver::address::read_arguments;
 use crate::driver::client::Client;
@@ -48,9 +48,10 @@ impl Shared {
             .allocator
             .find(EXPOSED, &arguments, self.default_subnet);
         let addresses = found.await.map_err(|error| in_one_line(&error))?;
-        let removed = self.exposure.remove(&addresses).await;
-        removed.map_err(|error| in_one_line(&error))?;
-        let unwritten = self.allocator.release(EXPOSED, &addresses).await;
+        let left = self.exposure.remove(&addresses).await;
+        let left = left.map_err(|error| in_one_line(&error))?;
+        let off = off_the_wire(&addresses, left.iter());
+        let unwritten = self.allocator.release(EXPOSED, &off).await;
         let mut changed = self.exposed(&addresses, Vec::new()).await?;
         changed.reply.warnings.extend(unwritten);
         Ok(changed)
