@@ -104,6 +104,11 @@ fn multicast_reaches_the_containers_of_its_subnet_and_no_others() {
         assert_eq!(both.run(&["nft", "list", "ruleset"]), "", "nothing is left");
         b.attach(&both, &["--no-multicast-route", "10.2.1.4/24"]);
         assert_eq!(both.run(&["ip", "route", "show", "224.0.0.0/4"]), "");
+        b.ok(&["reset", "--force"]);
+        for container in [&m2, &m3, &both] {
+            assert!(!container.has_device("ethwe"));
+            assert_eq!(container.run(&["nft", "list", "ruleset"]), "", "nor then");
+        }
     });
 }
 

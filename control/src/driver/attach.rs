@@ -319,6 +319,11 @@ impl Host {
     }
 }
 
+/// Takes the rules for multicast out of a container's namespace. For a thread made for that, which stays in there.
+pub(super) fn forget_multicast(guest: NetNs) -> Result<(), NetNsError> {
+    Netlink::open(guest)?.inside(multicast::forget)
+}
+
 /// A MAC as it is shown, `da:fa:eb:dc:28:27`.
 pub fn mac_text(mac: [u8; 6]) -> String {
     let [a, b, c, d, e, f] = mac;

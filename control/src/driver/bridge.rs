@@ -17,6 +17,7 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 use weft_engine::error::EngineError;
 
 pub use self::keeper::Keeper;
+use super::attach;
 use super::identity::{Alias, HOST_PREFIX, local_mac};
 use super::netlink::{GsoLimits, Interface, Netlink, NetlinkError};
 use super::netns::{NetNs, NetNsError};
@@ -139,7 +140,8 @@ pub async fn is_there(host: &NetNs, name: &str) -> Result<bool, BridgeError> {
         .await
 }
 
-/// Removes the container interfaces, the TAP and the bridge; what is gone already is fine.
+/// Removes the container interfaces with the rules in their namespaces, the TAP and the bridge; what is gone already is
+/// fine.
 pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeError> {
     let config = config.clone();
     host.run(|netlink| async move {
@@ -152,6 +154,7 @@ pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeErr
             let is_tap = config.tap.as_ref() == Some(&device.name);
             if is_unmarked_port || is_tap || belongs_to(&device, &config.name) {
                 netlink.delete(device.index, &device.name).await?;
+                forget_multicast(&device);
             }
         }
         if let Some(bridge) = bridge {
@@ -160,6 +163,19 @@ pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeErr
         Ok(())
     })
     .await
+}
+
+/// Takes the rules for multicast out of the namespace that a host end led into, if there still is one.
+fn forget_multicast(outer: &Interface) {
+    let Some(alias) = Alias::from_text(&outer.alias) else {
+        return;
+    };
+    let Some(guest) = NetNs::find(alias.inode, &alias.path) else {
+        return;
+    };
+    if let Err(error) = attach::forget_multicast(guest) {
+        tracing::warn!(%error, container = alias.id, "rules for multicast stay in the container");
+    }
 }
 
 /// The bridge's MAC and the addresses that `expose` gave it; none if there is no bridge.
