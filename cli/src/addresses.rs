@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_control::api::{ExposeRequest, IpamReport, RemoveReply, RemoveRequest, Status};
+use weft_control::ipam::check::readdress;
 
 use crate::args::{ExposeArgs, RemovePeerArgs};
 use crate::client::Client;
@@ -153,7 +154,8 @@ pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
     }
     for (address, holder) in &report.misplaced {
         text.push_str(&format!(
-            "blocked: {address} of {holder} belongs to another peer: attach it again\n"
+            "blocked: {address} of {holder} belongs to another peer: {}\n",
+            readdress(holder)
         ));
     }
     text
@@ -199,6 +201,19 @@ mod tests {
             "da:fa:eb:dc:28:27(host1)               786432 IPs (75.0% of total) (2 active)\n\
              0a:00:27:00:00:01(host2)               131072 IPs (12.5% of total) - unreachable!\n\
              00:00:00:00:00:03(not heard of)        131072 IPs (12.5% of total) - unreachable!\n"
+        );
+        let misplaced = [("10.32.0.1", "c1"), ("10.32.0.2", "weave:expose")];
+        let misplaced =
+            misplaced.map(|(ip, holder)| (ip.parse().expect("an address"), holder.to_owned()));
+        let blocked = IpamReport {
+            owners: Vec::new(),
+            misplaced: misplaced.to_vec(),
+            ..report
+        };
+        assert_eq!(
+            owners(Some(&blocked), "host1"),
+            "blocked: 10.32.0.1 of c1 belongs to another peer: detach it, then attach it again\n\
+             blocked: 10.32.0.2 of weave:expose belongs to another peer: `weft hide`, then `weft expose`\n"
         );
         assert_eq!(
             owners(None, "host1"),

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::api::IpamFinding;
+use crate::dns::registry::EXPOSE;
 use crate::ipam::durable::{StoreContent, StoreDamage, restore};
 use crate::ipam::holdings::{ANONYMOUS, HOST, Holdings};
 use crate::ipam::ring::Ring;
@@ -29,6 +30,16 @@ pub struct Believed {
     range: Option<Span>,
     /// Address to owner, and whether the owner is dead and in its grace.
     held: BTreeMap<IpAddr, (String, bool)>,
+}
+
+/// What lets an owner have another address than the one that another peer owns.
+#[must_use]
+pub fn readdress(holder: &str) -> &'static str {
+    if holder == EXPOSE {
+        "`weft hide`, then `weft expose`"
+    } else {
+        "detach it, then attach it again"
+    }
 }
 
 fn finding(what: String, remedy: &str) -> IpamFinding {
@@ -112,7 +123,7 @@ impl Believed {
             if let Some(owner) = owner.filter(|owner| *owner != me) {
                 believed.findings.push(finding(
                     format!("{address} of {holder} belongs to {}", label(owner)),
-                    "it is asked for; if this stays, detach the container and attach it again",
+                    &format!("it is asked for; if this stays, {}", readdress(holder)),
                 ));
             }
         }
@@ -300,6 +311,21 @@ mod tests {
                 "0.0.0.2 is on a and on b",
                 "0.0.0.3 is noted for gone, which does not have it",
                 "0.0.0.4 is noted for b, which does not have it",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_host_gets_another_address_in_another_way_than_a_container() {
+        let ring = ring(&[(span(0, 255), &[2])]);
+        let held = holdings(&[("c", "0.0.0.1/24"), (EXPOSE, "0.0.0.2/24")]);
+        let found = believed(&ring, &held).findings;
+        let remedies: Vec<&str> = found.iter().map(|one| &*one.remedy).collect();
+        assert_eq!(
+            remedies,
+            [
+                "it is asked for; if this stays, detach it, then attach it again",
+                "it is asked for; if this stays, `weft hide`, then `weft expose`",
             ]
         );
     }

@@ -12,6 +12,7 @@ use crate::driver::firewall;
 use crate::driver::request::Reply;
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{AddressWork, Beside};
+use crate::ipam::check::readdress;
 use crate::ipam::request::{Failure, IpamRequestId, Reply as AddressReply, Request};
 use crate::ipam::{IpamInput, IpamNotice, IpamOutput, StoreContent};
 use crate::node::exchange::Input;
@@ -154,7 +155,8 @@ fn log_notice(notice: &IpamNotice) {
             );
         }
         IpamNotice::Readdress { holder, address } => {
-            tracing::warn!(holder, %address, "needs a new address: attach it again");
+            let remedy = readdress(holder);
+            tracing::warn!(holder, %address, remedy, "needs a new address");
         }
         IpamNotice::Disputed { span } => {
             tracing::warn!(%span, "two peers claim a range: nothing of it is given until they agree");
