@@ -120,6 +120,15 @@ pub(crate) fn remove(client: &Client, args: &RemovePeerArgs, format: Format) -> 
     Ok(())
 }
 
+/// Why no address is given at this moment, beside what `weft status ipam` prints; `None` if they are.
+pub(crate) fn why_not_ready(report: Option<&IpamReport>) -> Option<&str> {
+    match report {
+        None => Some("allocation is off on this host (--ipalloc-range '')"),
+        Some(report) if report.state == "ready" => None,
+        Some(report) => Some(&report.state),
+    }
+}
+
 /// Returns the text of `weft status ipam`: a line for each owner, nothing while there is no ring.
 pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
     let Some(report) = report.filter(|report| report.ring.is_some()) else {

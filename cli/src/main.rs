@@ -139,6 +139,9 @@ fn show_status(client: &Client, part: Option<StatusPart>, format: Format) -> any
         }
         (Some(StatusPart::Connections), Format::Json) => output::json(&status.connections),
         (Some(StatusPart::Ipam), Format::Text) => {
+            if let Some(state) = addresses::why_not_ready(status.ipam.as_ref()) {
+                output::talk(&format!("weft: {state}"));
+            }
             output::data(&addresses::owners(status.ipam.as_ref(), &status.peer_id))
         }
         (Some(StatusPart::Ipam), Format::Json) => output::json(&status.ipam),

@@ -71,12 +71,13 @@ impl Ipam {
                 .any(|pending| pending.need.as_ref().is_some_and(wanted))
         };
         if self.is_relearning() {
-            "learning from peers what this host owns - its store was damaged and set aside"
-                .to_owned()
+            "learning from peers what this host owns - its store was damaged or gone".to_owned()
         } else if self.ring.is_some() {
             if !owners.is_empty() && owners.iter().all(|owner| !owner.reachable) {
                 "all IP ranges owned by unreachable peers - use 'rmpeer' if they are dead"
                     .to_owned()
+            } else if self.store_failed {
+                "no new addresses - the store takes no writes".to_owned()
             } else if needs(|need| matches!(need, Need::Space(_) | Need::Address(_))) {
                 "waiting for IP(s) to become available".to_owned()
             } else {

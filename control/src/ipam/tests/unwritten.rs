@@ -78,4 +78,8 @@ fn an_address_whose_write_failed_is_not_given_on_the_second_try() {
     assert_eq!(net.answer(0, allocate("b")), Err(Failure::Store));
     assert_eq!(net.answer(0, allocate("b")), Err(Failure::Store));
     assert_eq!(net.allocate(0, "a", ""), "10.32.0.1/12");
+    let state = "no new addresses - the store takes no writes";
+    assert_eq!(net.status(0).state, state);
+    net.mend(0);
+    assert_eq!(net.status(0).state, "ready");
 }
