@@ -30,8 +30,8 @@ use self::debt::Debt;
 use self::key::IDENTITY_FILE;
 pub(super) use self::key::known_identity;
 pub use self::key::load_identity;
-use self::open::Opener;
 pub(super) use self::open::is_damage;
+use self::open::{LostFile, Opener};
 use crate::error::ControlError;
 use crate::ipam::StoreContent;
 
@@ -61,8 +61,8 @@ pub struct Store {
 struct Notes {
     /// Why the last write failed.
     trouble: Option<Trouble>,
-    /// Where the last file that was damaged is.
-    set_aside: Option<PathBuf>,
+    /// What became of the last file that was of no use.
+    lost: Option<LostFile>,
     /// Nobody knew the names in it.
     lost_names: bool,
     /// The file has been read once.
@@ -146,20 +146,21 @@ impl Store {
     /// What is wrong with the store, in words; does not block.
     pub fn notes(&self) -> Vec<String> {
         let notes = lock(&self.notes);
-        let aside = notes.set_aside.as_ref().map(|path| {
-            let lost = if notes.lost_names {
+        let lost = notes.lost.as_ref().map(|file| {
+            let what = match file {
+                LostFile::SetAside(path) => format!("damaged and set aside as {}", path.display()),
+                LostFile::Gone => format!("gone: there was no {}", self.path.display()),
+            };
+            let names = if notes.lost_names {
                 "; names that were given by hand (dns-add) are lost: give them again"
             } else {
                 ""
             };
-            format!(
-                "the store was damaged and set aside as {}: this host learns from its peers what it owned{lost}",
-                path.display()
-            )
+            format!("the store was {what}; this host learns from its peers what it owned{names}")
         });
         let trouble = notes.trouble.as_ref().map(|trouble| trouble.line.clone());
         let debt = notes.debt.as_ref().map(|_| debt::NOTE.to_owned());
-        aside.into_iter().chain(trouble).chain(debt).collect()
+        lost.into_iter().chain(trouble).chain(debt).collect()
     }
 
     /// Why the last write failed, in a word; none once another has worked. Does not block.
@@ -251,9 +252,9 @@ impl Store {
         drop(place);
         let mut notes = lock(&self.notes);
         notes.kept = opened.kept;
-        if let Some(path) = opened.set_aside {
-            tracing::error!(store = %self.path.display(), set_aside = %path.display(), "the store was damaged or gone");
-            notes.set_aside = Some(path);
+        if let Some(lost) = opened.lost {
+            tracing::error!(store = %self.path.display(), ?lost, "the store was damaged or gone");
+            notes.lost = Some(lost);
             notes.lost_names |= !notes.was_read;
         }
         notes.was_read = true;

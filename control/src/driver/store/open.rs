@@ -55,8 +55,17 @@ impl Default for Opener {
 pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) kept: Kept,
-    /// Where the damaged one is that it takes the place of.
-    pub(super) set_aside: Option<PathBuf>,
+    /// What became of the one that it takes the place of.
+    pub(super) lost: Option<LostFile>,
+}
+
+/// A store that was of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LostFile {
+    /// Damaged, and here now.
+    SetAside(PathBuf),
+    /// There was none.
+    Gone,
 }
 
 impl Opener {
@@ -90,10 +99,10 @@ impl Opener {
             error = &damage as &dyn std::error::Error,
             "the store cannot be used"
         );
-        let set_aside = self.begin_anew(path, kept)?;
+        let lost = self.begin_anew(path, kept)?;
         let opened = self.open_whole(path)?;
         Ok(Opened {
-            set_aside: Some(set_aside),
+            lost: Some(lost),
             ..opened
         })
     }
@@ -125,11 +134,11 @@ impl Opener {
         let read = catch_unwind(AssertUnwindSafe(|| {
             let database = self.open(path)?;
             let kept = read_through(path, &database)?;
-            let set_aside = None;
+            let lost = None;
             Ok(Opened {
                 database,
                 kept,
-                set_aside,
+                lost,
             })
         }));
         read.unwrap_or_else(|_| {
@@ -176,8 +185,8 @@ impl Opener {
         Ok(database)
     }
 
-    /// Puts a new store in the place of a damaged one; returns where that is now.
-    fn begin_anew(&self, path: &Path, kept: &Kept) -> Result<PathBuf, ControlError> {
+    /// Puts a new store in the place of a damaged one; returns what became of that.
+    fn begin_anew(&self, path: &Path, kept: &Kept) -> Result<LostFile, ControlError> {
         // Above all that the lost one can have counted: a start each second since 1970.
         let incarnation = kept.incarnation.max(seconds_since_1970());
         let fresh = self.begin_beside(path, |transaction| {
@@ -189,8 +198,9 @@ impl Opener {
             write_ipam(transaction, &lost_changes())
         })?;
         let aside = free_name(path);
+        let was_there = path.exists();
         let moved = || -> io::Result<()> {
-            if path.exists() {
+            if was_there {
                 remove_if_there(&aside)?;
                 // Not every file system can give a file two names.
                 fs::hard_link(path, &aside).or_else(|_| fs::rename(path, &aside))?;
@@ -202,7 +212,11 @@ impl Opener {
             path: path.to_owned(),
             source,
         })?;
-        Ok(aside)
+        Ok(if was_there {
+            LostFile::SetAside(aside)
+        } else {
+            LostFile::Gone
+        })
     }
 }
 
@@ -226,7 +240,7 @@ pub(super) fn copy(path: &Path) -> Result<Opened, ControlError> {
     Ok(Opened {
         database,
         kept: Kept::default(),
-        set_aside: None,
+        lost: None,
     })
 }
 

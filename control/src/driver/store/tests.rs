@@ -157,10 +157,14 @@ fn a_store_that_is_gone_is_a_lost_one_and_a_first_one_is_not() {
     );
     load_identity(dir.path()).unwrap();
     fs::remove_file(dir.path().join(STORE_FILE)).unwrap();
-    assert_eq!(
-        Store::open(dir.path()).unwrap().ipam().unwrap(),
-        lost_store()
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.ipam().unwrap(), lost_store());
+    let told = store.notes().concat();
+    assert!(
+        told.starts_with("the store was gone: there was no "),
+        "{told}"
     );
+    assert!(!told.contains("damaged"), "no such file: {told}");
 }
 
 /// Wherever a byte is turned the store opens: with what it held, or set aside.
