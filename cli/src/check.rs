@@ -58,12 +58,17 @@ fn is_not_running(error: &anyhow::Error) -> bool {
 }
 
 fn stopped(places: &Places) -> anyhow::Result<Vec<IpamFinding>> {
-    output::talk("weft does not run: this is what its store says");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start a runtime")?;
     let netns = NetNs::current().context("open the host's network namespace")?;
     let checking = check_stopped(&places.data_dir, netns, &places.bridge);
-    Ok(runtime.block_on(checking)?)
+    let found = runtime.block_on(checking)?;
+    output::talk(if found.is_some() {
+        "weft does not run: this is what its store says"
+    } else {
+        "weft does not run and has nothing noted here: it was never launched, or reset"
+    });
+    Ok(found.unwrap_or_default())
 }

@@ -31,7 +31,8 @@ pub(super) fn against(believed: Believed, list: Vec<Attachment>) -> Vec<IpamFind
     believed.against(&exists.collect::<Vec<_>>(), shown_id)
 }
 
-/// Holds the store of a daemon that does not run against what exists on this host. Changes nothing.
+/// Holds the store of a daemon that does not run against what exists on this host; `None` where none has run, or all
+/// was reset. Changes nothing.
 ///
 /// # Errors
 /// [`CheckError`] if either cannot be read.
@@ -39,16 +40,19 @@ pub async fn check_stopped(
     data_dir: &Path,
     netns: NetNs,
     bridge: &str,
-) -> Result<Vec<IpamFinding>, CheckError> {
+) -> Result<Option<Vec<IpamFinding>>, CheckError> {
+    if store::is_blank(data_dir) {
+        return Ok(None);
+    }
     let me = store::known_identity(data_dir)?;
     let content = match Store::peek(data_dir) {
         Ok(content) => content,
-        Err(error) if store::is_damage(&error) => return Ok(vec![damaged(&error)]),
+        Err(error) if store::is_damage(&error) => return Ok(Some(vec![damaged(&error)])),
         Err(error) => return Err(error.into()),
     };
     let believed = match believed_by_store(&content, me.peer_id()) {
         Ok(believed) => believed,
-        Err(error) => return Ok(vec![damaged(&error)]),
+        Err(error) => return Ok(Some(vec![damaged(&error)])),
     };
     let host = Host::new(netns, bridge, me.peer_id().name().0);
     let mut list = host.list().await?;
@@ -59,7 +63,7 @@ pub async fn check_stopped(
             addresses,
         });
     }
-    Ok(against(believed, list))
+    Ok(Some(against(believed, list)))
 }
 
 fn damaged(error: &dyn std::error::Error) -> IpamFinding {

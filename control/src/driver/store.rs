@@ -105,6 +105,12 @@ pub fn remove(data_dir: &Path) -> Result<(), ControlError> {
     Ok(())
 }
 
+/// Whether no daemon has run with this data directory since its last reset.
+pub(super) fn is_blank(data_dir: &Path) -> bool {
+    let files = [IDENTITY_FILE, STORE_FILE];
+    files.iter().all(|file| !data_dir.join(file).exists())
+}
+
 impl Store {
     /// Opens the store of a data directory, making it at the first start. One that is damaged, or gone while the
     /// identity is there, is set aside: the new one notes that it was lost.
