@@ -60,6 +60,12 @@ async fn removed(to: &mpsc::Sender<Request>, call: HttpRequest) -> Result<Remove
         force,
         dry_run,
     } = read(call).await?;
+    // Peers of whom no name is known are not meant by it.
+    if peer.is_empty() {
+        let line =
+            "an empty name is nobody's: give a name, nickname or PeerId (see `weft status ipam`)";
+        return Err(Failure(StatusCode::BAD_REQUEST, line.to_owned()));
+    }
     let named = peer.clone();
     let found = ask(to, |reply| Request::FindOwner(named, reply)).await?;
     let victim = match found[..] {
