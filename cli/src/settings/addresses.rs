@@ -69,9 +69,11 @@ impl Settings {
 }
 
 fn network(flag: &str, text: &str) -> anyhow::Result<Ipv4Net> {
-    let network: Ipv4Net = text.parse().with_context(|| {
-        format!("{flag} `{text}`: accepted is an IPv4 network such as {RANGE_DEFAULT}")
-    })?;
+    let Ok(network) = text.parse::<Ipv4Net>() else {
+        bail!(
+            "{flag} `{text}`: accepted is an IPv4 network with a prefix length up to /30, such as {RANGE_DEFAULT}"
+        );
+    };
     if network.trunc() != network {
         bail!(
             "{flag} {network} has host bits set: the network is {}",
@@ -93,9 +95,9 @@ fn network(flag: &str, text: &str) -> anyhow::Result<Ipv4Net> {
 }
 
 fn network_six(text: &str) -> anyhow::Result<Ipv6Net> {
-    let network: Ipv6Net = text.parse().with_context(|| {
-        format!("--ipalloc-range6 `{text}`: accepted is an IPv6 prefix such as fd57:6566:7400::/64")
-    })?;
+    let Ok(network) = text.parse::<Ipv6Net>() else {
+        bail!("--ipalloc-range6 `{text}`: accepted is an IPv6 prefix such as fd57:6566:7400::/64");
+    };
     if network.trunc() != network {
         bail!(
             "--ipalloc-range6 {network} has host bits set: the prefix is {}",
@@ -169,6 +171,10 @@ mod tests {
             let line = network("--ipalloc-range", bad).unwrap_err().to_string();
             assert!(line.starts_with("--ipalloc-range"), "{line}");
         }
+        // What the library says of it is about addresses, which this one has.
+        let error = network("--ipalloc-range", "10.0.0.0/33").unwrap_err();
+        let line = "--ipalloc-range `10.0.0.0/33`: accepted is an IPv4 network with a prefix length up to /30, such as 10.32.0.0/12";
+        assert_eq!(format!("{error:#}"), line);
         for bad in [
             "0.0.0.0/0",
             "127.1.0.0/16",
