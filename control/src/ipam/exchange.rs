@@ -363,15 +363,16 @@ impl Ipam {
             asked.extend(search.denied.keys().map(|peer| self.label(*peer)));
         }
         let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+        let have = if asked.len() == 1 { "has" } else { "have" };
         match (asked.is_empty(), lost.is_empty()) {
             (true, true) => "all addresses are in use".to_owned(),
-            (false, true) => format!("{} have none to give", list(asked)),
+            (false, true) => format!("{} {have} none to give", list(asked)),
             (true, false) => format!(
                 "the rest is owned by {}, out of reach (rmpeer takes over the dead)",
                 list(lost)
             ),
             (false, false) => format!(
-                "{} have none to give; {} cannot be reached (rmpeer takes over the dead)",
+                "{} {have} none to give; {} cannot be reached (rmpeer takes over the dead)",
                 list(asked),
                 list(lost)
             ),

@@ -771,7 +771,7 @@ fn a_full_subnet_says_who_has_none_left() {
     );
     assert_eq!(
         full.unwrap_err().to_string(),
-        "no free address in 10.0.0.0/29: host1 have none to give"
+        "no free address in 10.0.0.0/29: host1 has none to give"
     );
     net.kill(1);
     let lost = net
