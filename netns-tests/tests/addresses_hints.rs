@@ -77,3 +77,39 @@ fn no_container_gets_an_address_of_a_host() {
         assert_eq!(b.ok(&["ipam", "check"]), "");
     });
 }
+
+/// A line on standard error, whatever the lines for scripts are.
+#[test]
+fn a_host_without_addresses_to_give_says_why() {
+    in_lab(|lab| {
+        let a = lab.weft(&lab.host("a"));
+        let says = |words: &[&str], code: i32, why: &str| {
+            let outcome = a.run(words);
+            let found = (outcome.code, &*outcome.stdout);
+            assert_eq!(found, (code, ""), "{words:?}: {outcome:?}");
+            assert!(outcome.stderr.contains(why), "{words:?}: {outcome:?}");
+        };
+        let blank = "nothing noted here: it was never launched, or reset";
+        says(&["ipam", "check"], 0, blank);
+        let bad = [&LAUNCH[..], &["--ipalloc-range", "10.0.0.0/33"]].concat();
+        let outcome = a.run(&bad);
+        let told =
+            "accepted is an IPv4 network with a prefix length up to /30, such as 10.32.0.0/12";
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+        assert!(outcome.stderr.trim().ends_with(told), "{outcome:?}");
+
+        a.ok(&[&LAUNCH[..], &["--ipalloc-init", "consensus=3"]].concat());
+        says(&["status", "ipam"], 0, "weft: idle");
+        for words in [&["rmpeer", ""][..], &["rmpeer", "--dry-run", ""]] {
+            says(words, 1, "an empty name is nobody's");
+        }
+        a.ok(&["reset", "--force"]);
+        says(&["ipam", "check"], 0, blank);
+        a.ok(&[&LAUNCH[..], &["--ipalloc-range", ""]].concat());
+        says(
+            &["status", "ipam"],
+            0,
+            "weft: allocation is off on this host",
+        );
+    });
+}
