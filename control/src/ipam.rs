@@ -162,7 +162,7 @@ pub enum IpamInput {
     Reloaded(StoreContent),
     /// All peers within reach.
     Reachable(BTreeMap<PeerId, Contact>),
-    /// How many targets are wanted that are other hosts.
+    /// How many other hosts were named as targets; whoever was only discovered does not count.
     Targets(usize),
     /// Something is asked for.
     Request {

@@ -31,7 +31,7 @@ const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// What is being decided, and what is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Election {
-    /// Wanted targets that are other hosts.
+    /// Targets that somebody named and that are other hosts.
     pub(crate) targets: usize,
     /// Somebody needs a ring.
     pub(crate) needed: bool,

@@ -206,6 +206,14 @@ impl Dialer {
         &self.targets
     }
 
+    /// How many hosts somebody named, as far as they are not this one.
+    pub(crate) fn named_others(&self) -> usize {
+        let others = self
+            .named()
+            .filter(|target| target.phase != TargetPhase::OurOwn);
+        others.count()
+    }
+
     fn named(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(|target| target.is_named())
     }

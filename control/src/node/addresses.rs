@@ -17,7 +17,6 @@ use crate::config::{BootId, REFUSALS_SHOWN};
 use crate::ipam::check::Believed;
 use crate::ipam::request::{Failure, OwnerStatus};
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
-use crate::link::dialer::TargetPhase;
 use crate::link::message::ByeReason;
 use crate::node::Node;
 use crate::node::exchange::Output;
@@ -164,13 +163,7 @@ impl Node {
         let Some(addresses) = &self.addresses else {
             return;
         };
-        let is_own = |phase: &TargetPhase| matches!(phase, TargetPhase::OurOwn);
-        let targets = self
-            .dialer
-            .targets()
-            .iter()
-            .filter(|target| !is_own(&target.phase))
-            .count();
+        let targets = self.dialer.named_others();
         let is_due = addresses.ipam.deadline().is_some_and(|at| now >= at);
         if targets != addresses.targets {
             if let Some(addresses) = &mut self.addresses {

@@ -69,6 +69,18 @@ fn targets_are_read_as_people_write_them() {
 }
 
 #[test]
+fn whoever_was_named_counts_but_for_this_host_and_the_discovered() {
+    let (mut dialer, _, now) = dialer(&["a", "b"]);
+    dialer.discover(peer(1), &["192.0.2.1:6783".parse().unwrap()], now);
+    assert_eq!(dialer.named_others(), 2);
+
+    let (dial, _) = dialer.poll_dial(now).unwrap();
+    dialer.opened(dial, LinkId(1)).unwrap();
+    assert!(dialer.is_ourself(LinkId(1), now));
+    assert_eq!(dialer.named_others(), 1);
+}
+
+#[test]
 fn a_target_goes_from_waiting_to_connected() {
     let (mut dialer, mut random, now) = dialer(&["a"]);
     let (dial, address) = dialer.poll_dial(now).unwrap();
