@@ -38,6 +38,7 @@ mod relearn;
 mod removal;
 pub mod request;
 mod ring;
+mod seats;
 pub mod sight;
 pub mod six;
 mod space;
@@ -75,6 +76,7 @@ use crate::ipam::publish::Published;
 use crate::ipam::relearn::Relearning;
 use crate::ipam::request::{Failure, IpamRequestId, Reply, Request};
 use crate::ipam::ring::Ring;
+use crate::ipam::seats::Bearers;
 use crate::ipam::sight::Sight;
 use crate::ipam::span::Span;
 use crate::peer::{PeerId, PeerName};
@@ -126,6 +128,8 @@ pub struct IpamConfig {
 pub struct Contact {
     /// Its name and nickname, for people.
     pub label: String,
+    /// Its shown name; a seed may stand for it.
+    pub name: PeerName,
     /// The latest start of it that is known.
     pub incarnation: u64,
     /// Frames are, or will be, exchanged with it.
@@ -295,6 +299,8 @@ pub struct Ipam {
     holdings: Holdings,
     gate: Gate,
     contacts: BTreeMap<PeerId, Contact>,
+    /// Follows the contacts.
+    bearers: Bearers,
     meetings: BTreeMap<PeerId, Meeting>,
     strangers: BTreeSet<PeerId>,
     /// Whether a peer votes on a first ring, as it says.
@@ -439,9 +445,11 @@ impl Ipam {
 
     /// A peer's name for people.
     fn label(&self, peer: PeerId) -> String {
-        self.contacts
-            .get(&peer)
-            .map_or_else(|| peer.name().to_string(), |contact| contact.label.clone())
+        if let Some(contact) = self.contacts.get(&peer) {
+            return contact.label.clone();
+        }
+        let name = self.seed_of(peer).unwrap_or_else(|| peer.name());
+        name.to_string()
     }
 
     /// Ends an input: what is blocked, published, written, and only then the rest.

@@ -37,3 +37,60 @@ fn newcomers_do_not_keep_the_first_host_from_its_addresses() {
         );
     });
 }
+
+fn voters(weft: &Weft) -> usize {
+    let voters = weft.json(&["status"])["ipam"]["voters"].clone();
+    voters.as_array().map_or(0, Vec::len)
+}
+
+fn owned(weft: &Weft) -> Vec<(String, u64)> {
+    let owners = weft.json(&["status"])["ipam"]["owners"].clone();
+    let owners = owners.as_array().cloned().unwrap_or_default();
+    let shown = owners.iter().map(|owner| {
+        let name = owner["nickname"].as_str().unwrap_or_default().to_owned();
+        (name, owner["addresses"].as_u64().unwrap_or(0))
+    });
+    shown.collect()
+}
+
+/// Hosts go by the names they were given, which are not made of their keys.
+#[test]
+fn hosts_of_a_ring_of_names_leave_and_are_removed_with_their_votes() {
+    in_lab(|lab| {
+        let mesh = Mesh::new(lab, 3);
+        let name = |index: usize| format!("00:00:00:00:00:0{}", index + 1);
+        let seeds = format!("seed={},{},{}", name(0), name(1), name(2));
+        for index in 0..3 {
+            let flags = ["--name", &name(index), "--ipalloc-init", &seeds];
+            mesh.launch(index, &flags, if index == 0 { &[] } else { &[0] });
+        }
+        let [a, b, c] = [0, 1, 2].map(|index| &mesh.weft[index]);
+        let ids: Vec<String> = mesh
+            .weft
+            .iter()
+            .map(|weft| weft.report()["peer_id"].as_str().unwrap().to_owned())
+            .collect();
+        within("each to vote as itself", CONNECT_LIMIT, || {
+            mesh.weft.iter().all(|weft| {
+                let voters = weft.json(&["status"])["ipam"]["voters"].clone();
+                ids.iter().all(|id| {
+                    voters
+                        .as_array()
+                        .is_some_and(|all| all.contains(&id.as_str().into()))
+                })
+            })
+        });
+
+        c.crash();
+        within("it to count as gone", CONNECT_LIMIT, || {
+            a.run(&["rmpeer", "h2"]).code == 0
+        });
+        within("its vote to be gone", CONNECT_LIMIT, || {
+            voters(a) == 2 && voters(b) == 2
+        });
+        a.ok(&["reset"]);
+        within("all to be the last one's", CONNECT_LIMIT, || {
+            voters(b) == 1 && owned(b) == [("h1".to_owned(), 1 << 20)]
+        });
+    });
+}

@@ -8,6 +8,7 @@
 //!  decree   1 · genesis (16) · founders (2) · 16 each
 //!           2 · peer (16)
 //!           3 · victim (16) · incarnation (8) · takeovers (2) · span, owner (16) each
+//!           4 · seed (16) · peer (16)
 //! ```
 //!
 //! Readers are total: bytes that are not what they should be, or more than a limit, give `None`.
@@ -199,6 +200,11 @@ pub(crate) fn put_decree(bytes: &mut Vec<u8>, decree: &Decree) {
             bytes.push(2);
             bytes.extend(peer.0);
         }
+        Decree::Seat { seed, peer } => {
+            bytes.push(4);
+            bytes.extend(seed.0);
+            bytes.extend(peer.0);
+        }
         Decree::Remove {
             victim,
             incarnation,
@@ -243,6 +249,10 @@ pub(crate) fn take_decree(reader: &mut Reader<'_>) -> Option<Decree> {
                 takeovers,
             }
         }
+        4 => Decree::Seat {
+            seed: reader.peer()?,
+            peer: reader.peer()?,
+        },
         _ => return None,
     })
 }

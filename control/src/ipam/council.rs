@@ -61,6 +61,13 @@ impl Council {
         next
     }
 
+    /// The council after the peer that bears a seed's name has taken the seed's seat.
+    pub(crate) fn seating(&self, seed: PeerId, peer: PeerId, index: u64) -> Self {
+        let mut next = self.clone();
+        next.members.remove(&seed);
+        next.admitting(peer, index)
+    }
+
     /// The council after a peer was removed.
     pub(crate) fn removing(&self, peer: PeerId, incarnation: u64, index: u64) -> Self {
         let mut next = self.clone();

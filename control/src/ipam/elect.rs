@@ -7,16 +7,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use blake2::digest::consts::U16;
-use blake2::{Blake2s, Digest as _};
-
 use crate::ipam::codec::FOUNDERS_MAX;
 use crate::ipam::council::{Council, VOTERS_MAX};
 use crate::ipam::message::IpamMessage;
 use crate::ipam::paxos::{Ballot, Decree, Phase, Proposal};
 use crate::ipam::ring::{GenesisId, Ring};
 use crate::ipam::{Ipam, IpamInit, IpamNotice};
-use crate::peer::{PeerId, PeerName};
+use crate::peer::PeerId;
 
 /// An unanswered vote is asked for again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(400);
@@ -71,39 +68,6 @@ impl Election {
 }
 
 impl Ipam {
-    /// The stand-in for a name that no peer has claimed yet.
-    pub(crate) fn seeded_owner(name: PeerName) -> PeerId {
-        let mut hash = Blake2s::<U16>::new();
-        hash.update(b"weft ring seed 1");
-        hash.update(name.0);
-        PeerId(hash.finalize().into())
-    }
-
-    /// The ring that is made of names, everywhere the same.
-    pub(crate) fn seeded_ring(&self, names: &[PeerName]) -> Ring {
-        let sorted: BTreeSet<PeerName> = names.iter().copied().collect();
-        let owners: Vec<PeerId> = sorted
-            .iter()
-            .map(|name| Self::seeded_owner(*name))
-            .collect();
-        let mut hash = Blake2s::<U16>::new();
-        hash.update(b"weft ring of names 1");
-        hash.update(self.range().first().to_be_bytes());
-        hash.update(self.range().last().to_be_bytes());
-        owners.iter().for_each(|owner| hash.update(owner.0));
-        let genesis = GenesisId(hash.finalize().into());
-        Ring::divided(genesis, self.range(), &owners, Council::first(&owners))
-    }
-
-    /// The identity that votes: a seeded name that is ours, or our own.
-    pub(crate) fn voter(&self) -> PeerId {
-        let seeded = Self::seeded_owner(self.config.name);
-        match &self.ring {
-            Some(ring) if ring.council.members.contains(&seeded) => seeded,
-            Some(_) | None => self.config.me,
-        }
-    }
-
     pub(crate) fn votes_on_first_ring(&self) -> bool {
         matches!(self.config.init, IpamInit::Consensus { .. }) && !self.is_relearning()
     }
@@ -161,40 +125,26 @@ impl Ipam {
             return false;
         };
         let members = &ring.council.members;
-        let is_member = members.contains(&self.voter());
+        let voter = self.voter();
+        let is_member = members.contains(&voter);
+        let is_seated = is_member && voter == self.config.me;
         self.config.init != IpamInit::Observer
             && !self.is_relearning()
-            && (!is_member || self.lacks_promises())
+            && (!is_seated || self.lacks_promises())
             && (is_member || members.len() < VOTERS_MAX)
             && self.leaving.is_none()
             && !self.cloned
             && self.voters_in_reach(&ring.council) >= self.votes_needed(&ring.council)
     }
 
-    pub(crate) fn voters_in_reach(&self, council: &Council) -> usize {
-        let votes = council.members.contains(&self.voter()) && !self.lacks_promises();
-        let ours = usize::from(votes);
-        let others = council
-            .members
-            .iter()
-            .filter(|peer| self.contacts.contains_key(peer));
-        ours + others.filter(|peer| **peer != self.config.me).count()
-    }
-
     /// Whom to ask for votes.
     fn electorate(&self) -> Vec<PeerId> {
-        let is_asked = |peer: &PeerId| match &self.ring {
-            None => self.voting.get(peer) == Some(&true) && !self.strangers.contains(peer),
-            Some(ring) => self.votes_by_seed(&ring.council) || ring.council.members.contains(peer),
-        };
-        let peers = self.contacts.keys().copied();
-        peers.filter(is_asked).collect()
-    }
-
-    /// Some voters go by a seeded name, so that we do not know which peer they are.
-    fn votes_by_seed(&self, council: &Council) -> bool {
-        matches!(&self.config.init, IpamInit::Seed(names)
-            if names.iter().any(|name| council.members.contains(&Self::seeded_owner(*name))))
+        if let Some(ring) = &self.ring {
+            return self.other_voters(&ring.council).into_iter().collect();
+        }
+        let votes =
+            |peer: &PeerId| self.voting.get(peer) == Some(&true) && !self.strangers.contains(peer);
+        self.contacts.keys().copied().filter(votes).collect()
     }
 
     pub(crate) fn step_election(&mut self, now: Instant) {
@@ -236,7 +186,7 @@ impl Ipam {
             .election
             .left
             .iter()
-            .find(|peer| !self.contacts.contains_key(peer));
+            .find(|peer| self.bearer_of(**peer).is_none());
         if let Some(victim) = self.wanted_removal().or(left.copied()) {
             return Some(Intent::Remove(victim));
         }
@@ -353,7 +303,7 @@ impl Ipam {
                     .take(FOUNDERS_MAX)
                     .collect(),
             }),
-            Intent::Join => Some(Decree::Admit(self.voter())),
+            Intent::Join => Some(self.admission()),
             Intent::Remove(victim) => Some(Decree::Remove {
                 victim,
                 incarnation: self
@@ -381,20 +331,27 @@ impl Ipam {
                     self.merge_council(&next);
                 }
             }
+            Decree::Seat { seed, peer } => {
+                let next = self
+                    .ring
+                    .as_ref()
+                    .map(|ring| ring.council.seating(seed, peer, slot));
+                if let Some(next) = next {
+                    self.merge_council(&next);
+                }
+            }
             Decree::Remove {
                 victim,
                 incarnation,
                 takeovers,
             } => self.carry_out_removal(slot, victim, incarnation, &takeovers, now),
         }
-        for peer in self.contacts.keys().copied().collect::<Vec<_>>() {
-            let votes = self
-                .ring
-                .as_ref()
-                .is_some_and(|ring| ring.council.members.contains(&peer));
-            if slot == 1 || votes {
-                self.send_ring(peer, now);
-            }
+        let told: Vec<PeerId> = match &self.ring {
+            Some(ring) if slot > 1 => self.other_voters(&ring.council).into_iter().collect(),
+            Some(_) | None => self.contacts.keys().copied().collect(),
+        };
+        for peer in told {
+            self.send_ring(peer, now);
         }
     }
 

@@ -15,6 +15,7 @@ use weft_engine::command::Flow;
 
 use crate::ipam::agreement::is_due;
 use crate::ipam::ring::Run;
+use crate::ipam::seats::Bearers;
 use crate::ipam::{Contact, Ipam, IpamOutput};
 use crate::peer::PeerId;
 
@@ -74,6 +75,7 @@ impl Ipam {
         for peer in &new {
             self.meetings.insert(*peer, Meeting::begun(now));
         }
+        self.bearers = Bearers::of(&contacts);
         self.contacts = contacts;
         new
     }

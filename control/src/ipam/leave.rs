@@ -81,7 +81,7 @@ impl Ipam {
                         .council
                         .members
                         .iter()
-                        .all(|peer| *peer == me || self.election.left.contains(peer))
+                        .all(|peer| *peer == self.voter() || self.election.left.contains(peer))
             });
         let leaving = self.leaving.as_ref()?;
         if is_alone {
@@ -216,21 +216,19 @@ impl Ipam {
         if self.lacks_votes() {
             return;
         }
+        let ring = self.ring.as_ref();
+        let voters = ring.map(|ring| self.other_voters(&ring.council));
+        let voters = voters.unwrap_or_default();
         let Some(leaving) = &mut self.leaving else {
             return;
         };
-        let members = self
-            .ring
-            .as_ref()
-            .map(|ring| ring.council.members.clone())
-            .unwrap_or_default();
         let mut candidates: Vec<PeerId> = self
             .contacts
             .keys()
             .filter(|peer| !leaving.declined.contains(peer) && !self.strangers.contains(peer))
             .copied()
             .collect();
-        candidates.sort_by_key(|peer| !members.contains(peer));
+        candidates.sort_by_key(|peer| !voters.contains(peer));
         let Some(candidate) = candidates.first().copied() else {
             // Whoever declined may have changed its mind, or its store works again.
             leaving.declined.clear();
@@ -294,7 +292,7 @@ impl Ipam {
     /// Ranges came from a peer that leaves.
     pub(crate) fn inherited(&mut self, from: PeerId, _now: Instant) {
         if self.inheriting.remove(&from).is_some() {
-            self.election.left.insert(from);
+            self.election.left.insert(self.vote_of(from));
         }
     }
 

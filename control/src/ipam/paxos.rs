@@ -32,6 +32,8 @@ pub(crate) enum Decree {
     },
     /// One more voter.
     Admit(PeerId),
+    /// A voter under its own identity instead of the seed that stood for its name.
+    Seat { seed: PeerId, peer: PeerId },
     /// A peer is removed, and what it owned goes to others.
     Remove {
         victim: PeerId,

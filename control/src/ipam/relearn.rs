@@ -155,8 +155,11 @@ impl Ipam {
         let (me, voter) = (self.config.me, self.voter());
         let owners = ring.runs().flat_map(|run| run.claim.owners().to_vec());
         let all: BTreeSet<PeerId> = owners.chain(ring.council.members.iter().copied()).collect();
-        let missing =
-            |peer: &PeerId| *peer != me && *peer != voter && !self.relearning.agreed.contains(peer);
+        let has_agreed = |peer: &PeerId| {
+            let bearer = self.bearer_of(*peer).unwrap_or(*peer);
+            self.relearning.agreed.contains(&bearer)
+        };
+        let missing = |peer: &PeerId| *peer != me && *peer != voter && !has_agreed(peer);
         all.into_iter().filter(missing).collect()
     }
 

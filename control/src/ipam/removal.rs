@@ -9,7 +9,7 @@ use crate::ipam::Ipam;
 use crate::ipam::claim::{Claim, Version};
 use crate::ipam::codec::TAKEOVERS_MAX;
 use crate::ipam::council::Council;
-use crate::ipam::request::{Failure, Missing, Reply};
+use crate::ipam::request::{Failure, Reply};
 use crate::ipam::span::Span;
 use crate::peer::PeerId;
 
@@ -47,17 +47,14 @@ impl Ipam {
     /// We, if we vote. A decree may be carried out long after it was proposed; a voter is there then, or was removed
     /// by a decree of its own first, while others may have left without a word.
     fn heir_of(&self, victim: PeerId, council: &Council) -> PeerId {
-        let votes = |peer: &PeerId| {
-            council.members.contains(peer)
-                || council.members.contains(&Self::seeded_owner(peer.name()))
-        };
-        let others = self.contacts.keys().copied();
         let ours = self.config.me;
         if council.members.contains(&self.voter()) && self.leaving.is_none() {
             return ours;
         }
-        let mut heirs = others.filter(|peer| *peer != victim && votes(peer));
-        heirs.next().unwrap_or(ours)
+        let mut heirs = self.other_voters(council).into_iter();
+        heirs
+            .find(|peer| *peer != victim && self.vote_of(*peer) != victim)
+            .unwrap_or(ours)
     }
 
     pub(crate) fn carry_out_removal(
@@ -114,7 +111,7 @@ impl Ipam {
         }
         let takeovers = self.takeovers(victim);
         let count = takeovers.iter().map(|(span, _)| span.count()).sum();
-        if self.contacts.contains_key(&victim) && !force {
+        if self.bearer_of(victim).is_some() && !force {
             let victim = self.label(victim);
             return Some(Err(Failure::Alive { victim }));
         }
@@ -182,12 +179,5 @@ impl Ipam {
             votes: self.voters_in_reach(&council),
             missing: self.missing_voters(&council),
         }
-    }
-
-    pub(crate) fn missing_voters(&self, council: &Council) -> Missing {
-        let voters = council.members.iter();
-        let missing =
-            voters.filter(|peer| **peer != self.voter() && !self.contacts.contains_key(peer));
-        Missing(missing.map(|peer| self.label(*peer)).collect())
     }
 }

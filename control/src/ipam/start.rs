@@ -17,6 +17,7 @@ use crate::ipam::paxos::Acceptor;
 use crate::ipam::publish::Published;
 use crate::ipam::relearn::{Lost, Relearning, is_lost};
 use crate::ipam::request::{Failure, IpamRequestId};
+use crate::ipam::seats::Bearers;
 use crate::ipam::{Ipam, IpamConfig, IpamInit, IpamNotice, IpamOutput};
 use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
@@ -64,6 +65,7 @@ impl Ipam {
             holdings: Holdings::default(),
             gate: Gate::default(),
             contacts: BTreeMap::new(),
+            bearers: Bearers::default(),
             meetings: BTreeMap::new(),
             strangers: BTreeSet::new(),
             voting: BTreeMap::new(),

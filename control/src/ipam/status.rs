@@ -1,6 +1,6 @@
 //! What `status ipam` shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ipam::Ipam;
 use crate::ipam::request::{IpamStatus, OwnerStatus};
@@ -107,13 +107,13 @@ impl Ipam {
         names.find(|name| Self::seeded_owner(*name) == owner)
     }
 
-    /// The peers that own ranges, for `rmpeer` by name.
-    pub fn owners(&self) -> Vec<PeerId> {
-        self.status()
-            .owners
-            .into_iter()
-            .map(|owner| owner.peer)
-            .collect()
+    /// The peers that own ranges or vote, for `rmpeer` by name.
+    pub fn owners(&self) -> BTreeSet<PeerId> {
+        let Some(ring) = &self.ring else {
+            return BTreeSet::new();
+        };
+        let owners = ring.runs().map(|run| run.claim.owner());
+        owners.chain(ring.council.members.iter().copied()).collect()
     }
 }
 
@@ -135,7 +135,7 @@ impl Ipam {
     }
 
     /// Holder and address of all that is in use.
-    pub(crate) fn in_use(&self) -> std::collections::BTreeSet<(String, u32)> {
+    pub(crate) fn in_use(&self) -> BTreeSet<(String, u32)> {
         let taken = self.holdings.taken().iter();
         taken
             .map(|(address, holder)| (holder.clone(), *address))

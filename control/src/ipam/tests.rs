@@ -12,6 +12,7 @@ mod flows;
 mod host;
 mod lost;
 mod overlap;
+mod seats;
 mod unwritten;
 
 /// One machine with its disk and what it has said.
@@ -124,6 +125,7 @@ impl Net {
                 .map(|other| {
                     let contact = Contact {
                         label: format!("host{other}"),
+                        name: self.machines[other].config.name,
                         incarnation: 1,
                         meets: true,
                     };

@@ -194,7 +194,7 @@ impl Ipam {
         let (slot, is_own) = (proposal.slot, proposal.is_own);
         if let Some(decree) = proposal.voted(voter) {
             self.election.forget_proposal();
-            if is_own && decree == Decree::Admit(self.voter()) {
+            if is_own && decree == self.admission() {
                 self.readmitted();
             }
             self.decided(slot, decree, now);

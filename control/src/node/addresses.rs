@@ -213,6 +213,7 @@ impl Node {
             .map(|(id, peer)| {
                 let contact = Contact {
                     label: format!("{}({})", peer.hello.name, peer.hello.nickname),
+                    name: peer.hello.name,
                     incarnation: peer.hello.incarnation,
                     // Others exchange no frames with us; they are asked when there is a reason.
                     meets: peer.link.is_some() || peer.session.suite().is_some(),

@@ -118,6 +118,14 @@ fn samples() -> Vec<IpamMessage> {
             ballot,
             decree: Decree::Admit(peer(4)),
         },
+        IpamMessage::Accept {
+            slot,
+            ballot,
+            decree: Decree::Seat {
+                seed: peer(4),
+                peer: peer(5),
+            },
+        },
         IpamMessage::Voted {
             slot,
             ballot,

@@ -51,6 +51,7 @@ impl World {
                         let host = &world.hosts[other];
                         let contact = Contact {
                             label: format!("host{other}"),
+                            name: host.id.name(),
                             incarnation: host.boot,
                             meets: true,
                         };
