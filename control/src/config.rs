@@ -262,10 +262,10 @@ pub(crate) const PUBLISH_ALL_RATE: Allowance = Allowance {
 };
 /// The pause after we jumped past a record of our own key; it doubles while another process answers.
 pub const JUMP_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest such pause: two clones trouble the network once a minute.
-pub const JUMP_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How long a clone is shown after it was last heard: one that lives is heard once in [`JUMP_PAUSE_MAX`].
-pub const CLONE_SHOWN: Duration = Duration::from_secs(120);
+/// The longest such pause: how often two clones trouble the network, and how long each does not hear of the other.
+pub const JUMP_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// A clone is gone if nothing was heard of it for two of [`JUMP_PAUSE_MAX`], or two of [`BACKOFF_REFUSED`], and a bit.
+pub const CLONE_SHOWN: Duration = Duration::from_secs(40);
 /// Links that fresh records are pushed on from the start; the others are told ids, so a peer whom all name as their
 /// target does not push a whole network to everybody.
 pub const EAGER_LINKS_MAX: usize = 16;

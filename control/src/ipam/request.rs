@@ -241,7 +241,7 @@ pub enum Failure {
     Withdrawn(String),
     /// This peer runs twice, so that it may not give addresses.
     #[error(
-        "another host runs with this host's identity: addresses are not given until one of them is reset"
+        "another host runs with this host's identity: addresses are not given until one of them is reset, and for 40 s more"
     )]
     Cloned,
     /// Too many requests wait.
