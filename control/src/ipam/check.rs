@@ -79,7 +79,7 @@ impl Ipam {
 fn lost() -> IpamFinding {
     finding(
         "the store was damaged or gone, and what this host owns is not known".to_owned(),
-        "connect it to a peer that is up; if there is none, `weft reset` begins anew",
+        "connect it to a peer that is up; if there is none, `weft reset --force` begins anew",
     )
 }
 
