@@ -16,6 +16,7 @@
 
 mod agreement;
 mod allocate;
+mod awaited;
 pub mod check;
 mod claim;
 mod codec;

@@ -15,11 +15,11 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ipam::holdings::ANONYMOUS;
 use crate::ipam::removal::RemovalOrder;
-use crate::ipam::request::{Failure, IpamRequestId, Missing, Reply, Request};
+use crate::ipam::request::{Failure, IpamRequestId, Reply, Request};
 use crate::ipam::six::address_of;
 use crate::ipam::space::lowest_free;
 use crate::ipam::span::Span;
-use crate::ipam::{DEATH_GRACE, Ipam, IpamInit, IpamNotice, IpamOutput, REQUEST_TIMEOUT};
+use crate::ipam::{DEATH_GRACE, Ipam, IpamNotice, IpamOutput, REQUEST_TIMEOUT};
 use crate::peer::PeerId;
 
 /// Requests that wait; the API has fewer connections.
@@ -413,12 +413,7 @@ impl Ipam {
         match need {
             Need::Knowledge => self.still_relearning(),
             Need::Ring if self.is_relearning() => self.still_relearning(),
-            Need::Ring if self.config.init == IpamInit::Observer => Failure::Observing,
-            Need::Ring => Failure::NoRing {
-                quorum: self.first_quorum(),
-                known: self.known_electors().len(),
-                missing: Missing::default(),
-            },
+            Need::Ring => self.no_ring(),
             Need::Space(subnet) => Failure::NoSpace {
                 subnet,
                 detail: self.told_about_space(request, subnet),

@@ -4,7 +4,7 @@
 //! peers that have left; ourselves as a voter. What is decided becomes ranges and a council, and travels as these.
 //! A voter whose knowledge differs compares before it votes, so that a removal sees what most of them know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::ipam::codec::FOUNDERS_MAX;
@@ -39,6 +39,9 @@ pub(crate) struct Election {
     not_before: Option<Instant>,
     join_not_before: Option<Instant>,
     round_seen: u64,
+    /// Peers that were told another number of voters for the first ring than we, and which; at most as many as there
+    /// are contacts.
+    pub(crate) other_counts: BTreeMap<PeerId, u32>,
     /// Peers that gave us their ranges and left.
     pub(crate) left: BTreeSet<PeerId>,
 }

@@ -75,6 +75,9 @@ impl Ipam {
         for peer in &new {
             self.meetings.insert(*peer, Meeting::begun(now));
         }
+        self.election
+            .other_counts
+            .retain(|peer, _| contacts.contains_key(peer));
         self.bearers = Bearers::of(&contacts);
         self.contacts = contacts;
         new

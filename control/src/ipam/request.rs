@@ -132,18 +132,21 @@ pub enum Failure {
         why: &'static str,
     },
     /// There is no ring yet.
-    #[error("no ring yet: awaiting consensus (quorum: {quorum}, known: {known}){missing}")]
+    #[error("no ring yet: awaiting consensus (quorum: {quorum}, known: {known}){why}")]
     NoRing {
         /// Votes that decide.
         quorum: usize,
         /// Voters within reach.
         known: usize,
-        /// Who is missing, with a comma before it.
-        missing: Missing,
+        /// What keeps peers within reach from it, with a semicolon before it; empty if nothing does.
+        why: String,
     },
     /// An observer waits for others.
-    #[error("no ring yet: this peer only observes, and no peer within reach has a ring or votes")]
-    Observing,
+    #[error("no ring yet: this peer only observes, and {voters}")]
+    Observing {
+        /// What is known of those that vote.
+        voters: String,
+    },
     /// The store was lost, and what it knew is not known again.
     #[error(
         "the store was damaged and set aside: nothing is given before peers have said what this host owns{missing}; \

@@ -22,8 +22,14 @@ impl Ipam {
             } => {
                 let ours = self.electors_told();
                 if self.ring.is_none() && electors != 0 && ours != 0 && electors != ours {
+                    if self.contacts.contains_key(&from) {
+                        self.election.other_counts.insert(from, electors);
+                        // So that it hears of our number, too.
+                        self.election.wanted_by_other();
+                    }
                     return;
                 }
+                self.election.other_counts.remove(&from);
                 if self.is_current(from, slot, now) && self.knows_about(from, about, now) {
                     self.asked_for_promise(from, slot, ballot, now);
                 }

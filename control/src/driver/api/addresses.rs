@@ -15,7 +15,7 @@ use crate::peer::PeerId;
 pub(super) async fn prime(State(to): Requests) -> Response {
     loop {
         match addresses(&to, AddressRequest::Prime).await {
-            Err(Refused::Because(Refusal::NoRing { .. } | Refusal::Observing)) => {}
+            Err(Refused::Because(Refusal::NoRing { .. } | Refusal::Observing { .. })) => {}
             outcome => {
                 return answer(outcome.map(|_| Empty {}).map_err(Refused::into_failure));
             }
