@@ -132,7 +132,18 @@ impl Ipam {
 
     pub(crate) fn no_heir(&mut self) -> Failure {
         let is_about_votes = self.is_handed_over() || self.lacks_votes();
-        self.leaving = None;
+        let leaving = self.leaving.take();
+        let why = self.why_not_left(is_about_votes);
+        match leaving {
+            Some(Leaving { count, .. }) if count > 0 => {
+                let why = Box::new(why);
+                Failure::HalfLeft { why, count }
+            }
+            _ => why,
+        }
+    }
+
+    fn why_not_left(&self, is_about_votes: bool) -> Failure {
         if self.may_have_a_ring() {
             return Failure::FirstRingUnknown;
         }
@@ -144,11 +155,14 @@ impl Ipam {
                 missing: self.missing_voters(&ring.council),
             };
         }
-        if self.owned.is_empty() {
+        let count = self.owned.iter().map(|span| span.count()).sum();
+        if count == 0 {
             return Failure::Unheard;
         }
-        Failure::NoHeir {
-            count: self.owned.iter().map(|span| span.count()).sum(),
+        if self.others_than(&BTreeSet::new()).is_empty() {
+            Failure::NoHeir { count }
+        } else {
+            Failure::HeirsDecline { count }
         }
     }
 

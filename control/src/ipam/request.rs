@@ -200,6 +200,26 @@ pub enum Failure {
         /// Addresses that stay with us.
         count: u64,
     },
+    /// Those that could take our ranges do not at the moment.
+    #[error(
+        "the peers within reach do not take over {count} addresses now, for they leave, too, or cannot write: \
+         run reset again, one host after the other, or use reset --force"
+    )]
+    HeirsDecline {
+        /// Addresses that stay with us.
+        count: u64,
+    },
+    /// Leaving has failed when the ranges were with an heir already.
+    #[error(
+        "{why}; {count} addresses are with another peer already: containers that use them are blocked until they are \
+         fetched back"
+    )]
+    HalfLeft {
+        /// Why it has failed.
+        why: Box<Self>,
+        /// Addresses given.
+        count: u64,
+    },
     /// We own nothing, and nobody within reach has said that it knows what we gave away.
     #[error(
         "no peer within reach has heard what this host gave away: wait for one, or use reset --force"
