@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use weft_netns_tests::{Mesh, Weft, in_lab, within};
+use weft_netns_tests::{Mesh, Weft, in_lab, pause, within};
 
 /// To be connected and to agree, on a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -82,8 +82,12 @@ fn hosts_of_a_ring_of_names_leave_and_are_removed_with_their_votes() {
         });
 
         c.crash();
+        pause(Duration::from_millis(300));
         within("it to count as gone", CONNECT_LIMIT, || {
-            a.run(&["rmpeer", "h2"]).code == 0
+            let removal = a.run(&["rmpeer", "h2"]);
+            let is_patient = removal.stderr.contains("does not answer at the moment");
+            assert!(removal.code == 0 || is_patient, "{removal:?}");
+            removal.code == 0
         });
         within("its vote to be gone", CONNECT_LIMIT, || {
             voters(a) == 2 && voters(b) == 2

@@ -111,9 +111,11 @@ impl Ipam {
         }
         let takeovers = self.takeovers(victim);
         let count = takeovers.iter().map(|(span, _)| span.count()).sum();
-        if self.bearer_of(victim).is_some() && !force {
-            let victim = self.label(victim);
-            return Some(Err(Failure::Alive { victim }));
+        if let Some(peer) = self.bearer_of(victim)
+            && !force
+        {
+            let victim = self.label(peer);
+            return Some(Err(Failure::Alive { peer, victim }));
         }
         if dry_run {
             return removed(count);

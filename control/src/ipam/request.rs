@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::config::LINK_DEAD_AFTER;
 use crate::ipam::sight::Sight;
 use crate::peer::{PeerId, PeerName};
 
@@ -190,6 +191,18 @@ pub enum Failure {
     #[error("{victim} is within reach: run reset there, or use --force")]
     Alive {
         /// The peer.
+        peer: PeerId,
+        /// Its name.
+        victim: String,
+    },
+    /// The peer was there a moment ago and may be still.
+    #[error(
+        "{victim} does not answer at the moment: wait until it counts as gone, {} s at most, and run this again; \
+         not all of its containers need have stopped",
+        LINK_DEAD_AFTER.as_secs()
+    )]
+    Silent {
+        /// Its name.
         victim: String,
     },
     /// Nobody takes our ranges.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use weft_engine::command::{Command, Flow};
 
 use crate::api::{IpamOwner, IpamReport};
-use crate::config::{BootId, REFUSALS_SHOWN};
+use crate::config::{BootId, LINK_DEAD_AFTER, REFUSALS_SHOWN};
 use crate::ipam::check::Believed;
 use crate::ipam::request::{Failure, OwnerStatus};
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
@@ -284,10 +284,32 @@ impl Node {
                 let output = IpamOutput::Blocked(blocked);
                 self.outputs.push_back(Output::Ipam(output));
             }
+            IpamOutput::Answer {
+                request,
+                result: Err(Failure::Alive { peer, victim }),
+            } if !self.answers(peer, now) => {
+                let result = Err(Failure::Silent { victim });
+                let output = IpamOutput::Answer { request, result };
+                self.outputs.push_back(Output::Ipam(output));
+            }
             IpamOutput::Persist { .. }
             | IpamOutput::Reload
             | IpamOutput::Answer { .. }
             | IpamOutput::Notice(_) => self.outputs.push_back(Output::Ipam(output)),
+        }
+    }
+
+    /// Whether nothing speaks against it that the peer, which is within reach, is there: its link, if it has or had
+    /// one just now, is not broken.
+    fn answers(&self, peer: PeerId, now: Instant) -> bool {
+        let Some(known) = self.peers.find(peer) else {
+            return true;
+        };
+        match known.link.and_then(|link| self.links.get(&link)) {
+            Some(entry) => !entry.suspect && !entry.link.is_suspect(now),
+            None => known
+                .gone_since
+                .is_none_or(|since| now >= since + LINK_DEAD_AFTER),
         }
     }
 
