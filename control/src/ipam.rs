@@ -131,6 +131,8 @@ pub struct Contact {
     pub label: String,
     /// Its shown name; a seed may stand for it.
     pub name: PeerName,
+    /// Its nickname.
+    pub nickname: String,
     /// The latest start of it that is known.
     pub incarnation: u64,
     /// Frames are, or will be, exchanged with it.
@@ -300,6 +302,8 @@ pub struct Ipam {
     holdings: Holdings,
     gate: Gate,
     contacts: BTreeMap<PeerId, Contact>,
+    /// Peers out of reach that own ranges or vote, as they were last: people go by their names.
+    gone: BTreeMap<PeerId, Contact>,
     /// Follows the contacts.
     bearers: Bearers,
     meetings: BTreeMap<PeerId, Meeting>,
@@ -446,7 +450,8 @@ impl Ipam {
 
     /// A peer's name for people.
     fn label(&self, peer: PeerId) -> String {
-        if let Some(contact) = self.contacts.get(&peer) {
+        let gone = || self.gone.get(&peer);
+        if let Some(contact) = self.contacts.get(&peer).or_else(gone) {
             return contact.label.clone();
         }
         let name = self.seed_of(peer).unwrap_or_else(|| peer.name());

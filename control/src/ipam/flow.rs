@@ -79,8 +79,18 @@ impl Ipam {
             .other_counts
             .retain(|peer, _| contacts.contains_key(peer));
         self.bearers = Bearers::of(&contacts);
-        self.contacts = contacts;
+        let known = std::mem::replace(&mut self.contacts, contacts);
+        self.note_gone(known);
         new
+    }
+
+    /// Keeps what people call those of them that are gone and matter still.
+    fn note_gone(&mut self, known: BTreeMap<PeerId, Contact>) {
+        let matter = self.owners();
+        self.gone.extend(known);
+        let contacts = &self.contacts;
+        self.gone
+            .retain(|peer, _| matter.contains(peer) && !contacts.contains_key(peer));
     }
 
     pub(crate) fn agreed(&mut self, peer: PeerId) {

@@ -152,7 +152,7 @@ impl Ipam {
                 majority: ring.council.majority(),
                 voters: ring.council.members.len(),
                 votes: self.voters_in_reach(&ring.council),
-                missing: self.missing_voters(&ring.council),
+                missing: self.missing_voters(&ring.council, None),
             };
         }
         let count = self.owned.iter().map(|span| span.count()).sum();

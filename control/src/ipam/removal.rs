@@ -179,7 +179,7 @@ impl Ipam {
             majority: council.majority(),
             voters: council.members.len(),
             votes: self.voters_in_reach(&council),
-            missing: self.missing_voters(&council),
+            missing: self.missing_voters(&council, Some(victim)),
         }
     }
 }

@@ -109,10 +109,14 @@ impl Ipam {
         usize::from(votes) + self.other_voters(council).len()
     }
 
-    pub(crate) fn missing_voters(&self, council: &Council) -> Missing {
+    /// The voters that are out of reach; whoever is to be removed is not waited for.
+    pub(crate) fn missing_voters(&self, council: &Council, victim: Option<PeerId>) -> Missing {
         let is_missed =
             |member: &&PeerId| **member != self.voter() && self.bearer_of(**member).is_none();
-        let missing = council.members.iter().filter(is_missed);
+        let members = council.members.iter();
+        let missing = members
+            .filter(is_missed)
+            .filter(|member| Some(**member) != victim);
         Missing(missing.map(|member| self.label(*member)).collect())
     }
 }

@@ -65,6 +65,7 @@ impl Ipam {
             holdings: Holdings::default(),
             gate: Gate::default(),
             contacts: BTreeMap::new(),
+            gone: BTreeMap::new(),
             bearers: Bearers::default(),
             meetings: BTreeMap::new(),
             strangers: BTreeSet::new(),

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ipam::Ipam;
 use crate::ipam::request::{IpamStatus, OwnerStatus};
+use crate::ipam::{Contact, Ipam};
 use crate::ipam::{IpamInit, allocate::Need};
 use crate::peer::{PeerId, PeerName};
 
@@ -105,6 +105,11 @@ impl Ipam {
         };
         let mut names = names.iter().copied();
         names.find(|name| Self::seeded_owner(*name) == owner)
+    }
+
+    /// A peer out of reach that owns ranges or votes, as it was last.
+    pub fn gone(&self, peer: PeerId) -> Option<&Contact> {
+        self.gone.get(&peer)
     }
 
     /// The peers that own ranges or vote, for `rmpeer` by name.

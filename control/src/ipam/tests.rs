@@ -13,6 +13,7 @@ mod host;
 mod lost;
 mod overlap;
 mod seats;
+mod told;
 mod unwritten;
 
 /// One machine with its disk and what it has said.
@@ -126,6 +127,7 @@ impl Net {
                     let contact = Contact {
                         label: format!("host{other}"),
                         name: self.machines[other].config.name,
+                        nickname: String::new(),
                         incarnation: 1,
                         meets: true,
                     };
@@ -631,7 +633,7 @@ fn two_hosts_alone_need_force_and_are_told_so() {
     );
     let text = failure.unwrap_err().to_string();
     assert!(
-        text.contains("needs 2 of 2 votes, 1 within reach, missing: "),
+        text.contains("needs 2 of 2 votes, 1 within reach; --force"),
         "{text}"
     );
     let forced = net.answer(

@@ -53,14 +53,18 @@ impl Node {
 
     /// What `status ipam` shows; `None` if addresses are not given.
     pub(super) fn show_ipam(&self) -> Option<IpamReport> {
-        let status = self.addresses.as_ref()?.ipam.status();
+        let ipam = &self.addresses.as_ref()?.ipam;
+        let status = ipam.status();
         let show = |owner: &OwnerStatus| {
             let known = self.peers.find(owner.peer).map(|peer| &peer.hello);
             let (name, nickname) = if owner.peer == self.identity.peer_id() {
-                (self.config.name, self.config.nickname.to_string())
+                let nickname = self.config.nickname.to_string();
+                (self.config.name, Some(nickname))
             } else {
-                let nickname = known.map(|hello| hello.nickname.to_string());
-                (known.map(|hello| hello.name), nickname.unwrap_or_default())
+                let known = known.map(|hello| (hello.name, hello.nickname.to_string()));
+                let gone = ipam.gone(owner.peer);
+                let gone = gone.map(|gone| (gone.name, gone.nickname.clone()));
+                known.or(gone).unzip()
             };
             IpamOwner {
                 peer_id: owner.peer.to_string(),
@@ -68,7 +72,7 @@ impl Node {
                     .or(owner.seed)
                     .unwrap_or_else(|| owner.peer.name())
                     .to_string(),
-                nickname,
+                nickname: nickname.unwrap_or_default(),
                 unheard: owner.seed.is_some(),
                 addresses: owner.count,
                 share: owner.share,
@@ -122,9 +126,11 @@ impl Node {
         let mut found: Vec<PeerId> = known.map(|(id, _)| id).collect();
         if let Some(addresses) = &self.addresses {
             let ipam = &addresses.ipam;
-            let name_of = |owner: PeerId| ipam.seed_of(owner).unwrap_or_else(|| owner.name());
-            let owners = ipam.owners().into_iter();
-            found.extend(owners.filter(|owner| Some(name_of(*owner)) == name));
+            let is_meant = |owner: &PeerId| match ipam.gone(*owner) {
+                Some(gone) => Some(gone.name) == name || gone.nickname == text,
+                None => Some(ipam.seed_of(*owner).unwrap_or_else(|| owner.name())) == name,
+            };
+            found.extend(ipam.owners().into_iter().filter(is_meant));
         }
         found.sort_unstable();
         found.dedup();
@@ -214,6 +220,7 @@ impl Node {
                 let contact = Contact {
                     label: format!("{}({})", peer.hello.name, peer.hello.nickname),
                     name: peer.hello.name,
+                    nickname: peer.hello.nickname.to_string(),
                     incarnation: peer.hello.incarnation,
                     // Others exchange no frames with us; they are asked when there is a reason.
                     meets: peer.link.is_some() || peer.session.suite().is_some(),

@@ -71,6 +71,7 @@ fn a_peer_that_says_nothing_is_let_through_after_a_while() {
         let mute = Contact {
             label: "mute".to_owned(),
             name: peer(9).name(),
+            nickname: String::new(),
             incarnation: 1,
             meets: true,
         };

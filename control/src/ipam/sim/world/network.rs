@@ -52,6 +52,7 @@ impl World {
                         let contact = Contact {
                             label: format!("host{other}"),
                             name: host.id.name(),
+                            nickname: String::new(),
                             incarnation: host.boot,
                             meets: true,
                         };
