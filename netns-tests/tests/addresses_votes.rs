@@ -30,11 +30,10 @@ fn newcomers_do_not_keep_the_first_host_from_its_addresses() {
             sees_peers(&mesh.weft[0], 3)
         });
         mesh.weft[2].crash();
-        assert_eq!(
-            mesh.weft[0].attach(&mesh.containers[0], &[]),
-            "10.32.0.1",
-            "its own vote is all it needs"
-        );
+        // Its own vote is all it needs; whether the one that died is given a share depends on who knows of its death.
+        let given = mesh.weft[0].attach(&mesh.containers[0], &[]);
+        let first_of_a_share = ["10.32.0.1", "10.40.0.0"];
+        assert!(first_of_a_share.contains(&given.as_str()), "{given}");
     });
 }
 
