@@ -27,6 +27,7 @@ mod durable;
 mod elect;
 mod exchange;
 mod faults;
+mod fetch;
 mod flow;
 mod gate;
 mod holdings;

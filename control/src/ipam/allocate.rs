@@ -316,7 +316,7 @@ impl Ipam {
             return Vec::new();
         }
         let mut usable = self.owned.clone();
-        for rests in &self.settling.spans {
+        for (rests, _) in &self.settling.spans {
             usable = usable
                 .into_iter()
                 .flat_map(|span| without(span, *rests))

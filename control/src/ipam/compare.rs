@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::ipam::agreement::{COMPARE_AGAIN, is_due};
+use crate::ipam::allocate::without;
 use crate::ipam::claim::{Claim, Version};
 use crate::ipam::council::Council;
 use crate::ipam::flow::Meeting;
@@ -31,7 +32,8 @@ const COMPARE_AT_RANDOM: Duration = Duration::from_secs(3);
 /// What was taken over and rests.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
-    pub(crate) spans: Vec<Span>,
+    /// Each with whoever had it before.
+    pub(crate) spans: Vec<(Span, PeerId)>,
     pub(crate) waits_for: BTreeSet<PeerId>,
     asked_at: Option<Instant>,
     compared_at: Option<Instant>,
@@ -104,7 +106,8 @@ impl Ipam {
         let agrees = self
             .meetings
             .get(&peer)
-            .is_some_and(|meeting| meeting.agreed);
+            .is_some_and(|meeting| meeting.agreed)
+            && !self.wants_back_from(peer);
         let message = IpamMessage::Digest {
             genesis: self.ring.as_ref().map(|ring| ring.genesis),
             range: self.range(),
@@ -280,6 +283,26 @@ impl Ipam {
         }
     }
 
+    pub(crate) fn rests(&self, address: u32) -> bool {
+        let mut spans = self.settling.spans.iter();
+        spans.any(|(span, _)| span.contains(address))
+    }
+
+    /// What rests and that peer had: nobody else has used it since, so it may have it back.
+    pub(crate) fn resting_of(&self, loser: PeerId) -> Vec<Span> {
+        let (its, others): (Vec<_>, Vec<_>) =
+            (self.settling.spans.iter().copied()).partition(|(_, had)| *had == loser);
+        let mut spans: Vec<Span> = its.into_iter().map(|(span, _)| span).collect();
+        for (other, _) in others {
+            spans = spans
+                .into_iter()
+                .flat_map(|span| without(span, other))
+                .flatten()
+                .collect();
+        }
+        spans
+    }
+
     /// Sends all that we know, unless that was just done.
     pub(crate) fn send_ring(&mut self, to: PeerId, now: Instant) {
         let Some(ring) = &self.ring else {
@@ -401,7 +424,7 @@ impl Ipam {
                 && !is_owners_gift;
             let takes = taken_over && change.after.owner() == me && before.owner() != me;
             if takes || displaces {
-                self.rest(change.span);
+                self.rest(change.span, before.owner());
             }
             if fresh_dispute {
                 self.notice(IpamNotice::Disputed { span: change.span });
@@ -425,11 +448,11 @@ impl Ipam {
         self.take_seeded_share(now);
     }
 
-    fn rest(&mut self, span: Span) {
+    fn rest(&mut self, span: Span, loser: PeerId) {
         if self.config.faults.remove_without_fence {
             return;
         }
-        self.settling.spans.push(span);
+        self.settling.spans.push((span, loser));
         let others = self.contacts.keys().copied();
         self.settling.waits_for = others
             .filter(|peer| !self.strangers.contains(peer))

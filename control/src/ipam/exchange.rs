@@ -1,7 +1,7 @@
-//! Space from peer to peer: asking, giving, and fetching back addresses that are in use here but owned elsewhere.
+//! Space from peer to peer: asking and giving.
 //!
 //! ```text
-//!  WANT span ─► views equal? ─ no ─► DENIED stale, and both compare
+//!  WANT spans ─► views equal? ─ no ─► DENIED stale, and both compare
 //!                 └ yes ─► free? ─ no ─► DENIED
 //!                            └ yes ─► owner written: the asker ─► on disk ─► GIVEN
 //! ```
@@ -10,34 +10,46 @@
 //! instead of given twice, and a giver whose store was put back learns so before it gives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 
 use crate::ipam::claim::Claim;
-use crate::ipam::holdings::HOST;
-use crate::ipam::message::{Denial, IpamMessage};
+use crate::ipam::fetch::Fetch;
+use crate::ipam::message::{CHUNK_RUNS_MAX, Denial, IpamMessage};
 use crate::ipam::request::{Failure, IpamRequestId};
 use crate::ipam::ring::{Change, Run};
 use crate::ipam::space::{donation, free_spans};
 use crate::ipam::span::Span;
-use crate::ipam::{Contact, Ipam, IpamNotice};
+use crate::ipam::{Contact, Ipam};
 use crate::peer::PeerId;
 
 /// An unanswered question goes to somebody else after this time.
 const WANT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// When all have declined they are asked again after this time: somebody may have freed space.
 const WANT_AGAIN: Duration = Duration::from_secs(1);
-/// A misplaced address that its owner uses is asked for again after this time.
-const MISPLACED_AGAIN: Duration = Duration::from_secs(10);
-
 /// One question for space.
 #[derive(Debug, Clone)]
-struct Question {
+pub(super) struct Question {
     number: u64,
     to: PeerId,
     at: Instant,
+}
+
+impl Question {
+    /// Whether its answer may still come.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        now < self.at + WANT_TIMEOUT
+    }
+
+    pub(super) fn is(&self, number: u64, to: PeerId) -> bool {
+        (self.number, self.to) == (number, to)
+    }
+
+    pub(super) fn goes_to(&self, peer: PeerId) -> bool {
+        self.to == peer
+    }
 }
 
 /// How far a request has come with its questions.
@@ -48,19 +60,13 @@ struct Search {
     again_at: Option<Instant>,
 }
 
-/// A misplaced address and its owner's answer.
-#[derive(Debug, Clone, Default)]
-struct Fetch {
-    open: Option<Question>,
-    refused_at: Option<Instant>,
-}
-
 /// All questions.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     numbers: u64,
     searches: BTreeMap<IpamRequestId, Search>,
-    fetches: BTreeMap<u32, Fetch>,
+    /// Misplaced addresses that are asked for.
+    pub(super) fetches: BTreeMap<u32, Fetch>,
 }
 
 impl Exchange {
@@ -72,7 +78,7 @@ impl Exchange {
                 .is_some_and(|question| !contacts.contains_key(&question.to))
         };
         let searches = self.searches.values_mut().map(|search| &mut search.open);
-        let fetches = self.fetches.values_mut().map(|fetch| &mut fetch.open);
+        let fetches = self.fetches.values_mut().map(Fetch::open_mut);
         for open in searches.chain(fetches) {
             if is_lost(open) {
                 *open = None;
@@ -95,7 +101,7 @@ impl Ipam {
         if search
             .open
             .as_ref()
-            .is_some_and(|question| now < question.at + WANT_TIMEOUT)
+            .is_some_and(|question| question.is_open(now))
         {
             return;
         }
@@ -112,7 +118,7 @@ impl Ipam {
             search.again_at.get_or_insert(now + WANT_AGAIN);
             return;
         };
-        let question = self.ask(giver, within, false, now);
+        let question = self.ask(giver, &[within], false, now);
         self.exchange.searches.entry(request).or_default().open = Some(question);
     }
 
@@ -167,17 +173,23 @@ impl Ipam {
             return;
         }
         search.again_at = None;
-        let question = self.ask(owner, Span::single(address), true, now);
+        let question = self.ask(owner, &[Span::single(address)], true, now);
         self.exchange.searches.entry(request).or_default().open = Some(question);
     }
 
-    fn ask(&mut self, to: PeerId, span: Span, exact: bool, now: Instant) -> Question {
+    pub(super) fn ask(
+        &mut self,
+        to: PeerId,
+        spans: &[Span],
+        exact: bool,
+        now: Instant,
+    ) -> Question {
         self.exchange.numbers += 1;
         let number = self.exchange.numbers;
         if let Some(ring) = &self.ring {
             let message = IpamMessage::Want {
                 number,
-                span,
+                spans: spans.to_vec(),
                 exact,
                 giver_view: ring.view_of(to),
                 taker_view: ring.view_of(self.config.me),
@@ -199,14 +211,14 @@ impl Ipam {
         match message {
             IpamMessage::Want {
                 number,
-                span,
+                spans,
                 exact,
                 giver_view,
                 taker_view,
             } => {
                 let views = (giver_view, taker_view);
-                match self.gift(from, span, exact, views) {
-                    Ok(gift) => self.give(from, number, gift, now),
+                match self.gift(from, &spans, exact, views) {
+                    Ok(gift) => self.give(from, number, &gift, now),
                     Err(denial) => {
                         if denial == Denial::Stale {
                             self.send_ring(from, now);
@@ -236,10 +248,10 @@ impl Ipam {
     fn gift(
         &self,
         asker: PeerId,
-        span: Span,
+        spans: &[Span],
         exact: bool,
         views: ([u8; 16], [u8; 16]),
-    ) -> Result<Span, Denial> {
+    ) -> Result<Vec<Span>, Denial> {
         let ring = self.ring.as_ref().ok_or(Denial::NoRing)?;
         if self.cloned || asker == self.config.me {
             return Err(Denial::NoSpace);
@@ -247,37 +259,50 @@ impl Ipam {
         if views != (ring.view_of(self.config.me), ring.view_of(asker)) {
             return Err(Denial::Stale);
         }
-        let usable = self.usable();
-        let taken = self.holdings.taken();
-        if !exact {
-            let free = free_spans(&usable, taken, span);
-            // No host can have the first or the last address of a subnet.
-            let is_useful = |free: &Span| free.first() < span.last() && free.last() > span.first();
-            let gift = donation(&free).filter(|_| free.iter().any(is_useful));
-            return gift.ok_or(Denial::NoSpace);
+        if exact {
+            return self.exact_gift(asker, spans);
         }
-        if taken.contains_key(&span.first()) {
-            Err(Denial::InUse)
-        } else if usable.iter().any(|own| own.contains(span.first())) {
-            Span::new(span.first(), span.first()).ok_or(Denial::NoSpace)
-        } else {
-            Err(Denial::NoSpace)
+        let span = *spans.first().ok_or(Denial::NoSpace)?;
+        let free = free_spans(&self.usable(), self.holdings.taken(), span);
+        // No host can have the first or the last address of a subnet.
+        let is_useful = |free: &Span| free.first() < span.last() && free.last() > span.first();
+        let gift = donation(&free).filter(|_| free.iter().any(is_useful));
+        Ok(vec![gift.ok_or(Denial::NoSpace)?])
+    }
+
+    /// As many of these very addresses as are free, and of those that rest what the asker had.
+    fn exact_gift(&self, asker: PeerId, spans: &[Span]) -> Result<Vec<Span>, Denial> {
+        let mut spendable = self.usable();
+        spendable.extend(self.resting_of(asker));
+        let taken = self.holdings.taken();
+        let is_taken = |span: &Span| taken.range(span.first()..=span.last()).next().is_some();
+        let gift: Vec<Span> = spans
+            .iter()
+            .flat_map(|span| free_spans(&spendable, taken, *span))
+            .take(CHUNK_RUNS_MAX)
+            .collect();
+        match gift.is_empty() {
+            false => Ok(gift),
+            true if spans.iter().any(is_taken) => Err(Denial::InUse),
+            true => Err(Denial::NoSpace),
         }
     }
 
     /// Makes somebody else the owner; only we may, of what we own.
-    pub(crate) fn give(&mut self, to: PeerId, number: u64, gift: Span, now: Instant) {
+    pub(crate) fn give(&mut self, to: PeerId, number: u64, gift: &[Span], now: Instant) {
         let Some(ring) = &mut self.ring else {
             return;
         };
         let mut changes: Vec<Change> = Vec::new();
-        let own: Vec<Run> = ring.runs_in(gift).collect();
-        for run in own {
-            if let Some(part) = run.span.intersect(gift)
-                && run.claim.owner() == self.config.me
-            {
-                let claim = Claim::new(run.claim.version.next_step(), to);
-                changes.extend(ring.join(part, &claim, None));
+        for gift in gift {
+            let own: Vec<Run> = ring.runs_in(*gift).collect();
+            for run in own {
+                if let Some(part) = run.span.intersect(*gift)
+                    && run.claim.owner() == self.config.me
+                {
+                    let claim = Claim::new(run.claim.version.next_step(), to);
+                    changes.extend(ring.join(part, &claim, None));
+                }
             }
         }
         let runs: Vec<Run> = changes
@@ -294,17 +319,11 @@ impl Ipam {
 
     /// A question was answered, with a gift if there is no denial.
     fn answered(&mut self, from: PeerId, number: u64, denial: Option<Denial>, now: Instant) {
-        let is_it = |question: &Option<Question>| {
-            question
-                .as_ref()
-                .is_some_and(|q| (q.number, q.to) == (number, from))
+        let is_it = |search: &&mut Search| {
+            let open = search.open.as_ref();
+            open.is_some_and(|question| question.is(number, from))
         };
-        if let Some(search) = self
-            .exchange
-            .searches
-            .values_mut()
-            .find(|search| is_it(&search.open))
-        {
+        if let Some(search) = self.exchange.searches.values_mut().find(is_it) {
             search.open = None;
             match denial {
                 // The giver compares with us now; the next attempt knows more.
@@ -316,22 +335,7 @@ impl Ipam {
                 None => {}
             }
         }
-        let mut readdress = None;
-        for (address, fetch) in &mut self.exchange.fetches {
-            if is_it(&fetch.open) {
-                fetch.open = None;
-                if denial == Some(Denial::InUse) && fetch.refused_at.replace(now).is_none() {
-                    readdress = Some(*address);
-                }
-            }
-        }
-        if let Some(address) = readdress
-            && let Some(holder) = self.holdings.taken().get(&address).cloned()
-            && holder != HOST
-        {
-            let address = address.into();
-            self.notice(IpamNotice::Readdress { holder, address });
-        }
+        self.fetch_answered(from, number, denial, now);
     }
 
     /// The owner has said that it uses the address itself.
@@ -376,83 +380,6 @@ impl Ipam {
                 list(asked),
                 list(lost)
             ),
-        }
-    }
-
-    /// Addresses in use here that may not be on the wire: another peer owns them, or they still rest.
-    pub(crate) fn misplaced_addresses(&self) -> BTreeSet<u32> {
-        let Some(ring) = &self.ring else {
-            return BTreeSet::new();
-        };
-        let range = ring.range;
-        let taken = self.holdings.taken().range(range.first()..=range.last());
-        taken
-            .map(|(address, _)| *address)
-            .filter(|address| self.is_misplaced(*address))
-            .collect()
-    }
-
-    /// The same without the host's own: it has them by right.
-    pub(crate) fn addresses_to_block(&self) -> BTreeSet<u32> {
-        let mut blocked = self.misplaced_addresses();
-        blocked
-            .retain(|address| self.holdings.holder_of(IpAddr::V4((*address).into())) != Some(HOST));
-        blocked
-    }
-
-    pub(crate) fn is_misplaced(&self, address: u32) -> bool {
-        let Some(ring) = self
-            .ring
-            .as_ref()
-            .filter(|ring| ring.range.contains(address))
-        else {
-            return false;
-        };
-        let rests = self
-            .settling
-            .spans
-            .iter()
-            .any(|span| span.contains(address));
-        rests
-            || ring
-                .at(address)
-                .is_none_or(|claim| claim.owner() != self.config.me)
-    }
-
-    /// The owner of a misplaced address uses it itself.
-    pub(crate) fn is_refused(&self, address: Ipv4Addr) -> bool {
-        let fetch = self.exchange.fetches.get(&address.into());
-        fetch.is_some_and(|fetch| fetch.refused_at.is_some())
-    }
-
-    /// Asks for misplaced addresses.
-    pub(crate) fn step_misplaced(&mut self, now: Instant) {
-        // Who leaves wants nothing back.
-        if self.leaving.is_some() {
-            return;
-        }
-        let blocked = self.misplaced_addresses();
-        self.exchange
-            .fetches
-            .retain(|address, _| blocked.contains(address));
-        for address in blocked {
-            let claim = self.ring.as_ref().and_then(|ring| ring.at(address));
-            let Some(owner) = claim.filter(|claim| !claim.is_disputed()).map(Claim::owner) else {
-                continue;
-            };
-            let fetch = self.exchange.fetches.entry(address).or_default();
-            let waits = fetch
-                .open
-                .as_ref()
-                .is_some_and(|q| now < q.at + WANT_TIMEOUT);
-            let refused = fetch
-                .refused_at
-                .is_some_and(|at| now < at + MISPLACED_AGAIN);
-            if waits || refused || owner == self.config.me || !self.contacts.contains_key(&owner) {
-                continue;
-            }
-            let question = self.ask(owner, Span::single(address.into()), true, now);
-            self.exchange.fetches.entry(address).or_default().open = Some(question);
         }
     }
 }

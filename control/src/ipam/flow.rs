@@ -97,16 +97,16 @@ impl Ipam {
         if let Some(meeting) = self.meetings.get_mut(&peer) {
             meeting.agreed = true;
         }
-        self.settling.waits_for.remove(&peer);
-        self.settle();
         self.knows_what_we_know(peer);
     }
 
-    /// The peer has heard the same of us.
+    /// The peer has heard the same of us, and wants nothing back of what we took over.
     pub(crate) fn hears_us(&mut self, peer: PeerId) {
         if let Some(meeting) = self.meetings.get_mut(&peer) {
             meeting.hears = meeting.agreed;
         }
+        self.settling.waits_for.remove(&peer);
+        self.settle();
     }
 
     pub(crate) fn close(&mut self, peer: PeerId, now: Instant) {

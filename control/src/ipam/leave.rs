@@ -298,7 +298,7 @@ impl Ipam {
         if let (Some(first), Some(last)) = (own.first(), own.last())
             && let Some(all) = Span::new(first.first(), last.last())
         {
-            self.give(heir, 0, all, now);
+            self.give(heir, 0, &[all], now);
         }
         self.compare(heir, true, now);
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A message of an unknown kind, or one that does not parse, is dropped and counted by the caller. Bounds:
-//! `CHUNK_RUNS_MAX` runs in one message, `ADDRESSES_MAX` addresses; decrees as in `codec`.
+//! `CHUNK_RUNS_MAX` runs or spans in one message, `ADDRESSES_MAX` addresses; decrees as in `codec`.
 
 use crate::fields::{FieldError, FieldWriter, Fields};
 use crate::ipam::codec::{
@@ -65,8 +65,8 @@ pub(crate) enum IpamMessage {
     /// Space is asked for; the views show that both know the same about giver and taker.
     Want {
         number: u64,
-        span: Span,
-        /// This very address, not a share.
+        spans: Vec<Span>,
+        /// These very addresses, not a share.
         exact: bool,
         giver_view: RingDigest,
         taker_view: RingDigest,
@@ -185,14 +185,14 @@ impl IpamMessage {
             Self::RingWanted => (3, w),
             Self::Want {
                 number,
-                span,
+                spans,
                 exact,
                 giver_view,
                 taker_view,
             } => (
                 4,
                 w.put(NUMBER, &number.to_be_bytes())
-                    .put(SPAN, &span_bytes(*span))
+                    .put(SPAN, &spans_bytes(spans))
                     .put(FLAGS, &[u8::from(*exact)])
                     .put(GIVER, giver_view)
                     .put(TAKER, taker_view),
@@ -324,7 +324,7 @@ impl IpamMessage {
             3 => Self::RingWanted,
             4 => Self::Want {
                 number: number()?,
-                span: one(f, SPAN, take_span)?,
+                spans: many(f, SPAN, CHUNK_RUNS_MAX, take_span)?,
                 exact: flags()? & 1 != 0,
                 giver_view: f.array(GIVER)?,
                 taker_view: f.array(TAKER)?,
@@ -411,6 +411,12 @@ fn many<T>(
 fn span_bytes(span: Span) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_span(&mut bytes, span);
+    bytes
+}
+
+fn spans_bytes(spans: &[Span]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    spans.iter().for_each(|span| put_span(&mut bytes, *span));
     bytes
 }
 

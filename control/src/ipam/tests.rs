@@ -13,6 +13,7 @@ mod host;
 mod lost;
 mod overlap;
 mod seats;
+mod taken;
 mod told;
 mod unwritten;
 

@@ -61,7 +61,7 @@ fn samples() -> Vec<IpamMessage> {
         IpamMessage::RingWanted,
         IpamMessage::Want {
             number,
-            span,
+            spans: vec![span; 2],
             exact: true,
             giver_view: digest,
             taker_view: [7; 16],
@@ -155,7 +155,7 @@ fn every_message_comes_back_as_it_was() {
 fn the_form_on_the_wire_stays() {
     let want = IpamMessage::Want {
         number: 1,
-        span: Span::new(2, 3).unwrap(),
+        spans: vec![Span::new(2, 3).unwrap()],
         exact: true,
         giver_view: [4; 16],
         taker_view: [5; 16],

@@ -316,15 +316,35 @@ fn whatever_happens_no_address_is_there_twice_and_none_is_lost() {
 }
 
 /// Hosts without leavers, so that what one has lost some other still knows.
+fn with_losses(seed: u64) -> Plan {
+    Plan {
+        with_lost_stores: true,
+        with_leaving: false,
+        ..Plan::of(seed)
+    }
+}
+
+#[test]
+#[ignore = "minutes: .ci/long runs it"]
+fn many_lost_stores() {
+    let broken: Vec<_> = (0..LOST_SEEDS)
+        .filter_map(|seed| {
+            let outcome = run_plan(seed, &with_losses(seed), Faults::default());
+            let violation = outcome.violations.into_iter().next()?;
+            Some(format!("seed {seed}: {violation}"))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Seeds of hosts that lose their stores.
+const LOST_SEEDS: u64 = 1000;
+
 #[test]
 fn lost_stores_cost_no_range_and_give_no_address_twice() {
     let mut losses = 0;
     for seed in 0..60 {
-        let plan = Plan {
-            with_lost_stores: true,
-            with_leaving: false,
-            ..Plan::of(seed)
-        };
+        let plan = with_losses(seed);
         let outcome = run_plan(seed, &plan, Faults::default());
         assert!(
             outcome.violations.is_empty(),
@@ -425,16 +445,16 @@ type Plant = (&'static str, u64, fn(&mut Faults));
 
 /// The planted faults.
 const PLANTED: [Plant; 6] = [
-    ("tie by free counts", 58, |faults| {
+    ("tie by free counts", 228, |faults| {
         faults.tie_by_free = true;
     }),
-    ("answer before the write", 1, |faults| {
+    ("answer before the write", 18, |faults| {
         faults.answer_before_write = true;
     }),
     ("forgotten promise", 153, |faults| {
         faults.forget_promise = true;
     }),
-    ("double vote", 1608, |faults| faults.double_vote = true),
+    ("double vote", 655, |faults| faults.double_vote = true),
     ("removal without fence", 0, |faults| {
         faults.remove_without_fence = true;
     }),
