@@ -8,6 +8,10 @@ use crate::gossip::budget::Allowance;
 use crate::peer::{Nickname, PeerName};
 use crate::secret::{NetworkId, Secrets};
 
+mod gossip;
+
+pub use gossip::*;
+
 /// TCP and UDP port unless given: Weave's, so that firewall rules keep working.
 pub const PORT_DEFAULT: u16 = 6783;
 
@@ -266,29 +270,6 @@ pub const JUMP_PAUSE_MIN: Duration = Duration::from_secs(1);
 pub const JUMP_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A clone is gone if nothing was heard of it for two of [`JUMP_PAUSE_MAX`], or two of [`BACKOFF_REFUSED`], and a bit.
 pub const CLONE_SHOWN: Duration = Duration::from_secs(40);
-/// Links that fresh records are pushed on from the start; the others are told ids, so a peer whom all name as their
-/// target does not push a whole network to everybody.
-pub const EAGER_LINKS_MAX: usize = 16;
-/// Links by which fresh records are pushed to us, at least: with three a peer that fails delays hardly anything.
-pub const PUSHES_MIN: usize = 3;
-/// How long ids of fresh records are gathered before they go to lazy links.
-pub const HAVE_AFTER: Duration = Duration::from_millis(20);
-/// Ids that wait to be told on one link: four records of each of a thousand peers.
-pub const HAVE_MAX: usize = 4096;
-/// How long a record that was named may take to come by a faster way: a few hops.
-pub const MISSING_AFTER: Duration = Duration::from_millis(150);
-/// How long a record that was asked for may take.
-pub const WANT_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Records that were named and have not come: a cold start of a thousand peers.
-pub const MISSING_MAX: usize = 8192;
-/// Ids of records that were seen lately and need not be asked for.
-pub const SEEN_MAX: usize = 8192;
-/// Bytes of records in one message, but for a single larger one: slow links stay lively.
-pub const GOSSIP_RECORDS_MAX: usize = 32 * 1024;
-/// Bytes of records under way on one link: 40 Mbit/s at 50 ms, and far below `LINK_QUEUE_MAX`.
-pub const GOSSIP_WINDOW: usize = 256 * 1024;
-/// Entries of one gossip message: what `MESSAGE_LEN_MAX` holds of the smallest.
-pub const GOSSIP_ENTRIES_MAX: usize = MESSAGE_LEN_MAX / 8;
 /// How often two ends of a link compare their stores; what floods missed is found then.
 pub const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// Ranges with no more origins than this are listed, larger ones are halved further.

@@ -310,10 +310,7 @@ impl Gossip {
     fn do_links(&mut self, now: Instant) {
         let (mut names, mut due) = (Vec::new(), Vec::new());
         self.neighbours.each_due(now, |link, neighbour| {
-            if neighbour.have_at.is_some_and(|at| at <= now) {
-                neighbour.have_at = None;
-                names.push((link, std::mem::take(&mut neighbour.have)));
-            }
+            names.extend(neighbour.take_names(now).map(|ids| (link, ids)));
             if neighbour.digest_at.is_some_and(|at| at <= now) {
                 due.push(link);
                 neighbour.digest_at = Some(next_comparison(neighbour, &mut self.random, now));

@@ -9,7 +9,7 @@ use super::neighbour::Neighbour;
 use super::store::{Introduction, Judgement};
 use super::wire::{GossipMessage, Why};
 use super::{Gossip, GossipOutput};
-use crate::config::{HAVE_AFTER, ORIGIN_RATE, PUSHES_MIN, SIGNATURE_RATE};
+use crate::config::{ORIGIN_RATE, PUSHES_MIN, SIGNATURE_RATE};
 use crate::link::handshake::Hello;
 use crate::node::exchange::LinkId;
 use crate::peer::PublicKeys;
@@ -160,6 +160,8 @@ impl Gossip {
                 .push_back(GossipOutput::Cloned { origin: key.origin });
         }
         self.outputs.push_back(GossipOutput::Changed(key));
-        self.neighbours.tell(Some(link), key, id, now + HAVE_AFTER);
+        let mut have = self.missing.who_named(id);
+        have.push(link);
+        self.neighbours.tell(&have, key, id, now);
     }
 }

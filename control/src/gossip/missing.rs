@@ -45,6 +45,12 @@ impl Missing {
         }
     }
 
+    /// Those links whose other ends have named the record and were not asked for it yet.
+    pub(super) fn who_named(&self, id: u64) -> Vec<LinkId> {
+        let wanted = self.wanted.get(&id);
+        wanted.map_or_else(Vec::new, |wanted| wanted.from.iter().copied().collect())
+    }
+
     fn named(&mut self, id: u64, link: LinkId, due: Instant) {
         if self.seen.contains(&id) {
             return;
@@ -90,6 +96,12 @@ impl Gossip {
         } else {
             now
         };
+        if let Some(neighbour) = self.neighbours.get_mut(link) {
+            neighbour.names(ids);
+            for key in ids.iter().filter_map(|id| self.store.with_id(*id)) {
+                neighbour.has(key);
+            }
+        }
         for id in ids {
             if self.store.with_id(*id).is_none() {
                 self.missing.named(*id, link, due);

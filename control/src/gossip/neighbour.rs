@@ -17,7 +17,9 @@ use std::time::Instant;
 use super::budget::Budget;
 use super::store::Store;
 use super::wire::{GossipMessage, Why};
-use crate::config::{GOSSIP_RECORDS_MAX, GOSSIP_WINDOW, HAVE_MAX};
+use crate::config::{
+    GOSSIP_MESSAGES_MAX, GOSSIP_RECORDS_MAX, GOSSIP_WINDOW, HAVE_AFTER, HAVE_EVERY, HAVE_MAX,
+};
 use crate::record::RecordKey;
 
 /// One link.
@@ -35,6 +37,8 @@ pub(super) struct Neighbour {
     pub(super) have: Vec<u64>,
     /// When they are named.
     pub(super) have_at: Option<Instant>,
+    /// When some were named last.
+    named_at: Option<Instant>,
     /// When we next compare stores.
     pub(super) digest_at: Option<Instant>,
     /// Comparisons in a row that found a difference.
@@ -56,6 +60,7 @@ impl Neighbour {
             owed: BTreeSet::new(),
             have: Vec::new(),
             have_at: None,
+            named_at: None,
             digest_at: None,
             differing: 0,
             has_differed: false,
@@ -65,15 +70,32 @@ impl Neighbour {
     }
 
     /// Has the record sent or named, as the link is; true if it is to be sent.
-    pub(super) fn tell(&mut self, key: RecordKey, id: u64, name_at: Instant) -> bool {
+    pub(super) fn tell(&mut self, key: RecordKey, id: u64, now: Instant) -> bool {
         if self.is_eager {
             self.fresh.insert(key);
         } else if self.have.len() < HAVE_MAX {
             // Beyond that the next comparison finds what was not named.
             self.have.push(id);
+            let again = self.named_at.map(|at| at + HAVE_EVERY);
+            let name_at = again.map_or(now, |at| at.max(now)).max(now + HAVE_AFTER);
             self.have_at.get_or_insert(name_at);
         }
         self.is_eager
+    }
+
+    /// The ids that are to be named now.
+    pub(super) fn take_names(&mut self, now: Instant) -> Option<Vec<u64>> {
+        self.have_at.take_if(|at| *at <= now)?;
+        self.named_at = Some(now);
+        Some(std::mem::take(&mut self.have)).filter(|ids| !ids.is_empty())
+    }
+
+    /// The other end has named these itself: it need not hear of them.
+    pub(super) fn names(&mut self, ids: &[u64]) {
+        if !self.have.is_empty() {
+            let named: BTreeSet<u64> = ids.iter().copied().collect();
+            self.have.retain(|id| !named.contains(id));
+        }
     }
 
     /// When ids are to be named or stores compared.
@@ -93,7 +115,9 @@ impl Neighbour {
 
     /// The next message with records, while there is room under way.
     pub(super) fn next_records(&mut self, store: &Store) -> Option<Vec<u8>> {
-        if self.under_way.iter().sum::<usize>() >= GOSSIP_WINDOW {
+        if self.under_way.len() >= GOSSIP_MESSAGES_MAX
+            || self.under_way.iter().sum::<usize>() >= GOSSIP_WINDOW
+        {
             return None;
         }
         let (why, records) = match take(&mut self.fresh, store) {

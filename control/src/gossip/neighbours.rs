@@ -50,16 +50,19 @@ impl Neighbours {
         self.all.get_mut(&link)
     }
 
-    /// Has a fresh record sent or named on all links but the one that it came by.
-    pub(super) fn tell(&mut self, from: Option<LinkId>, key: RecordKey, id: u64, name_at: Instant) {
+    /// Has a fresh record sent or named on all links but those whose other ends have it: it came by one of them,
+    /// others have named it.
+    pub(super) fn tell(&mut self, have: &[LinkId], key: RecordKey, id: u64, now: Instant) {
+        let mut due = self.due;
         for (link, neighbour) in &mut self.all {
-            if Some(*link) == from {
+            if have.contains(link) {
                 neighbour.has(key);
-            } else if neighbour.tell(key, id, name_at) {
+            } else if neighbour.tell(key, id, now) {
                 self.ready.insert(*link);
             }
+            due = [due, neighbour.have_at].into_iter().flatten().min();
         }
-        self.is_due_at(Some(name_at));
+        self.due = due;
     }
 
     /// The other end lacks these.

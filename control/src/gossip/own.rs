@@ -18,8 +18,8 @@ use super::budget::{Budget, cost_of};
 use super::store::Introduction;
 use super::{Gossip, GossipOutput};
 use crate::config::{
-    HAVE_AFTER, JUMP_PAUSE_MAX, JUMP_PAUSE_MIN, ORIGIN_RECORDS_MAX, PUBLISH_ALL_RATE,
-    PUBLISH_PEERS, PUBLISH_RATE, RECORD_BODY_MAX,
+    JUMP_PAUSE_MAX, JUMP_PAUSE_MIN, ORIGIN_RECORDS_MAX, PUBLISH_ALL_RATE, PUBLISH_PEERS,
+    PUBLISH_RATE, RECORD_BODY_MAX,
 };
 use crate::link::handshake::Hello;
 use crate::record::{Record, RecordKind, RecordView, Version};
@@ -137,7 +137,7 @@ impl Gossip {
         });
         let (key, id) = (record.key, record.id());
         self.store.take_in(record, introduction);
-        self.neighbours.tell(None, key, id, now + HAVE_AFTER);
+        self.neighbours.tell(&[], key, id, now);
     }
 
     /// Somebody has signed a record with our key, in our incarnation or a later one, that we did not make.
