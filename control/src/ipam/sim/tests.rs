@@ -454,7 +454,7 @@ const PLANTED: [Plant; 6] = [
     ("forgotten promise", 153, |faults| {
         faults.forget_promise = true;
     }),
-    ("double vote", 655, |faults| faults.double_vote = true),
+    ("double vote", 1608, |faults| faults.double_vote = true),
     ("removal without fence", 0, |faults| {
         faults.remove_without_fence = true;
     }),
