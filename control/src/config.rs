@@ -61,7 +61,7 @@ pub const DNS_CACHE_MAX: u64 = 1024;
 pub const DNS_UDP_LEN_MAX: u16 = 1232;
 /// Questions taken from a socket in one call, whose cost they share; the buffers of a socket are 52 KiB.
 pub const DNS_BATCH_MAX: usize = 16;
-/// TCP connections of clients; one asks a question or two.
+/// TCP connections of clients at one socket; one asks a question or two, and who has the most makes room for others.
 pub const DNS_CONNECTIONS_MAX: usize = 128;
 /// Of these, from one client.
 pub const DNS_CONNECTIONS_PER_CLIENT_MAX: usize = 16;

@@ -17,3 +17,4 @@ pub mod plain;
 pub mod rate;
 pub mod record;
 pub mod registry;
+pub mod seats;

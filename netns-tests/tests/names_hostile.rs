@@ -4,13 +4,16 @@
 //!  c1 ─ bridge `weft` of a, 169.254.53.1 ─ DNS ─ eth0 192.0.2.1 ══ 192.0.2.2 … eth0 ─ b: upstreams
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use weft_netns_tests::{Host, Lab, Weft, in_lab, is_long, now, pause, within};
 
 const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 53, 1), 53);
@@ -234,6 +237,55 @@ fn questions_for_a_dead_upstream_are_bounded_and_hold_up_nobody() {
         }
         let grown = weft.resident_kib().saturating_sub(before);
         assert!(grown <= GROWTH_MAX_KIB, "grown by {grown} KiB");
+    });
+}
+
+/// A connection to the server from one of the caller's addresses.
+fn connected_from(address: Ipv4Addr) -> TcpStream {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
+    let [source, server] = [(address, 0), SERVER]
+        .map(|(address, port)| SockaddrIn::from(SocketAddrV4::new(address, port)));
+    bind(socket.as_raw_fd(), &source).expect("the address is there");
+    connect(socket.as_raw_fd(), &server).expect("the server listens");
+    TcpStream::from(socket)
+}
+
+/// A container with ten addresses keeps as many connections as it can get, and opens another for each that is lost.
+#[test]
+fn one_container_with_many_addresses_does_not_shut_out_others() {
+    in_lab(|lab| {
+        let (weft, _other, c1) = host(lab, &[]);
+        let c2 = lab.host("c2");
+        weft.ok(&["attach", "10.2.1.2/24", &c2.as_container()]);
+        let addresses = (101..=110).map(|last| Ipv4Addr::new(10, 2, 1, last));
+        let addresses = addresses.collect::<Vec<_>>();
+        for address in &addresses {
+            c2.add_address("ethwe", &format!("{address}/24"));
+        }
+        let connect = || -> Vec<TcpStream> {
+            let sources = addresses.iter().cycle().take(160);
+            c2.inside(|| sources.map(|source| connected_from(*source)).collect())
+        };
+
+        let held = connect();
+        within("all connections are taken", SOON, || {
+            weft.count(&["dns_connections"]) >= 128
+        });
+        for _ in 0..10 {
+            let said = dig(&c1, &["+tcp", "c1.weave.local"]);
+            assert!(said.contains("10.2.1.1"), "{said}");
+        }
+        // Nothing is left of those that made room.
+        let is_over = |mut stream: &TcpStream| {
+            let tick = Some(Duration::from_millis(1));
+            stream.set_read_timeout(tick).expect("a timeout above 0");
+            matches!(stream.read(&mut [0]), Ok(0))
+        };
+        within("connections are ended for others", SOON, || {
+            held.iter().filter(|held| is_over(held)).count() >= 160 - 128
+        });
+        assert!(weft.count(&["dns_connections_evicted"]) > 0);
     });
 }
 

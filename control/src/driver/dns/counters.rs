@@ -16,6 +16,9 @@ pub(super) struct Counters {
     pub(super) over_rate: Counter,
     pub(super) over_forwards: Counter,
     pub(super) over_connections: Counter,
+    /// Not a question: taken from clients, and then hung up on for those of others.
+    pub(super) connections: Counter,
+    pub(super) evicted_connections: Counter,
     pub(super) not_sent: Counter,
 }
 
@@ -42,6 +45,8 @@ impl Counters {
             ("dns_drop_over_rate", &self.over_rate),
             ("dns_drop_over_forwards", &self.over_forwards),
             ("dns_drop_over_connections", &self.over_connections),
+            ("dns_connections", &self.connections),
+            ("dns_connections_evicted", &self.evicted_connections),
             ("dns_drop_not_sent", &self.not_sent),
         ]
         .into_iter()

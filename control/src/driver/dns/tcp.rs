@@ -4,13 +4,12 @@
 //!  length (2) | message …
 //! ```
 //!
-//! Bounds: `config::DNS_CONNECTIONS_MAX` connections, `config::DNS_CONNECTIONS_PER_CLIENT_MAX` of one client,
-//! `config::DNS_TCP_TIMEOUT` for the next question.
+//! Bounds: the connections that `dns::seats` gives a seat, `config::DNS_TCP_TIMEOUT` for the next question.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_server::net::runtime::TokioTime;
@@ -18,24 +17,23 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::handler::Handler;
 use super::udp::{format_error, is_answer};
 use super::wire::WireAnswer;
-use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX, DNS_TCP_TIMEOUT};
+use crate::config::DNS_TCP_TIMEOUT;
+use crate::dns::seats::{SeatId, Seats};
 
 /// Pause after a failed accept: the process is out of files, and another try at once would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections of each client.
-type Clients = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
-
 /// Answers until it is aborted.
 pub(super) async fn serve(listener: TcpListener, handler: Arc<Handler>) {
-    let clients = Clients::default();
+    let seats = Arc::default();
     let mut connections = JoinSet::new();
+    let mut seated = BTreeMap::<SeatId, AbortHandle>::new();
     loop {
         while connections.try_join_next().is_some() {}
         let (stream, source) = match listener.accept().await {
@@ -46,61 +44,66 @@ pub(super) async fn serve(listener: TcpListener, handler: Arc<Handler>) {
                 continue;
             }
         };
-        let Some(place) = Place::take(&clients, source.ip()) else {
-            handler.shared.counters.over_connections.count();
+        let counters = &handler.shared.counters;
+        let Some((place, evicted)) = Place::take(&seats, source.ip()) else {
+            counters.over_connections.count();
             continue;
         };
-        let handler = Arc::clone(&handler);
-        connections.spawn(async move {
-            let _place = place;
+        counters.connections.count();
+        seated.retain(|_, connection| !connection.is_finished());
+        if let Some(connection) = evicted.and_then(|id| seated.remove(&id)) {
+            connection.abort();
+            counters.evicted_connections.count();
+        }
+        let (id, handler) = (place.id, Arc::clone(&handler));
+        let connection = connections.spawn(async move {
             // Who breaks off or talks nonsense is hung up on.
-            let _ = converse(stream, source, &handler).await;
+            let _ = converse(stream, source, &handler, &place).await;
         });
+        seated.insert(id, connection);
     }
 }
 
-/// One connection's place among those of its client.
+/// One connection's seat, left when dropped.
 struct Place {
-    clients: Clients,
-    client: IpAddr,
+    seats: Arc<Mutex<Seats>>,
+    id: SeatId,
 }
 
 impl Place {
-    fn take(clients: &Clients, client: IpAddr) -> Option<Self> {
-        let mut counts = clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = counts.get(&client).copied().unwrap_or_default();
-        let all: usize = counts.values().sum();
-        if own >= DNS_CONNECTIONS_PER_CLIENT_MAX || all >= DNS_CONNECTIONS_MAX {
-            return None;
-        }
-        counts.insert(client, own + 1);
-        Some(Self {
-            clients: Arc::clone(clients),
-            client,
-        })
+    /// With the connection that has to end for it, if any.
+    fn take(seats: &Arc<Mutex<Seats>>, client: IpAddr) -> Option<(Self, Option<SeatId>)> {
+        let (id, evicted) = locked(seats).take(client)?;
+        let seats = Arc::clone(seats);
+        Some((Self { seats, id }, evicted))
+    }
+
+    fn set_busy(&self, is_busy: bool) {
+        locked(&self.seats).set_busy(self.id, is_busy);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.client);
-            }
-        }
+        locked(&self.seats).leave(self.id);
     }
+}
+
+fn locked(seats: &Mutex<Seats>) -> MutexGuard<'_, Seats> {
+    seats.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn converse(
     mut stream: TcpStream,
-    source: std::net::SocketAddr,
+    source: SocketAddr,
     handler: &Handler,
+    place: &Place,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
+        place.set_busy(false);
         let question = timeout(DNS_TCP_TIMEOUT, read(&mut stream)).await??;
+        place.set_busy(true);
         // Nothing that is owed an answer; whoever says such things has no more to say.
         if is_answer(&question) {
             handler.shared.counters.malformed.count();

@@ -11,7 +11,7 @@ use hickory_server::proto::rr::rdata::{A, CNAME, SOA};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::wire::WireAnswer;
 use super::*;
@@ -706,6 +706,49 @@ async fn one_client_cannot_take_all_connections() {
     tokio::time::timeout(Duration::from_secs(10), answered)
         .await
         .expect("the freed place is given away");
+}
+
+/// One container may give itself many addresses: with all connections taken, others still have their answers.
+#[tokio::test]
+async fn who_holds_all_connections_makes_room_for_others() {
+    let handler = handler(&config(Vec::new()), &some_entries());
+    let address = serve_on_loopback(&handler).await;
+    let connect = async |last: u8| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 1, last], 0).into()).unwrap();
+        socket.connect(address).await.unwrap()
+    };
+    let mut held = Vec::new();
+    for n in 0..crate::config::DNS_CONNECTIONS_MAX {
+        held.push(connect(u8::try_from(n % 10).unwrap()).await);
+    }
+    let question = question("one.weave.local", RecordType::A).to_vec().unwrap();
+
+    let mut other = connect(200).await;
+    for _ in 0..3 {
+        other
+            .write_u16(question.len().try_into().unwrap())
+            .await
+            .unwrap();
+        other.write_all(&question).await.unwrap();
+        let mut reply = vec![0; other.read_u16().await.unwrap().into()];
+        other.read_exact(&mut reply).await.unwrap();
+        assert_eq!(Message::from_vec(&reply).unwrap().answers.len(), 1);
+        // It wants more and loses one of its own.
+        held.push(connect(3).await);
+    }
+
+    assert_eq!(
+        held[0].read(&mut [0; 1]).await.unwrap_or(0),
+        0,
+        "hung up on"
+    );
+    let counters = handler.shared.counters.by_name();
+    assert!(
+        (3..=4).contains(&counters["dns_connections_evicted"]),
+        "{counters:?}"
+    );
+    assert_eq!(counters["dns_drop_over_connections"], 0);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bound on a test's wait")]
