@@ -174,8 +174,7 @@ fn with_dns(
     let Some(dns) = &settings.dns else {
         return Ok((driver, None));
     };
-    let server = DnsServer::start(dns.config(&settings.bridge)?)?;
-    let driver = driver.with_dns(server.handle());
+    let (driver, server) = driver.with_dns(dns.config(&settings.bridge)?)?;
     Ok((driver, Some(server)))
 }
 

@@ -80,12 +80,6 @@ pub struct Names {
 }
 
 impl Names {
-    /// A snapshot without names.
-    #[must_use]
-    pub fn empty(domain: &Domain) -> Self {
-        Sources::default().build(domain)
-    }
-
     /// The domain that it is authoritative for.
     #[must_use]
     pub fn domain(&self) -> &Domain {

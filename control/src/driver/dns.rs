@@ -49,7 +49,7 @@ use self::handler::Handler;
 use self::listen::Listeners;
 use self::upstreams::Upstreams;
 use crate::dns::name::Domain;
-use crate::dns::names::{Entry, Names};
+use crate::dns::names::{Entry, Names, Sources};
 use crate::error::ControlError;
 use crate::peer::PeerId;
 
@@ -178,22 +178,24 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Starts the thread in the calling thread's network namespace; what can be bound is bound when this returns.
+    /// Starts the thread in the calling thread's network namespace; what can be bound is bound when this returns. The
+    /// first question is answered from `saved` already: no name is unknown while a daemon starts that it had before.
     ///
     /// # Errors
     /// [`ControlError::StartDns`].
-    pub fn start(config: DnsConfig) -> Result<Self, ControlError> {
+    pub fn start(config: DnsConfig, saved: Sources) -> Result<Self, ControlError> {
         let start_dns = |source: io::Error| ControlError::StartDns { source };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(start_dns)?;
         let shared = Arc::new(Shared {
-            names: ArcSwap::from_pointee(Names::empty(&config.domain)),
+            names: ArcSwap::from_pointee(saved.build(&config.domain)),
             state: Mutex::default(),
             counters: Counters::default(),
         });
         let config = Arc::new(config);
+        let builder = Builder::new(&config.domain, saved);
         let (updates, waiting) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
@@ -205,7 +207,7 @@ impl DnsServer {
                 if let Err(error) = ask_for_short_slices() {
                     tracing::debug!(%error, "the scheduler gives no short slices");
                 }
-                runtime.block_on(serve(&given, &ours, waiting, stopped, ready));
+                runtime.block_on(serve(&given, &ours, (builder, waiting), stopped, ready));
                 // Lookups under way are nobody's concern any more.
                 runtime.shutdown_background();
             })
@@ -242,7 +244,7 @@ impl Drop for DnsServer {
 async fn serve(
     config: &DnsConfig,
     shared: &Arc<Shared>,
-    mut updates: mpsc::UnboundedReceiver<Update>,
+    (mut builder, mut updates): (Builder, mpsc::UnboundedReceiver<Update>),
     mut stopped: oneshot::Receiver<()>,
     ready: std::sync::mpsc::SyncSender<()>,
 ) {
@@ -253,7 +255,6 @@ async fn serve(
         Arc::clone(&upstreams),
     ));
     let mut listeners = Listeners::new(config, handler);
-    let mut builder = Builder::new(&config.domain);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     let mut ready = Some(ready);
     loop {

@@ -28,10 +28,11 @@ struct Making {
 }
 
 impl Builder {
-    pub(super) fn new(domain: &Domain) -> Self {
+    /// The snapshot of these sources is in use already.
+    pub(super) fn new(domain: &Domain, sources: Sources) -> Self {
         Self {
             domain: domain.clone(),
-            sources: Sources::default(),
+            sources,
             is_dirty: false,
             waiting: Vec::new(),
             making: None,
@@ -103,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_is_told_when_what_came_before_is_in_use() {
-        let mut builder = Builder::new(&Domain::parse("weave.local").unwrap());
+        let mut builder = Builder::new(&Domain::parse("weave.local").unwrap(), Sources::default());
         let (first, mut first_shown) = oneshot::channel();
         builder.take(Update::Shown(first));
         assert!(first_shown.try_recv().is_ok(), "nothing to wait for");

@@ -511,6 +511,25 @@ fn upstreams_that_cannot_be_asked_are_told() {
     );
 }
 
+/// A container that asks while the daemon starts would believe for a while that its peers are gone.
+#[test]
+fn a_server_never_listens_without_the_names_of_the_last_run() {
+    let mut saved = Sources::default();
+    saved.set(PeerId([1; 16]), some_entries().into());
+    let server = DnsServer::start(config(Vec::new()), saved).unwrap();
+    let known = || server.handle().names().entries().len();
+    assert_eq!(known(), 53);
+    // They are a source as any other: others come beside them, and they go when they are taken out.
+    let other = [entry("three.weave.local", "10.32.0.3", "c3")];
+    server.handle().set(PeerId([2; 16]), other.into());
+    server.handle().set(PeerId([1; 16]), [].into());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(server.handle().shown());
+    assert_eq!(known(), 1);
+}
+
 async fn serve_on_loopback(handler: &Arc<Handler>) -> SocketAddr {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();

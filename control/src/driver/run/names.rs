@@ -7,13 +7,16 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::api::{ApiError, AttachReply, Attachment, DnsReply, DnsRequest, DnsStatus};
+use crate::dns::names::Sources;
+use crate::dns::record;
 use crate::driver::client::Client;
-use crate::driver::dns::DnsHandle;
 use crate::driver::dns::desk::{Change, Desk, is_off};
+use crate::driver::dns::{DnsConfig, DnsServer};
 use crate::driver::engine::EngineHandle;
 use crate::driver::request::{BoxFuture, Changed, Reply};
 use crate::driver::run::Driver;
 use crate::driver::run::beside::{Beside, Done};
+use crate::error::ControlError;
 use crate::node::exchange::Input;
 
 /// What the loop has for DNS.
@@ -22,14 +25,21 @@ pub(super) struct Naming {
 }
 
 impl<E: EngineHandle> Driver<E> {
-    /// Gives this host's names to a server, and keeps them.
-    #[must_use]
-    pub fn with_dns(mut self, dns: DnsHandle) -> Self {
+    /// Starts a server with this host's names, and keeps these from now on.
+    ///
+    /// # Errors
+    /// [`ControlError::StartDns`].
+    pub fn with_dns(mut self, config: DnsConfig) -> Result<(Self, DnsServer), ControlError> {
         let saved = self.store.names();
+        let entries = saved.iter().filter_map(|body| record::parse(body));
+        let mut sources = Sources::default();
+        sources.set(self.id, entries.flat_map(|(entries, _)| entries).collect());
+        let server = DnsServer::start(config, sources)?;
+        let (store, dns) = (Arc::clone(&self.store), server.handle());
         self.naming = Some(Naming {
-            desk: Desk::start(Arc::clone(&self.store), &saved, dns, self.id),
+            desk: Desk::start(store, &saved, dns, self.id),
         });
-        self
+        Ok((self, server))
     }
 
     /// Answers for no blocked address.
