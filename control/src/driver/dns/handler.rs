@@ -121,48 +121,50 @@ impl Handler {
         Some(Short::Answer(len))
     }
 
+    /// Counts what is no question at all, and says whether its sender may be told so.
+    pub(super) fn malformed(&self, client: IpAddr) -> bool {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_allowed = limits.0.allow(client, Cost::Local, now());
+        if is_allowed {
+            self.shared.counters.malformed.count();
+        } else {
+            self.shared.counters.over_rate.count();
+        }
+        is_allowed
+    }
+
+    /// Whatever is answered, with a refusal as well, costs the client.
     fn first_step<'a>(&self, request: &'a Request) -> Step<'a> {
         let counters = &self.shared.counters;
-        if request.metadata.op_code != OpCode::Query {
-            counters.refused.count();
-            return Step::Reply(Reply::bare(ResponseCode::NotImp));
-        }
-        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
-            counters.refused.count();
-            return Step::Reply(Reply::bare(ResponseCode::BADVERS));
-        }
-        let malformed = || {
-            counters.malformed.count();
-            Step::Reply(Reply::bare(ResponseCode::FormErr))
-        };
-        let [query] = request.queries.queries() else {
-            return malformed();
-        };
-        let Some(name) = AskedName::from_labels(query.name().iter()) else {
-            return malformed();
-        };
-        let question = Question {
-            name,
-            kind: query.query_type().into(),
-            class: query.query_class().into(),
-        };
         let names = self.shared.names.load();
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let (rates, random) = &mut *limits;
-        let verdict = answer(&names, &question, random.u64());
-        let cost = if verdict == Verdict::Forward {
-            Cost::Forwarded
-        } else {
-            Cost::Local
+        let judged = asked(request).map(|(query, question)| {
+            let verdict = answer(&names, &question, random.u64());
+            (query, verdict)
+        });
+        let cost = match judged {
+            Ok((_, Verdict::Forward)) => Cost::Forwarded,
+            Ok(_) | Err(_) => Cost::Local,
         };
         if !rates.allow(request.src().ip(), cost, now()) {
             counters.over_rate.count();
             return Step::Drop;
         }
-        if verdict == Verdict::Forward {
-            return Step::Forward(query);
+        match judged {
+            Ok((query, Verdict::Forward)) => Step::Forward(query),
+            Ok((query, verdict)) => {
+                Step::Reply(self.local_reply(query.original().name(), &verdict))
+            }
+            Err(code) => {
+                if code == ResponseCode::FormErr {
+                    counters.malformed.count();
+                } else {
+                    counters.refused.count();
+                }
+                Step::Reply(Reply::bare(code))
+            }
         }
-        Step::Reply(self.local_reply(query.original().name(), &verdict))
     }
 
     fn local_reply(&self, asked: &Name, verdict: &Verdict<'_>) -> Reply {
@@ -313,6 +315,26 @@ impl RequestHandler for Handler {
             }
         }
     }
+}
+
+/// The one question of a request, or what is wrong with it.
+fn asked(request: &Request) -> Result<(&LowerQuery, Question), ResponseCode> {
+    if request.metadata.op_code != OpCode::Query {
+        return Err(ResponseCode::NotImp);
+    }
+    if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        return Err(ResponseCode::BADVERS);
+    }
+    let [query] = request.queries.queries() else {
+        return Err(ResponseCode::FormErr);
+    };
+    let name = AskedName::from_labels(query.name().iter()).ok_or(ResponseCode::FormErr)?;
+    let question = Question {
+        name,
+        kind: query.query_type().into(),
+        class: query.query_class().into(),
+    };
+    Ok((query, question))
 }
 
 fn nothing_sent(metadata: Metadata) -> ResponseInfo {

@@ -118,8 +118,9 @@ async fn converse(
                 reply.take()
             }
             Err(_) => {
-                handler.shared.counters.malformed.count();
-                format_error(&question).map(|refusal| refusal.to_vec())
+                let is_told = handler.malformed(source.ip());
+                let refusal = format_error(&question).filter(|_| is_told);
+                refusal.map(|refusal| refusal.to_vec())
             }
         };
         let Some(answer) = answer else {

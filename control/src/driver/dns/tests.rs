@@ -217,6 +217,79 @@ async fn a_client_over_its_rate_gets_nothing() {
     assert!(try_ask(&handler, &own, 512).await.is_some());
 }
 
+/// Nor for what is refused: a refusal is an answer.
+#[tokio::test]
+async fn refusals_are_within_the_rate() {
+    let config = DnsConfig {
+        client_rate: 1,
+        ..config(Vec::new())
+    };
+    let plain = question("one.", RecordType::A);
+    let mut status = plain.clone();
+    status.metadata.op_code = OpCode::Status;
+    let mut newer = plain.clone();
+    newer.edns = Some(Edns::new().set_version(1).clone());
+    let none = Message::new(7, MessageType::Query, OpCode::Query);
+    let transfer = question("weave.local.", RecordType::AXFR);
+    for message in [status, newer, none, transfer] {
+        let handler = handler(&config, &some_entries());
+        let mut answered = 0;
+        for _ in 0..150 {
+            answered += u64::from(try_ask(&handler, &message, 512).await.is_some());
+        }
+        // A second's worth at once.
+        assert!((50..100).contains(&answered), "{answered}");
+        let counters = handler.shared.counters.by_name();
+        assert_eq!(counters["dns_drop_over_rate"], 150 - answered);
+        assert_eq!(
+            counters["dns_refused"] + counters["dns_malformed"],
+            answered
+        );
+    }
+}
+
+#[tokio::test]
+async fn over_both_transports_format_errors_are_within_the_rate() {
+    let config = DnsConfig {
+        client_rate: 1,
+        ..config(Vec::new())
+    };
+    let handler = handler(&config, &[]);
+    let address = serve_on_loopback(&handler).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    // A question without its end.
+    let mut broken = question("one.", RecordType::A).to_vec().unwrap();
+    broken.truncate(14);
+    let counted = || {
+        let counters = handler.shared.counters.by_name();
+        (counters["dns_malformed"], counters["dns_drop_over_rate"])
+    };
+    let asked = 120;
+    for n in 1..=asked {
+        client.send(&broken).await.unwrap();
+        while counted().0 + counted().1 < n {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (told, dropped) = counted();
+    assert!(
+        (50..100).contains(&told) && dropped == asked - told,
+        "{told}"
+    );
+    let mut buffer = [0; 512];
+    let heard = (0..).take_while(|_| client.try_recv(&mut buffer).is_ok());
+    assert_eq!(heard.count(), usize::try_from(told).unwrap());
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let framed = [&[0, 14], broken.as_slice()].concat();
+    stream.write_all(&framed.repeat(60)).await.unwrap();
+    let mut heard = Vec::new();
+    // Hung up on, perhaps before all was read.
+    let _ = stream.read_to_end(&mut heard).await;
+    assert!(heard.len() < 14 * 60, "{}", heard.len());
+}
+
 /// What an upstream does with a question.
 #[derive(Clone, Copy)]
 enum Upstream {

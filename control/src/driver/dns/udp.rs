@@ -119,8 +119,8 @@ async fn take(socket: &Arc<Socket>, handler: &Arc<Handler>, bytes: Vec<u8>, sour
     }
     let refusal = format_error(&bytes);
     let Ok(request) = Request::from_bytes(bytes, source, Protocol::Udp) else {
-        handler.shared.counters.malformed.count();
-        if let Some(refusal) = refusal {
+        let is_told = handler.malformed(source.ip());
+        if let Some(refusal) = refusal.filter(|_| is_told) {
             let _ = socket.get_ref().send_to(&refusal, source);
         }
         return;
