@@ -382,6 +382,7 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
         assert_eq!(answers(&c1, &["+tcp", "www.example.org"]), ["192.0.2.99"]);
         assert_eq!(resolved(&c1, "www.example.org"), "192.0.2.99");
         assert!(weft.ok(&["status"]).contains("Upstream: 192.0.2.3:53\n"));
+        bits_of_questions(&c1);
         many_from_elsewhere(lab, &weft, &c1);
 
         // Those of a flag in place of the file's; the first is not there.
@@ -394,6 +395,23 @@ fn other_names_are_asked_of_the_hosts_servers_which_may_change() {
         // Single labels are ours, whoever else may know them.
         assert!(dig(&c1, &["example"]).contains("status: NXDOMAIN"));
     });
+}
+
+/// An upstream that signs nothing has an answer to who would like it signed, and nobody is answered from others' questions.
+fn bits_of_questions(c1: &Host) {
+    for (bit, flags) in [
+        ("+dnssec", "flags: do;"),
+        ("+cdflag", "flags: qr rd ra cd;"),
+    ] {
+        let said = dig(c1, &[bit, "www.example.org"]);
+        assert!(
+            said.contains("192.0.2.99") && said.contains(flags),
+            "{said}"
+        );
+    }
+    let said = dig(c1, &["+norecurse", "www.example.org"]);
+    assert!(said.contains("status: REFUSED"), "{said}");
+    assert_eq!(answers(c1, &["+norecurse", "c1.weave.local"]), ["10.2.1.1"]);
 }
 
 /// A hundred addresses do not fit into what the upstream may send over UDP, nor into what the client takes.

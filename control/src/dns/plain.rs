@@ -6,7 +6,7 @@
 //!  answer    header │ the same │ name    │ type │ class │ TTL │ length │ address or name            Addresses, Pointer
 //!                              │ pointer │ type │ class │ TTL │ length │ address                    … the others
 //!                              │ zone    │ SOA  │ class │ TTL │ length │ ns, hostmaster, times      NoData, NoName
-//!                              [ │ OPT ]
+//!                              [ │ OPT, with DO as it was ]
 //! ```
 //!
 //! INVARIANT: what is written here is, to the byte, what the long way (`driver::dns::handler`) makes of the same
@@ -24,12 +24,10 @@ use crate::dns::names::Names;
 
 /// Largest answer to who does not say otherwise (RFC 1035 §4.2.1).
 pub const LEN_DEFAULT: u16 = 512;
-/// An OPT record without options: the root as its name, type 41, what we take; then no more of the code, version 0,
-/// no flags, no options (RFC 6891 §6.1.2).
-pub const OPT: [u8; 11] = {
-    let [high, low] = DNS_UDP_LEN_MAX.to_be_bytes();
-    [0, 0, 41, high, low, 0, 0, 0, 0, 0, 0]
-};
+/// Bytes of an OPT record without options.
+pub const OPT_LEN: usize = 11;
+/// In the flags of an OPT record: the client understands DNSSEC. It comes back as it was (RFC 3225 §3).
+const DNSSEC_OK: u8 = 0x80;
 /// An answer; nobody else has the last word on its names; recursion is to be had.
 const RESPONSE: [u8; 2] = [0x84, 0x80];
 const RECURSION_DESIRED: u8 = 0x01;
@@ -37,6 +35,15 @@ const CHECKING_DISABLED: u8 = 0x10;
 /// What in a header's third byte has to be zero: an answer, another operation.
 const NO_QUERY: u8 = 0xf8;
 const CODE_NO_NAME: u8 = 3;
+
+/// An OPT record without options: the root as its name, type 41, what we take; then no more of the code, version 0,
+/// the flags, no options (RFC 6891 §6.1.2).
+#[must_use]
+pub fn opt(is_dnssec_ok: bool) -> [u8; OPT_LEN] {
+    let [high, low] = DNS_UDP_LEN_MAX.to_be_bytes();
+    let flags = if is_dnssec_ok { DNSSEC_OK } else { 0 };
+    [0, 0, 41, high, low, 0, 0, flags, 0, 0, 0]
+}
 
 /// How an answer ended, to be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +104,7 @@ impl Plain {
         reply.put_u16(1)?;
         reply.put_u16(u16::try_from(answers).ok()?)?;
         reply.put_u16(authorities)?;
-        reply.put_u16(u16::from(asked.size.is_some()))?;
+        reply.put_u16(u16::from(asked.opt.is_some()))?;
         reply.put(asked.section)?;
         match &verdict {
             Verdict::Addresses(addresses) => self.put_addresses(&mut reply, &asked, addresses)?,
@@ -106,9 +113,9 @@ impl Plain {
             Verdict::Zone | Verdict::Forward | Verdict::Refused => return None,
         }
         let mut len = reply.len;
-        if asked.size.is_some() {
-            let end = len + OPT.len();
-            out.get_mut(len..end)?.copy_from_slice(&OPT);
+        if let Some((_, is_dnssec_ok)) = asked.opt {
+            let end = len + OPT_LEN;
+            out.get_mut(len..end)?.copy_from_slice(&opt(is_dnssec_ok));
             len = end;
         }
         Some((len, ending))
@@ -192,8 +199,8 @@ struct Asked<'a> {
     /// The name, the type and the class.
     section: &'a [u8],
     question: Question,
-    /// What the client takes, if it says so.
-    size: Option<u16>,
+    /// What the client takes, and whether it understands DNSSEC, if it says so.
+    opt: Option<(u16, bool)>,
 }
 
 impl<'a> Asked<'a> {
@@ -210,10 +217,11 @@ impl<'a> Asked<'a> {
         let [.., kind_high, kind_low, class_high, class_low] = section else {
             return None;
         };
-        let size = match (more, rest) {
+        let opt = match (more, rest) {
             (0, []) => None,
-            (1, [0, 0, 41, high, low, _code, 0, _, _, 0, 0]) => {
-                Some(u16::from_be_bytes([*high, *low]))
+            (1, [0, 0, 41, high, low, _code, 0, flags, _, 0, 0]) => {
+                let size = u16::from_be_bytes([*high, *low]);
+                Some((size, flags & DNSSEC_OK != 0))
             }
             _ => return None,
         };
@@ -227,14 +235,14 @@ impl<'a> Asked<'a> {
                 kind: u16::from_be_bytes([*kind_high, *kind_low]),
                 class: u16::from_be_bytes([*class_high, *class_low]),
             },
-            size,
+            opt,
         })
     }
 
     /// Room for an answer without the OPT record.
     fn len_max(&self) -> usize {
-        match self.size {
-            Some(size) => usize::from(size.clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX)) - OPT.len(),
+        match self.opt {
+            Some((size, _)) => usize::from(size.clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX)) - OPT_LEN,
             None => usize::from(LEN_DEFAULT),
         }
     }

@@ -16,6 +16,7 @@ mod batch;
 mod builder;
 mod counters;
 pub(crate) mod desk;
+mod direct;
 mod files;
 pub mod guest;
 mod handler;

@@ -17,6 +17,7 @@ use hickory_server::proto::rr::{Name, RData, Record};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
+use super::direct::Wish;
 use super::upstreams::{Found, Upstreams};
 use super::{DnsConfig, Shared};
 use crate::config::DNS_UDP_LEN_MAX;
@@ -52,6 +53,8 @@ struct Reply {
     code: ResponseCode,
     /// From our own names.
     is_ours: bool,
+    /// Signed, as an upstream says.
+    is_authentic: bool,
     answers: Vec<Record>,
     authorities: Vec<Record>,
 }
@@ -61,6 +64,7 @@ impl Reply {
         Self {
             code,
             is_ours: false,
+            is_authentic: false,
             answers: Vec::new(),
             authorities: Vec::new(),
         }
@@ -140,7 +144,11 @@ impl Handler {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let (rates, random) = &mut *limits;
         let judged = asked(request).map(|(query, question)| {
-            let verdict = answer(&names, &question, random.u64());
+            let mut verdict = answer(&names, &question, random.u64());
+            if verdict == Verdict::Forward && !request.metadata.recursion_desired {
+                // What others asked for is not told, either.
+                verdict = Verdict::Refused;
+            }
             (query, verdict)
         });
         let cost = match judged {
@@ -215,23 +223,24 @@ impl Handler {
         Reply {
             code,
             is_ours: true,
+            is_authentic: false,
             answers,
             authorities,
         }
     }
 
-    async fn forward(&self, query: &LowerQuery) -> Option<Reply> {
+    async fn forward(&self, query: &LowerQuery, wish: Wish) -> Reply {
         let counters = &self.shared.counters;
-        let Some(found) = self.upstreams.ask(query).await else {
+        let Some(found) = self.upstreams.ask(query, wish).await else {
             counters.over_forwards.count();
-            return Some(Reply::bare(ResponseCode::ServFail));
+            return Reply::bare(ResponseCode::ServFail);
         };
         if found.code == ResponseCode::ServFail {
             counters.forward_failed.count();
         } else {
             counters.forwarded.count();
         }
-        Some(self.without_our_names(query, found.as_ref().clone()))
+        self.without_our_names(query, found.as_ref().clone())
     }
 
     /// Nobody else speaks of our domain: what an upstream says of it is dropped, and where a foreign name is an alias
@@ -245,10 +254,13 @@ impl Handler {
         let mut reply = Reply {
             code: found.code,
             is_ours: false,
+            is_authentic: found.is_authentic,
             answers: found.answers,
             authorities: found.authorities,
         };
+        let count = reply.answers.len();
         reply.answers.retain(|record| asked(&record.name).is_none());
+        reply.is_authentic &= reply.answers.len() == count;
         let alias = reply.answers.iter().find_map(|record| {
             let RData::CNAME(target) = &record.data else {
                 return None;
@@ -267,6 +279,7 @@ impl Handler {
             };
             let ours = self.local_reply(&target, &answer(&names, &question, luck));
             reply.code = ours.code;
+            reply.is_authentic = false;
             reply.answers.extend(ours.answers);
             reply.authorities = ours.authorities;
         }
@@ -281,9 +294,10 @@ impl RequestHandler for Handler {
         request: &Request,
         mut out: R,
     ) -> ResponseInfo {
+        let wish = Wish::of(request);
         let reply = match self.first_step(request) {
             Step::Reply(reply) => Some(reply),
-            Step::Forward(query) => self.forward(query).await,
+            Step::Forward(query) => Some(self.forward(query, wish).await),
             Step::Drop => None,
         };
         let mut metadata = Metadata::response_from_request(&request.metadata);
@@ -293,11 +307,14 @@ impl RequestHandler for Handler {
             return nothing_sent(metadata);
         };
         metadata.authoritative = reply.is_ours;
+        // For who asked for it (RFC 6840 §5.8).
+        let is_told = wish.is_dnssec_ok || request.metadata.authentic_data;
+        metadata.authentic_data = is_told && reply.is_authentic;
         metadata.response_code = reply.code;
         // It holds what of a code does not fit into the header; else whoever writes the answer adds it.
         let has_code = metadata.response_code.high() > 0;
         let edns = request.edns.as_ref().filter(|_| has_code);
-        let edns = edns.map(|_| our_edns());
+        let edns = edns.map(|_| our_edns(wish));
         let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
         let response = builder.build(
             metadata,
@@ -344,9 +361,10 @@ fn nothing_sent(metadata: Metadata) -> ResponseInfo {
     })
 }
 
-fn our_edns() -> Edns {
+fn our_edns(wish: Wish) -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(DNS_UDP_LEN_MAX).set_version(0);
+    edns.set_dnssec_ok(wish.is_dnssec_ok);
     edns
 }
 

@@ -6,7 +6,8 @@
 //!     └► 2nd ────────────────────► answer      whichever comes first; who was late is asked last for a while
 //! ```
 //!
-//! Each upstream has a resolver of its own: cache, random number and port for each question, UDP, and TCP when cut.
+//! Each upstream has a resolver of its own: cache, random number and port for each question, UDP, and TCP when cut. A
+//! question with bits of DNSSEC goes by `direct`, without a cache.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,8 +24,11 @@ use hickory_resolver::config::{
 use hickory_server::net::runtime::TokioRuntimeProvider;
 use hickory_server::net::{DnsError, NetError};
 use hickory_server::proto::op::{LowerQuery, ResponseCode};
+use hickory_server::proto::rr::LowerName;
+use hickory_server::proto::rr::domain::usage::{INVALID, ONION};
 use tokio::time::timeout;
 
+use super::direct::{Direct, Wish};
 use super::handler::now;
 use super::upstreams::Found;
 use crate::config::{
@@ -43,7 +47,7 @@ impl Servers {
     }
 
     /// The first answer, or else a failure.
-    pub(super) async fn ask(&self, query: &LowerQuery) -> Found {
+    pub(super) async fn ask(&self, query: &LowerQuery, wish: Wish) -> Found {
         let begin = now();
         let mut order: Vec<&Server> = self.0.iter().collect();
         order.sort_by_key(|server| server.is_late(begin));
@@ -51,7 +55,7 @@ impl Servers {
         let mut asked = FuturesUnordered::new();
         loop {
             if let Some(server) = next.next() {
-                asked.push(server.ask(query));
+                asked.push(server.ask(query, wish));
             }
             let answer = if next.peek().is_some() {
                 timeout(DNS_UPSTREAM_LATE, asked.next()).await
@@ -70,6 +74,7 @@ impl Servers {
 
 struct Server {
     resolver: TokioResolver,
+    direct: Direct,
     /// Not asked first until then.
     late_until: Mutex<Option<Instant>>,
 }
@@ -78,6 +83,7 @@ impl Server {
     fn new(address: SocketAddr) -> io::Result<Self> {
         Ok(Self {
             resolver: resolver(address)?,
+            direct: Direct::new(address, options())?,
             late_until: Mutex::default(),
         })
     }
@@ -89,13 +95,17 @@ impl Server {
             .is_some_and(|until| now < until)
     }
 
-    async fn ask(&self, query: &LowerQuery) -> Found {
+    async fn ask(&self, query: &LowerQuery, wish: Wish) -> Found {
         let mut wait = Wait {
             server: self,
             begin: now(),
             is_answered: false,
         };
-        let found = look_up(&self.resolver, query).await;
+        let found = if wish.is_plain() || is_never_asked(query.name()) {
+            look_up(&self.resolver, query).await
+        } else {
+            self.direct.ask(query, wish).await
+        };
         wait.is_answered = found.is_verdict();
         found
     }
@@ -123,12 +133,18 @@ impl Drop for Wait<'_> {
     }
 }
 
+/// What the resolver keeps to itself, as RFC 6761 §6.4 and RFC 7686 say.
+fn is_never_asked(name: &LowerName) -> bool {
+    [&*INVALID, &*ONION].iter().any(|zone| zone.zone_of(name))
+}
+
 async fn look_up(resolver: &TokioResolver, query: &LowerQuery) -> Found {
     let mut name = query.original().name().clone();
     name.set_fqdn(true);
     match resolver.lookup(name, query.query_type()).await {
         Ok(lookup) => Found {
             code: ResponseCode::NoError,
+            is_authentic: false,
             answers: lookup.answers().to_vec(),
             authorities: Vec::new(),
         },
@@ -159,6 +175,13 @@ fn resolver(server: SocketAddr) -> io::Result<TokioResolver> {
     }
     let server = NameServerConfig::new(server.ip(), true, connections);
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        .with_options(options())
+        .build()
+        .map_err(io::Error::other)
+}
+
+fn options() -> ResolverOpts {
     let mut options = ResolverOpts::default();
     options.ndots = 0;
     options.timeout = DNS_UPSTREAM_TIMEOUT;
@@ -170,8 +193,5 @@ fn resolver(server: SocketAddr) -> io::Result<TokioResolver> {
     options.try_tcp_on_error = true;
     options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
     options.max_active_requests = DNS_FORWARDS_MAX;
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options)
-        .build()
-        .map_err(io::Error::other)
+    options
 }

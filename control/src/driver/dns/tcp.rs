@@ -111,7 +111,7 @@ async fn converse(
         }
         let answer = match Request::from_bytes(question.clone(), source, Protocol::Tcp) {
             Ok(request) => {
-                let reply = WireAnswer::new(u16::MAX, request.edns.is_some());
+                let reply = WireAnswer::to(&request, u16::MAX);
                 handler
                     .handle_request::<_, TokioTime>(&request, reply.clone())
                     .await;

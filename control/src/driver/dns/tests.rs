@@ -7,7 +7,7 @@ use std::time::Instant;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_server::proto::rr::rdata::{A, CNAME, SOA};
+use hickory_server::proto::rr::rdata::{A, CNAME, NULL, SOA};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -64,7 +64,7 @@ fn question(name: &str, kind: RecordType) -> Message {
 async fn try_ask(handler: &Handler, message: &Message, len_max: u16) -> Option<Message> {
     let client = "10.32.0.9:4444".parse().unwrap();
     let request = Request::from_bytes(message.to_vec().unwrap(), client, Protocol::Udp).unwrap();
-    let reply = WireAnswer::new(len_max, request.edns.is_some());
+    let reply = WireAnswer::to(&request, len_max);
     handler
         .handle_request::<_, TokioTime>(&request, reply.clone())
         .await;
@@ -305,6 +305,29 @@ enum Upstream {
     Cut,
     /// The name is another one for this, of which it says something, and of another of ours, too.
     Alias(&'static str),
+    /// Signed, if signatures are asked for; the last number of the address says with which bits it was asked.
+    Signed,
+}
+
+/// What [`Upstream::Signed`] says to a question: the address, its signature, and that this is good unless it was not to
+/// be checked.
+fn signed_reply(question: &Message, mut reply: Message) -> Message {
+    let name = question.queries[0].name().clone();
+    let edns = question.edns.as_ref();
+    let is_dnssec_ok = edns.is_some_and(|edns| edns.flags().dnssec_ok);
+    let is_unchecked = question.metadata.checking_disabled;
+    let last = 80 + u8::from(is_dnssec_ok) + 2 * u8::from(is_unchecked);
+    let address = RData::A(A::new(192, 0, 2, last));
+    reply.add_answer(Record::from_rdata(name.clone(), 300, address));
+    reply.metadata.authentic_data = question.metadata.authentic_data && !is_unchecked;
+    if is_dnssec_ok {
+        let rdata = RData::Unknown {
+            code: RecordType::RRSIG,
+            rdata: NULL::with(vec![7; 40]),
+        };
+        reply.add_answer(Record::from_rdata(name, 300, rdata));
+    }
+    reply
 }
 
 fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
@@ -335,6 +358,7 @@ fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Optio
             reply.queries[0].set_name(other.clone());
         }
         Upstream::Garbage => return Some(vec![0xff; 40]),
+        Upstream::Signed => return signed_reply(&question, reply).to_vec().ok(),
         Upstream::Alias(target) => {
             let target = Name::from_ascii(target).unwrap();
             let alias = RData::CNAME(CNAME(target.clone()));
@@ -406,6 +430,93 @@ async fn foreign_names_are_asked_upstream_once_and_then_kept() {
         assert_eq!(addresses(&reply), ["192.0.2.80", "real.example.org."]);
         assert!(!reply.metadata.authoritative);
         assert!(reply.answers.iter().all(|record| record.ttl <= 300));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+/// What was asked in one way is never an answer to what is asked in another.
+#[tokio::test]
+async fn bits_of_dnssec_go_to_the_upstream_and_its_answer_comes_back_whole() {
+    let (address, asked) = upstream(Upstream::Signed).await;
+    let handler = handler(&config(vec![address]), &some_entries());
+    for (is_dnssec_ok, is_unchecked, says) in [
+        (false, false, "192.0.2.80"),
+        (true, false, "192.0.2.81"),
+        (false, true, "192.0.2.82"),
+        (true, true, "192.0.2.83"),
+        (false, false, "192.0.2.80"),
+    ] {
+        let mut message = question("www.example.org.", RecordType::A);
+        message.metadata.checking_disabled = is_unchecked;
+        message.edns = Some(Edns::new().set_dnssec_ok(is_dnssec_ok).clone());
+        let reply = try_ask(&handler, &message, 1232).await.unwrap();
+
+        assert!(addresses(&reply).contains(&says.to_owned()), "{reply}");
+        let signatures = reply.answers.iter();
+        let signatures = signatures.filter(|record| record.record_type() == RecordType::RRSIG);
+        assert_eq!(signatures.count(), usize::from(is_dnssec_ok));
+        let said = reply.metadata;
+        assert_eq!(said.authentic_data, is_dnssec_ok && !is_unchecked);
+        assert_eq!(said.checking_disabled, is_unchecked);
+        assert_eq!(reply.edns.unwrap().flags().dnssec_ok, is_dnssec_ok);
+    }
+    // The last was in the cache.
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn signed_answers_that_are_cut_are_fetched_over_tcp_and_negative_ones_are_whole() {
+    for (behaviour, code, answers, authorities) in [
+        (Upstream::Cut, ResponseCode::NoError, 2, 0),
+        (
+            Upstream::Nothing(ResponseCode::NXDomain),
+            ResponseCode::NXDomain,
+            0,
+            1,
+        ),
+        (
+            Upstream::Nothing(ResponseCode::ServFail),
+            ResponseCode::ServFail,
+            0,
+            0,
+        ),
+        (Upstream::Lies, ResponseCode::ServFail, 0, 0),
+        (Upstream::Silence, ResponseCode::ServFail, 0, 0),
+    ] {
+        let (address, _) = upstream(behaviour).await;
+        let handler = handler(&config(vec![address]), &[]);
+        let mut message = question("www.example.org.", RecordType::A);
+        message.edns = Some(Edns::new().set_dnssec_ok(true).clone());
+        let started = clock();
+        let reply = try_ask(&handler, &message, 1232).await.unwrap();
+        assert_eq!(reply.metadata.response_code, code);
+        let counts = (reply.answers.len(), reply.authorities.len());
+        assert_eq!(counts, (answers, authorities));
+        assert!(started.elapsed() < Duration::from_millis(4900));
+    }
+}
+
+/// Nobody learns so what others asked for, and nobody is sent on.
+#[tokio::test]
+async fn without_a_wish_for_recursion_foreign_names_are_refused() {
+    let (address, asked) = upstream(Upstream::Answer).await;
+    let handler = handler(&config(vec![address]), &some_entries());
+    ask(&handler, "www.example.org.", RecordType::A).await;
+    for (name, code, count) in [
+        ("www.example.org.", ResponseCode::Refused, 0),
+        ("9.0.32.10.in-addr.arpa.", ResponseCode::Refused, 0),
+        ("one.weave.local.", ResponseCode::NoError, 1),
+        ("nobody.weave.local.", ResponseCode::NXDomain, 0),
+    ] {
+        let mut message = question(name, RecordType::A);
+        if name.ends_with("arpa.") {
+            message.queries[0].set_query_type(RecordType::PTR);
+        }
+        message.metadata.recursion_desired = false;
+        let reply = try_ask(&handler, &message, 1232).await.unwrap();
+        assert_eq!(reply.metadata.response_code, code, "{name}");
+        assert_eq!(reply.answers.len(), count);
+        assert!(!reply.metadata.recursion_desired);
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }

@@ -147,7 +147,7 @@ pub(super) fn reply_to(request: &Request) -> WireAnswer {
         Some(edns) => edns.max_payload().clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX),
         None => LEN_DEFAULT,
     };
-    WireAnswer::new(len_max, request.edns.is_some())
+    WireAnswer::to(request, len_max)
 }
 
 /// True unless it is long enough for a header and says that it is a question.

@@ -22,6 +22,7 @@ use hickory_server::proto::rr::{LowerName, Record, RecordType};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::direct::Wish;
 use super::resolv_conf::{name_servers, unusable};
 use super::servers::Servers;
 use super::{DnsConfig, PORT};
@@ -31,6 +32,8 @@ use crate::config::{DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) code: ResponseCode,
+    /// The upstream says that it is signed, and rightly.
+    pub(super) is_authentic: bool,
     pub(super) answers: Vec<Record>,
     pub(super) authorities: Vec<Record>,
 }
@@ -44,13 +47,16 @@ impl Found {
     pub(super) fn nothing(code: ResponseCode) -> Self {
         Self {
             code,
+            is_authentic: false,
             answers: Vec::new(),
             authorities: Vec::new(),
         }
     }
 }
 
-type Flights = HashMap<(LowerName, RecordType), Arc<OnceCell<Arc<Found>>>>;
+/// A question, however it is spelt.
+type Key = (LowerName, RecordType, Wish);
+type Flights = HashMap<Key, Arc<OnceCell<Arc<Found>>>>;
 
 /// The upstreams in use.
 pub(super) struct Upstreams {
@@ -132,12 +138,12 @@ impl Upstreams {
     }
 
     /// Asks; `None` if too much is asked already.
-    pub(super) async fn ask(&self, query: &LowerQuery) -> Option<Arc<Found>> {
+    pub(super) async fn ask(&self, query: &LowerQuery, wish: Wish) -> Option<Arc<Found>> {
         let failure = || Arc::new(Found::nothing(ResponseCode::ServFail));
         let Some(servers) = self.servers.load_full() else {
             return Some(failure());
         };
-        let key = (query.name().clone(), query.query_type());
+        let key = (query.name().clone(), query.query_type(), wish);
         let flight = {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
             if !flights.contains_key(&key) && flights.len() >= DNS_FORWARDS_MAX {
@@ -152,7 +158,7 @@ impl Upstreams {
         };
         let asking = landing
             .flight
-            .get_or_init(|| async { Arc::new(servers.ask(query).await) });
+            .get_or_init(|| async { Arc::new(servers.ask(query, wish).await) });
         match timeout(DNS_FORWARD_TIMEOUT, asking).await {
             Ok(found) => Some(Arc::clone(found)),
             Err(_) => Some(failure()),
@@ -163,14 +169,14 @@ impl Upstreams {
 /// Takes the flight off the list when the last who waits for it is gone.
 struct Landing<'a> {
     flights: &'a Mutex<Flights>,
-    key: (LowerName, RecordType),
+    key: Key,
     flight: Arc<OnceCell<Arc<Found>>>,
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        // An answer is in the cache now; without one, whoever still waits takes over.
+        // An answer is there, and in the cache if it may be; without one, whoever still waits takes over.
         if self.flight.initialized() || Arc::strong_count(&self.flight) <= 2 {
             let is_ours = |other: &Arc<_>| Arc::ptr_eq(other, &self.flight);
             if flights.get(&self.key).is_some_and(is_ours) {
