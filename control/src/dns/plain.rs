@@ -1,4 +1,4 @@
-//! Answers the usual question out of one datagram into another: a single one of class IN about a name of ours, with no
+//! Answers the usual question out of one message into another: a single one of class IN about a name of ours, with no
 //! more than an empty OPT record beside it, whose answer fits. Everything else gets `None` and goes the long way.
 //!
 //! ```text
@@ -10,8 +10,10 @@
 //! ```
 //!
 //! INVARIANT: what is written here is, to the byte, what the long way (`driver::dns::handler`) makes of the same
-//! question, but for the order of addresses. Called by `driver::dns::handler`. Bound: the length of the answer,
-//! [`LEN_DEFAULT`] to `config::DNS_UDP_LEN_MAX`.
+//! question, but for the order of addresses; and but for a stream, where each name but the first is a pointer (the
+//! library writes out those behind the 120th) and as many addresses as fit are answered, cut or not. Called by
+//! `driver::dns::handler`. Bound: the length of the answer, [`LEN_DEFAULT`] to `config::DNS_UDP_LEN_MAX`, or all the
+//! room that a stream has.
 
 use std::net::IpAddr;
 
@@ -31,6 +33,10 @@ const DNSSEC_OK: u8 = 0x80;
 /// An answer; nobody else has the last word on its names; recursion is to be had.
 const RESPONSE: [u8; 2] = [0x84, 0x80];
 const RECURSION_DESIRED: u8 = 0x01;
+const TRUNCATED: u8 = 0x02;
+/// Where a header has these, and the number of answers.
+const FLAGS_AT: usize = 2;
+const ANSWER_COUNT: std::ops::Range<usize> = 6..8;
 const CHECKING_DISABLED: u8 = 0x10;
 /// What in a header's third byte has to be zero: an answer, another operation.
 const NO_QUERY: u8 = 0xf8;
@@ -43,6 +49,15 @@ pub fn opt(is_dnssec_ok: bool) -> [u8; OPT_LEN] {
     let [high, low] = DNS_UDP_LEN_MAX.to_be_bytes();
     let flags = if is_dnssec_ok { DNSSEC_OK } else { 0 };
     [0, 0, 41, high, low, 0, 0, flags, 0, 0, 0]
+}
+
+/// Where an answer is put.
+#[derive(Debug)]
+pub enum Room<'a> {
+    /// For a datagram: what the client takes of it.
+    Datagram(&'a mut [u8]),
+    /// For a stream: all of it.
+    Stream(&'a mut [u8]),
 }
 
 /// How an answer ended, to be counted.
@@ -76,16 +91,20 @@ impl Plain {
         }
     }
 
-    /// Writes the answer to a datagram: its length and its ending. `luck` decides the order of addresses.
+    /// Writes the answer to a message: its length and its ending. `luck` decides the order of addresses.
     #[must_use]
     pub fn answer(
         &self,
-        datagram: &[u8],
+        message: &[u8],
         names: &Names,
         luck: u64,
-        out: &mut [u8],
+        room: Room<'_>,
     ) -> Option<(usize, Ending)> {
-        let asked = Asked::read(datagram)?;
+        let asked = Asked::read(message)?;
+        let (out, len_max) = match room {
+            Room::Datagram(out) => (out, Some(asked.len_max())),
+            Room::Stream(out) => (out, None),
+        };
         let verdict = answer(names, &asked.question, luck);
         let (code, ending, answers, authorities) = match &verdict {
             Verdict::Addresses(addresses) => (0, Ending::Answered, addresses.len(), 0),
@@ -94,7 +113,11 @@ impl Plain {
             Verdict::NoName => (CODE_NO_NAME, Ending::NoName, 0, 1),
             Verdict::Zone | Verdict::Forward | Verdict::Refused => return None,
         };
-        let mut reply = Writer::new(out.get_mut(..asked.len_max())?);
+        let mut reply = Writer {
+            is_stream: len_max.is_none(),
+            len: 0,
+            room: out.get_mut(..len_max.unwrap_or(usize::from(u16::MAX)) - asked.opt_len())?,
+        };
         let ([first, second], [op, bits]) = (RESPONSE, asked.flags);
         reply.put(&asked.number)?;
         reply.put(&[
@@ -102,12 +125,18 @@ impl Plain {
             second | (bits & CHECKING_DISABLED) | code,
         ])?;
         reply.put_u16(1)?;
-        reply.put_u16(u16::try_from(answers).ok()?)?;
+        // So many do not fit: then another number takes its place.
+        reply.put_u16(u16::try_from(answers).unwrap_or(u16::MAX))?;
         reply.put_u16(authorities)?;
         reply.put_u16(u16::from(asked.opt.is_some()))?;
         reply.put(asked.section)?;
         match &verdict {
-            Verdict::Addresses(addresses) => self.put_addresses(&mut reply, &asked, addresses)?,
+            Verdict::Addresses(addresses) => {
+                let count = self.put_addresses(&mut reply, &asked, addresses);
+                if count < addresses.len() {
+                    reply.cut(count)?;
+                }
+            }
             Verdict::Pointer(name) => self.put_pointer(&mut reply, &asked, name)?,
             Verdict::NoData | Verdict::NoName => self.put_soa(&mut reply)?,
             Verdict::Zone | Verdict::Forward | Verdict::Refused => return None,
@@ -121,25 +150,42 @@ impl Plain {
         Some((len, ending))
     }
 
+    /// Says how many there is room for.
     fn put_addresses(
         &self,
         reply: &mut Writer<'_>,
         asked: &Asked<'_>,
         addresses: &[IpAddr],
-    ) -> Option<()> {
+    ) -> usize {
         let first = reply.len;
-        for address in addresses {
-            if reply.len == first {
-                reply.put(asked.name)?;
-            } else {
-                reply.refer(first, asked.name.len() - 1)?;
-            }
-            match address {
-                IpAddr::V4(ip) => self.put_data(reply, TYPE_A, &ip.octets())?,
-                IpAddr::V6(ip) => self.put_data(reply, TYPE_AAAA, &ip.octets())?,
+        for (count, address) in addresses.iter().enumerate() {
+            let end = reply.len;
+            if self
+                .put_address(reply, (first, asked.name), address)
+                .is_none()
+            {
+                reply.len = end;
+                return count;
             }
         }
-        Some(())
+        addresses.len()
+    }
+
+    fn put_address(
+        &self,
+        reply: &mut Writer<'_>,
+        (first, name): (usize, &[u8]),
+        address: &IpAddr,
+    ) -> Option<()> {
+        if reply.len == first {
+            reply.put(name)?;
+        } else {
+            reply.refer(first, name.len() - 1)?;
+        }
+        match address {
+            IpAddr::V4(ip) => self.put_data(reply, TYPE_A, &ip.octets()),
+            IpAddr::V6(ip) => self.put_data(reply, TYPE_AAAA, &ip.octets()),
+        }
     }
 
     fn put_data(&self, reply: &mut Writer<'_>, kind: u16, data: &[u8]) -> Option<()> {
@@ -239,12 +285,17 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Room for an answer without the OPT record.
+    /// What the client takes.
     fn len_max(&self) -> usize {
         match self.opt {
-            Some((size, _)) => usize::from(size.clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX)) - OPT_LEN,
-            None => usize::from(LEN_DEFAULT),
+            Some((size, _)) => size.clamp(LEN_DEFAULT, DNS_UDP_LEN_MAX).into(),
+            None => LEN_DEFAULT.into(),
         }
+    }
+
+    /// What is to be left for the OPT record.
+    fn opt_len(&self) -> usize {
+        self.opt.map_or(0, |_| OPT_LEN)
     }
 }
 
@@ -252,17 +303,25 @@ impl<'a> Asked<'a> {
 struct Writer<'a> {
     room: &'a mut [u8],
     len: usize,
+    is_stream: bool,
 }
 
-impl<'a> Writer<'a> {
-    fn new(room: &'a mut [u8]) -> Self {
-        Self { room, len: 0 }
-    }
-
+impl Writer<'_> {
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.len + bytes.len();
         self.room.get_mut(self.len..end)?.copy_from_slice(bytes);
         self.len = end;
+        Some(())
+    }
+
+    /// Says that no more than so many records fitted; a datagram is cut by the library.
+    fn cut(&mut self, count: usize) -> Option<()> {
+        if !self.is_stream {
+            return None;
+        }
+        let count = u16::try_from(count).ok()?.to_be_bytes();
+        *self.room.get_mut(FLAGS_AT)? |= TRUNCATED;
+        self.room.get_mut(ANSWER_COUNT)?.copy_from_slice(&count);
         Some(())
     }
 
@@ -282,7 +341,9 @@ impl<'a> Writer<'a> {
     /// A pointer to a name that was written before. The library writes the name out until it sees that, and cuts the
     /// answer if there is no room.
     fn refer(&mut self, at: usize, name_len: usize) -> Option<()> {
-        self.room.get(self.len..self.len + name_len)?;
+        if !self.is_stream {
+            self.room.get(self.len..self.len + name_len)?;
+        }
         self.put_u16(0xc000 | u16::try_from(at).ok()?)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  node ── entries of an origin ──► builder ── snapshot ──┐ (swapped in)
 //!                                                         ▼
-//!  container ── UDP, TCP 53 ──► sockets ──► handler ─┬► dns::plain ─► answer to the usual question over UDP
+//!  container ── UDP, TCP 53 ──► sockets ──► handler ─┬► dns::plain ─► answer to the usual question
 //!                                                    └► dns::answer ──► answer
 //!                                                        │ Forward
 //!                                                        └──► upstreams (hickory-resolver, cache) ──► answer

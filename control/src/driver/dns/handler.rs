@@ -1,7 +1,7 @@
 //! Turns a request into a response: checks it, has it judged by `dns::answer`, and asks upstreams where that says so.
 //!
 //! Place: between the sockets (`udp`, `tcp`) and the snapshot. A request over the client's rate gets no answer. The
-//! usual question over UDP is answered by `dns::plain` instead, with the same rates and counters.
+//! usual question is answered by `dns::plain` instead, with the same rates and counters.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use crate::config::DNS_UDP_LEN_MAX;
 use crate::dns::answer::{Question, Verdict, answer};
 use crate::dns::name::{AskedName, DnsName, Domain};
 use crate::dns::names::Names;
-use crate::dns::plain::{Ending, Plain};
+use crate::dns::plain::{Ending, Plain, Room};
 use crate::dns::rate::{Cost, Rates};
 use crate::random::Randomness;
 
@@ -39,7 +39,7 @@ pub(super) struct Handler {
     limits: Mutex<(Rates, Randomness)>,
 }
 
-/// What a datagram gets without the library.
+/// What a message gets without the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Short {
     /// An answer of this many bytes.
@@ -101,18 +101,18 @@ impl Handler {
         }
     }
 
-    /// Answers a datagram at once if it is the usual question; `None` for what is to become a [`Request`].
+    /// Answers a message at once if it is the usual question; `None` for what is to become a [`Request`].
     pub(super) fn short(
         &self,
-        datagram: &[u8],
+        message: &[u8],
         client: IpAddr,
         (names, now): (&Names, Instant),
-        out: &mut [u8],
+        room: Room<'_>,
     ) -> Option<Short> {
         let counters = &self.shared.counters;
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let (rates, random) = &mut *limits;
-        let (len, ending) = self.plain.answer(datagram, names, random.u64(), out)?;
+        let (len, ending) = self.plain.answer(message, names, random.u64(), room)?;
         if !rates.allow(client, Cost::Local, now) {
             counters.over_rate.count();
             return Some(Short::Drop);

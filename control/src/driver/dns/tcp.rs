@@ -20,10 +20,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::handler::Handler;
+use super::handler::{Handler, Short, now};
 use super::udp::{format_error, is_answer};
 use super::wire::WireAnswer;
 use crate::config::DNS_TCP_TIMEOUT;
+use crate::dns::plain::Room;
 use crate::dns::seats::{SeatId, Seats};
 
 /// Pause after a failed accept: the process is out of files, and another try at once would fail too.
@@ -109,21 +110,7 @@ async fn converse(
             handler.shared.counters.malformed.count();
             return Ok(());
         }
-        let answer = match Request::from_bytes(question.clone(), source, Protocol::Tcp) {
-            Ok(request) => {
-                let reply = WireAnswer::to(&request, u16::MAX);
-                handler
-                    .handle_request::<_, TokioTime>(&request, reply.clone())
-                    .await;
-                reply.take()
-            }
-            Err(_) => {
-                let is_told = handler.malformed(source.ip());
-                let refusal = format_error(&question).filter(|_| is_told);
-                refusal.map(|refusal| refusal.to_vec())
-            }
-        };
-        let Some(answer) = answer else {
+        let Some(answer) = answer(question, source, handler).await else {
             return Ok(());
         };
         let Ok(len) = u16::try_from(answer.len()) else {
@@ -132,6 +119,34 @@ async fn converse(
         let framed = [&len.to_be_bytes(), answer.as_slice()].concat();
         timeout(DNS_TCP_TIMEOUT, stream.write_all(&framed)).await??;
     }
+}
+
+/// `None` for who is owed no answer, or asks too much.
+async fn answer(question: Vec<u8>, source: SocketAddr, handler: &Handler) -> Option<Vec<u8>> {
+    let mut out = vec![0; u16::MAX.into()];
+    let short = {
+        let names = handler.shared.names.load();
+        let room = Room::Stream(&mut out);
+        handler.short(&question, source.ip(), (&names, now()), room)
+    };
+    match short {
+        Some(Short::Answer(len)) => {
+            out.truncate(len);
+            return Some(out);
+        }
+        Some(Short::Drop) => return None,
+        None => drop(out),
+    }
+    let Ok(request) = Request::from_bytes(question.clone(), source, Protocol::Tcp) else {
+        let is_told = handler.malformed(source.ip());
+        let refusal = format_error(&question).filter(|_| is_told);
+        return refusal.map(|refusal| refusal.to_vec());
+    };
+    let reply = WireAnswer::to(&request, u16::MAX);
+    handler
+        .handle_request::<_, TokioTime>(&request, reply.clone())
+        .await;
+    reply.take()
 }
 
 async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

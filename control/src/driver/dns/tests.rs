@@ -769,6 +769,59 @@ async fn both_transports_answer_and_survive_garbage() {
     assert!(handler.shared.counters.by_name()["dns_malformed"] > 100);
 }
 
+/// Asks over a connection of its own.
+async fn ask_over_tcp(server: SocketAddr, question: &Message) -> (Vec<u8>, Message) {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let question = question.to_vec().unwrap();
+    let len = u16::try_from(question.len()).unwrap();
+    stream.write_u16(len).await.unwrap();
+    stream.write_all(&question).await.unwrap();
+    let mut reply = vec![0; stream.read_u16().await.unwrap().into()];
+    stream.read_exact(&mut reply).await.unwrap();
+    let message = Message::from_vec(&reply).unwrap();
+    (reply, message)
+}
+
+/// Sixteen bytes for each address of IPv4, twenty-eight for one of IPv6.
+#[tokio::test]
+async fn as_many_addresses_as_a_message_holds_are_answered_over_tcp() {
+    let name = format!("{}.weave.local", "m".repeat(60));
+    for (first, kind, record_len) in [
+        ("10.40", RecordType::A, 16),
+        ("fd00:", RecordType::AAAA, 28),
+    ] {
+        let separator = if record_len == 16 { "." } else { ":" };
+        let entries = (0..4000).map(|n| {
+            let (high, low) = (n / 200, n % 200);
+            entry(
+                &name,
+                &format!("{first}{separator}{high}{separator}{low}"),
+                "c",
+            )
+        });
+        let handler = handler(&config(Vec::new()), &entries.collect::<Vec<_>>());
+        let address = serve_on_loopback(&handler).await;
+        for opt in [None, Some(Edns::new())] {
+            let mut question = question(&format!("{name}."), kind);
+            question.edns = opt.clone();
+            let (bytes, reply) = ask_over_tcp(address, &question).await;
+
+            let opt_len = if opt.is_some() { 11 } else { 0 };
+            // The header, the name twice, type and class of the question.
+            let fixed = 12 + (61 + 13) * 2 + 4 - 2 + opt_len;
+            let count = ((usize::from(u16::MAX) - fixed) / record_len).min(4000);
+            assert_eq!(reply.answers.len(), count);
+            assert_eq!(bytes.len(), fixed + count * record_len);
+            assert_eq!(reply.metadata.truncation, count < 4000);
+            assert_eq!(reply.edns.is_some(), opt.is_some());
+            let name = Name::from_ascii(format!("{name}.")).unwrap();
+            assert!(reply.answers.iter().all(|record| record.name == name));
+            let different = reply.answers.iter().map(|record| record.data.to_string());
+            assert_eq!(different.collect::<BTreeSet<_>>().len(), count);
+        }
+    }
+}
+
 /// Two servers that took each other's answers for questions would never be done.
 #[tokio::test]
 async fn answers_and_fragments_of_headers_end_a_connection() {

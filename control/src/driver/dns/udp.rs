@@ -26,7 +26,7 @@ use super::batch::Batch;
 use super::handler::{Handler, Short, now};
 use super::wire::WireAnswer;
 use crate::config::{DNS_BATCH_MAX, DNS_UDP_LEN_MAX};
-use crate::dns::plain::LEN_DEFAULT;
+use crate::dns::plain::{LEN_DEFAULT, Room};
 
 /// Full batches taken before other tasks have their turn.
 const TURNS_MAX: usize = 4;
@@ -93,7 +93,7 @@ fn turn(
     let count = batch.turn(socket.as_fd(), |question, source, out| {
         let short = match source.port() {
             0 => None,
-            _ => handler.short(question, source.ip(), (&names, now), out),
+            _ => handler.short(question, source.ip(), (&names, now), Room::Datagram(out)),
         };
         match short {
             Some(Short::Answer(len)) => Some(len),

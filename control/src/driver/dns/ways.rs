@@ -19,6 +19,7 @@ use super::upstreams::Upstreams;
 use super::{ADDRESS_DEFAULT, DOCKER_BRIDGE_DEFAULT, DnsConfig, RESOLV_CONF_DEFAULT, Shared};
 use crate::config::DNS_UDP_LEN_MAX;
 use crate::dns::names::Names;
+use crate::dns::plain::Room;
 
 /// A handler without upstreams.
 pub(crate) struct Ways(Handler);
@@ -70,9 +71,10 @@ impl Ways {
     fn short(&self, datagram: &[u8]) -> Option<Vec<u8>> {
         let names = self.0.shared.names.load();
         let mut out = vec![0; DNS_UDP_LEN_MAX.into()];
+        let room = Room::Datagram(&mut out);
         match self
             .0
-            .short(datagram, client().ip(), (&names, now()), &mut out)?
+            .short(datagram, client().ip(), (&names, now()), room)?
         {
             Short::Answer(len) => out.truncate(len),
             Short::Drop => out.clear(),
