@@ -66,6 +66,14 @@ fn containers_of_one_host_find_each_other_by_name() {
             assert!(said.contains("status: NXDOMAIN"), "{said}");
             assert!(said.contains("flags: qr aa rd ra"), "{said}");
         }
+        let own = [
+            ("localhost", "A", "127.0.0.1"),
+            ("db.localhost", "AAAA", "::1"),
+        ];
+        for (name, kind, address) in own {
+            assert_eq!(answers(&c1, &[name, kind]), [address]);
+        }
+        assert_eq!(answers(&c1, &["-x", "127.0.0.1"]), ["localhost."]);
         assert_eq!(weft.ok(&["dns-lookup", "c1"]), "10.2.1.1\n");
         assert_eq!(weft.ok(&["dns-lookup", "nobody"]), "");
         let listed = weft.ok(&["status", "dns"]);

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!  class not IN, transfers ────────────────► Refused
-//!  one label, or inside the domain ─ name ─► Addresses · NoData (other type) · NoName
-//!  reverse name, known address ────────────► Pointer · NoData (other type)
+//!  inside the domain, or one label ─ name ─► Addresses · NoData (other type) · NoName
+//!  localhost and below ────────────────────► Addresses · NoData (other type): the asker itself (RFC 6761 §6.3)
+//!  reverse name, known or loopback address ► Pointer · NoData (other type)
 //!  reverse name, unknown, not PTR ─────────► NoName
 //!  anything else ──────────────────────────► Forward
 //! ```
 //!
 //! A name that exists never gives NXDOMAIN: resolvers that ask for AAAA first would take it for "no such host".
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
-use crate::dns::name::{AskedName, DnsName, Reverse};
+use crate::dns::name::{AskedName, DnsName, Domain, Reverse};
 use crate::dns::names::{Addresses, Names};
 
 /// Class IN.
@@ -29,6 +31,10 @@ pub const TYPE_AAAA: u16 = 28;
 pub const TYPE_ANY: u16 = 255;
 /// Incremental and whole zone transfers, and the mailbox types between them and ANY.
 const TRANSFERS: std::ops::Range<u16> = 251..255;
+
+/// What every host calls itself.
+static LOCALHOST: LazyLock<Domain> =
+    LazyLock::new(|| Domain::parse("localhost").expect("nine letters"));
 
 /// One question.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +76,12 @@ pub fn answer<'a>(names: &'a Names, question: &Question, luck: u64) -> Verdict<'
     if names.domain().contains(name.key()) {
         return inside(names, name.key(), *kind, luck);
     }
+    if LOCALHOST.contains(name.key()) {
+        return match wanted(&own_addresses(), *kind) {
+            none if none.is_empty() => Verdict::NoData,
+            own => Verdict::Addresses(own),
+        };
+    }
     if name.labels() == 1 {
         return match name.within(names.domain()) {
             Some(whole) => inside(names, whole.key(), *kind, luck),
@@ -79,7 +91,7 @@ pub fn answer<'a>(names: &'a Names, question: &Question, luck: u64) -> Verdict<'
     let is_pointer = *kind == TYPE_PTR || *kind == TYPE_ANY;
     match name.reverse() {
         Reverse::No => Verdict::Forward,
-        Reverse::Address(address) => match names.name_of(address) {
+        Reverse::Address(address) => match names.name_of(address).or_else(|| own_name(address)) {
             Some(found) if is_pointer => Verdict::Pointer(found),
             Some(_) => Verdict::NoData,
             None if is_pointer => Verdict::Forward,
@@ -109,6 +121,17 @@ fn inside<'a>(names: &'a Names, key: &[u8], kind: u16, luck: u64) -> Verdict<'a>
     }
     shuffle(&mut addresses, luck);
     Verdict::Addresses(addresses)
+}
+
+fn own_addresses() -> Addresses {
+    Addresses {
+        v4: vec![Ipv4Addr::LOCALHOST],
+        v6: vec![Ipv6Addr::LOCALHOST],
+    }
+}
+
+fn own_name(address: IpAddr) -> Option<&'static DnsName> {
+    address.is_loopback().then(|| LOCALHOST.name())
 }
 
 fn wanted(found: &Addresses, kind: u16) -> Vec<IpAddr> {
@@ -202,6 +225,30 @@ mod tests {
                 wanted,
                 "{name} {kind}"
             );
+        }
+        let own = |text: &[&str]| {
+            let addresses = text.iter().map(|text| text.parse().unwrap());
+            Verdict::Addresses(addresses.collect())
+        };
+        for (name, kind, wanted) in [
+            ("localhost", TYPE_A, own(&["127.0.0.1"])),
+            ("LocalHost", TYPE_AAAA, own(&["::1"])),
+            ("db.localhost", TYPE_A, own(&["127.0.0.1"])),
+            ("a.b.localhost", TYPE_ANY, own(&["127.0.0.1", "::1"])),
+            ("localhost", 15, Verdict::NoData),
+            ("localhost", TYPE_PTR, Verdict::NoData),
+            ("notlocalhost", TYPE_A, Verdict::NoName),
+            ("localhost.weave.local", TYPE_A, Verdict::NoName),
+            ("localhost.org", TYPE_A, Verdict::Forward),
+            ("1.0.0.127.in-addr.arpa", TYPE_A, Verdict::NoData),
+        ] {
+            let verdict = answer(&names, &question(name, kind), 7);
+            assert_eq!(verdict, wanted, "{name} {kind}");
+        }
+        let reverse6 = format!("1.{}ip6.arpa", "0.".repeat(31));
+        for reverse in ["1.0.0.127.in-addr.arpa", &reverse6] {
+            let pointer = answer(&names, &question(reverse, TYPE_PTR), 0);
+            assert!(matches!(&pointer, Verdict::Pointer(name) if name.as_str() == "localhost"));
         }
         let chaos = Question {
             class: 3,

@@ -205,6 +205,10 @@ mod tests {
             ("1.0.32.10.in-addr.arpa", 12, None),
             (reverse6, 12, dnssec),
             ("1.0.32.10.in-addr.arpa", 1, None),
+            ("localhost", 1, dnssec),
+            ("Db.LocalHost", 28, None),
+            ("localhost", 15, None),
+            ("1.0.0.127.in-addr.arpa", 12, None),
         ] {
             assert!(
                 ways.agree(&datagram(name, kind, plain, opt)),
@@ -237,7 +241,18 @@ mod tests {
 
     fn any_name() -> impl Strategy<Value = String> {
         let first = prop::sample::select(vec![
-            "one", "ONE", "six", "many", "Many", "a.b", "b", "none", "x.y.z", "",
+            "one",
+            "ONE",
+            "six",
+            "many",
+            "Many",
+            "a.b",
+            "b",
+            "none",
+            "x.y.z",
+            "localhost",
+            "x.Localhost",
+            "",
         ]);
         let foreign = prop::sample::select(vec![
             "1.0.32.10.in-addr.arpa",
