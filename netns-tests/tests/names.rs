@@ -184,6 +184,33 @@ fn names_by_hand_are_given_taken_and_survive_a_restart() {
     });
 }
 
+/// Whoever leaves out `netns:` hears what a container's name without it means.
+#[test]
+fn a_word_that_would_be_of_docker_is_answered_with_what_else_there_is() {
+    in_lab(|lab| {
+        let weft = host(lab);
+        launch_with(&weft, &["--docker-host", "unix:///nowhere/docker.sock"]);
+        attached(lab, &weft, "c1", &["10.2.1.1/24"]);
+        for words in [
+            ["dns-add", "c1"].as_slice(),
+            &["dns-remove", "c1"],
+            &["attach", "10.2.1.7/24", "c1"],
+            &["detach", "c1"],
+        ] {
+            let refused = weft.run(words);
+            assert_eq!(refused.code, 1, "{refused:?}");
+            for form in ["address", "(there is netns:c1)", "Docker container's NAME"] {
+                assert!(refused.stderr.contains(form), "{refused:?}");
+            }
+        }
+        let unknown = weft.run(&["dns-add", "c9"]).stderr;
+        assert!(
+            unknown.contains("netns:NAME") && !unknown.contains("there is"),
+            "{unknown}"
+        );
+    });
+}
+
 #[test]
 fn many_addresses_are_cut_over_udp_and_whole_over_tcp() {
     in_lab(|lab| {

@@ -530,7 +530,8 @@ mod tests {
             (
                 "c1",
                 "10.2.1.1/24",
-                "cannot reach Docker at unix:///nowhere/docker.sock ",
+                "\"c1\" is no address, netns:NAME, netns:/path or pid:N, so it would be a Docker container's NAME or ID: \
+                 cannot reach Docker at unix:///nowhere/docker.sock: ",
             ),
         ];
         for (container, address, beginning) in table {

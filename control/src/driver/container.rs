@@ -48,6 +48,19 @@ pub enum ContainerError {
     /// Docker did not find it.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// There is no Docker to ask, and perhaps none was meant.
+    #[error(
+        "{name:?} is no address, netns:NAME, netns:/path or pid:N{hint}, so it would be a Docker container's NAME or ID"
+    )]
+    NoDocker {
+        /// As typed.
+        name: String,
+        /// What it may be instead.
+        hint: String,
+        /// Why Docker is not asked.
+        #[source]
+        source: DockerError,
+    },
 }
 
 impl ContainerError {
@@ -60,7 +73,24 @@ impl ContainerError {
             | Self::HostNetwork(_) => true,
             Self::Unknown { .. } => false,
             Self::NetNs(error) => error.is_request_fault(),
-            Self::Docker(error) => error.is_request_fault(),
+            Self::Docker(error) | Self::NoDocker { source: error, .. } => error.is_request_fault(),
+        }
+    }
+
+    fn not_found(name: &str, error: DockerError) -> Self {
+        if !matches!(error, DockerError::Unreachable { .. }) {
+            return Self::Docker(error);
+        }
+        let path = NetNs::named_path(name);
+        let hint = if path.is_ok_and(|path| path.exists()) {
+            format!(" (there is netns:{name})")
+        } else {
+            String::new()
+        };
+        Self::NoDocker {
+            name: name.to_owned(),
+            hint,
+            source: error,
         }
     }
 }
@@ -156,7 +186,8 @@ impl ContainerRef {
         let mut hosts = None;
         let (id, path, netns) = match self {
             Self::Docker(name) => {
-                let found = docker.find(name).await?;
+                let found = docker.find(name).await;
+                let found = found.map_err(|error| ContainerError::not_found(name, error))?;
                 let path = NetNs::pid_path(found.pid);
                 let netns = NetNs::from_pid(found.pid)
                     .map_err(|_| DockerError::NotRunning { name: name.clone() })?;

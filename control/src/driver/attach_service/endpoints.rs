@@ -209,7 +209,9 @@ impl Shared {
             .resolve(self.host.netns(), &self.docker)
             .await;
         let container = match container {
-            Err(ContainerError::Docker(_)) => return Ok(Changed::default()),
+            Err(ContainerError::Docker(_) | ContainerError::NoDocker { .. }) => {
+                return Ok(Changed::default());
+            }
             container => container.map_err(|error| in_one_line(&error))?,
         };
         let mut addresses = Vec::new();
