@@ -111,7 +111,7 @@ fn default_status() -> DnsStatus {
     }
 }
 
-/// Prints the entries, one a line.
+/// Prints the entries, one a line; what was counted is no entry, and goes where talk goes.
 ///
 /// # Errors
 ///
@@ -123,9 +123,49 @@ pub(crate) fn entries(client: &Client, format: Format) -> anyhow::Result<()> {
         (Format::Text, None) => Ok(()),
         (Format::Text, Some(status)) => {
             let line = |entry| entry_line(entry, &status.domain);
-            output::data(&status.entries.iter().map(line).collect::<String>())
+            output::data(&status.entries.iter().map(line).collect::<String>())?;
+            for (what, count) in what_was_asked(&status) {
+                output::talk(&format!("{what}: {count}"));
+            }
+            Ok(())
         }
     }
+}
+
+/// What the server did since the daemon was started: what, and how often.
+pub(crate) fn what_was_asked(status: &DnsStatus) -> [(&'static str, String); 2] {
+    let count = |names: &[&str]| -> u64 {
+        let counts = names.iter().map(|name| status.counters.get(*name));
+        counts.flatten().sum()
+    };
+    let ends = [
+        (
+            "answered here",
+            count(&["dns_answered", "dns_no_data", "dns_no_name"]),
+        ),
+        ("forwarded", count(&["dns_forwarded"])),
+        (
+            "failed upstream",
+            count(&["dns_forward_failed", "dns_drop_over_forwards"]),
+        ),
+        ("refused", count(&["dns_refused"])),
+        ("malformed", count(&["dns_malformed"])),
+        ("over their client's rate", count(&["dns_drop_over_rate"])),
+    ];
+    let all: u64 = ends.iter().map(|(_, count)| count).sum();
+    let ends = ends.map(|(what, count)| format!("{count} {what}"));
+    let (connections, evicted, refused) = (
+        count(&["dns_connections"]),
+        count(&["dns_connections_evicted"]),
+        count(&["dns_drop_over_connections"]),
+    );
+    [
+        ("Questions", format!("{all} ({})", ends.join(", "))),
+        (
+            "TCP",
+            format!("{connections} connections ({evicted} ended to make room, {refused} refused)"),
+        ),
+    ]
 }
 
 /// Name without the domain, address, container, origin.
@@ -190,6 +230,26 @@ pub(crate) fn is_like_an_address(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_question_is_counted_once() {
+        let names = "answered no_data no_name forwarded forward_failed drop_over_forwards refused malformed \
+                     drop_over_rate connections connections_evicted drop_over_connections drop_not_sent";
+        let counters = (0..).zip(names.split_whitespace());
+        let counters = counters.map(|(n, name)| (format!("dns_{name}"), 1_u64 << n));
+        let status = DnsStatus {
+            counters: counters.collect(),
+            ..DnsStatus::default()
+        };
+        assert_eq!(
+            what_was_asked(&status).map(|(what, count)| format!("{what}: {count}")),
+            [
+                "Questions: 511 (7 answered here, 8 forwarded, 48 failed upstream, 64 refused, 128 malformed, \
+                 256 over their client's rate)",
+                "TCP: 512 connections (1024 ended to make room, 2048 refused)"
+            ]
+        );
+    }
 
     fn split(line: &str) -> Result<(Vec<IpAddr>, Option<String>), Failure> {
         split_words(

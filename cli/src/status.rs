@@ -12,6 +12,8 @@ use std::fmt::Write;
 
 use weft_control::api::{Connection, DnsStatus, EngineStatus, Status, Target};
 
+use crate::dns::what_was_asked;
+
 /// States of a link in the order in which Weave counts them.
 const STATES: [&str; 5] = ["established", "pending", "retrying", "failed", "connecting"];
 
@@ -239,6 +241,9 @@ fn names(text: &mut String, dns: &DnsStatus) {
     row(text, "Upstream", &dns.upstreams.join(", "));
     row(text, "TTL", &dns.ttl.to_string());
     row(text, "Entries", &dns.entry_count.to_string());
+    for (what, count) in what_was_asked(dns) {
+        row(text, what, &count);
+    }
     for trouble in &dns.trouble {
         row(text, "Note", &format!("does not listen on {trouble}"));
     }

@@ -132,6 +132,9 @@ pub struct DnsStatus {
     pub notes: Vec<String>,
     /// Number of entries, of all hosts.
     pub entry_count: usize,
+    /// What was counted since the daemon was started, by the names that the report has for it.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
     /// The entries; left out of `/status`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<DnsEntry>,

@@ -85,6 +85,13 @@ fn containers_of_one_host_find_each_other_by_name() {
             weft.ok(&["dns-args"]),
             "--dns=169.254.53.1 --dns-search=weave.local.\n"
         );
+        // What is counted is no entry.
+        let counted = weft.run(&["status", "dns"]);
+        assert_eq!(counted.stdout.lines().count(), 3, "{counted:?}");
+        for text in [&counted.stderr, &weft.ok(&["status"])] {
+            let lines = [" answered here, 0 forwarded, 0 failed upstream, ", "TCP: "];
+            assert!(lines.iter().all(|line| text.contains(line)), "{text}");
+        }
         // The host itself may ask, too.
         assert_eq!(answers(weft.host(), &["c1.weave.local"]), ["10.2.1.1"]);
     });

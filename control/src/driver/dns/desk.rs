@@ -377,6 +377,7 @@ impl Desk {
             trouble: state.trouble,
             notes: [state.notes, self.outside(&names, &name_of)].concat(),
             entry_count: entries.len(),
+            counters: self.dns.counters(),
             entries: if with_entries {
                 entries
                     .iter()
