@@ -265,12 +265,13 @@ fn calm_down(world: &mut World) -> Duration {
     }
     world.network_changed();
     let began = world.now;
-    let mut settled = None;
+    let (mut settled, mut last) = (None, String::new());
     while world.now < began + Duration::from_secs(5) && settled.is_none() {
         world.run_for(Duration::from_millis(100));
-        settled = Checker::agreement(&world.shown())
-            .is_ok()
-            .then(|| world.now - began);
+        match Checker::agreement(&world.shown()) {
+            Ok(()) => settled = Some(world.now - began),
+            Err(why) => last = why,
+        }
     }
     // What waits for requests that were made before is over by then, too.
     world.run_for(Duration::from_secs(15));
@@ -279,7 +280,7 @@ fn calm_down(world: &mut World) -> Duration {
     if settled.is_none() {
         let why = Checker::agreement(&shown)
             .err()
-            .unwrap_or_else(|| "it took longer".to_owned());
+            .unwrap_or_else(|| format!("it took longer: {last}"));
         world.checker.not_converged(why);
     }
     world
