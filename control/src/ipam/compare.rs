@@ -429,8 +429,11 @@ impl Ipam {
             if fresh_dispute {
                 self.notice(IpamNotice::Disputed { span: change.span });
             }
-            if (taken_over || fresh_dispute || displaces) && before.owner() != change.after.owner()
-            {
+            // Two removals at once begin the same era twice, and a gift of one heir hides the other's claim: who lost
+            // by it has to hear that before it is heard. Where nothing was ever taken over a gift is just that.
+            let is_hidden = told_by.is_some() && !is_owners_gift && before.version.era > 0;
+            let has_lost = taken_over || fresh_dispute || displaces || is_hidden;
+            if has_lost && before.owner() != change.after.owner() {
                 losers.insert(before.owner());
             }
         }

@@ -446,7 +446,7 @@ type Plant = (&'static str, u64, fn(&mut Faults));
 
 /// The planted faults.
 const PLANTED: [Plant; 6] = [
-    ("tie by free counts", 228, |faults| {
+    ("tie by free counts", 120, |faults| {
         faults.tie_by_free = true;
     }),
     ("answer before the write", 18, |faults| {
