@@ -96,15 +96,14 @@ impl Gossip {
         } else {
             now
         };
-        if let Some(neighbour) = self.neighbours.get_mut(link) {
-            neighbour.names(ids);
-            for key in ids.iter().filter_map(|id| self.store.with_id(*id)) {
-                neighbour.has(key);
-            }
-        }
+        let Some(neighbour) = self.neighbours.get_mut(link) else {
+            return;
+        };
+        neighbour.need_not_name(ids);
         for id in ids {
-            if self.store.with_id(*id).is_none() {
-                self.missing.named(*id, link, due);
+            match self.store.with_id(*id) {
+                Some(key) => neighbour.has(key),
+                None => self.missing.named(*id, link, due),
             }
         }
         self.ask_for_missing(now);

@@ -9,17 +9,15 @@
 //! A peer keeps the `config::PUSHES_MIN` fastest ways by which records are pushed to it and prunes the others, so each
 //! record comes to each peer a few times and not once for each link (after Leitão et al., "Epidemic Broadcast Trees",
 //! 2007, which keeps one way and so waits longer where that is cut). Records wait as keys, so a slow link gets the newest version once it has
-//! room. Bounds: the store for what waits, `config::GOSSIP_WINDOW` for what is under way.
+//! room. Bounds: the store for what waits, `config::GOSSIP_MESSAGES_MAX` for what is under way.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::budget::Budget;
 use super::store::Store;
 use super::wire::{GossipMessage, Why};
-use crate::config::{
-    GOSSIP_MESSAGES_MAX, GOSSIP_RECORDS_MAX, GOSSIP_WINDOW, HAVE_AFTER, HAVE_EVERY, HAVE_MAX,
-};
+use crate::config::{GOSSIP_MESSAGES_MAX, GOSSIP_RECORDS_MAX, HAVE_AFTER, HAVE_EVERY, HAVE_MAX};
 use crate::record::RecordKey;
 
 /// One link.
@@ -47,8 +45,8 @@ pub(super) struct Neighbour {
     pub(super) has_differed: bool,
     /// Work that the other end may cause by ranges.
     pub(super) walk: Budget,
-    /// Length of each RECORDS message under way.
-    under_way: VecDeque<usize>,
+    /// RECORDS messages that the other end has not taken yet.
+    under_way: usize,
 }
 
 impl Neighbour {
@@ -65,7 +63,7 @@ impl Neighbour {
             differing: 0,
             has_differed: false,
             walk: Budget::FULL,
-            under_way: VecDeque::new(),
+            under_way: 0,
         }
     }
 
@@ -76,9 +74,8 @@ impl Neighbour {
         } else if self.have.len() < HAVE_MAX {
             // Beyond that the next comparison finds what was not named.
             self.have.push(id);
-            let again = self.named_at.map(|at| at + HAVE_EVERY);
-            let name_at = again.map_or(now, |at| at.max(now)).max(now + HAVE_AFTER);
-            self.have_at.get_or_insert(name_at);
+            let again = self.named_at.map_or(now, |at| at + HAVE_EVERY);
+            self.have_at.get_or_insert(again.max(now + HAVE_AFTER));
         }
         self.is_eager
     }
@@ -91,7 +88,7 @@ impl Neighbour {
     }
 
     /// The other end has named these itself: it need not hear of them.
-    pub(super) fn names(&mut self, ids: &[u64]) {
+    pub(super) fn need_not_name(&mut self, ids: &[u64]) {
         if !self.have.is_empty() {
             let named: BTreeSet<u64> = ids.iter().copied().collect();
             self.have.retain(|id| !named.contains(id));
@@ -110,14 +107,12 @@ impl Neighbour {
     }
 
     pub(super) fn acknowledged(&mut self) {
-        self.under_way.pop_front();
+        self.under_way = self.under_way.saturating_sub(1);
     }
 
     /// The next message with records, while there is room under way.
     pub(super) fn next_records(&mut self, store: &Store) -> Option<Vec<u8>> {
-        if self.under_way.len() >= GOSSIP_MESSAGES_MAX
-            || self.under_way.iter().sum::<usize>() >= GOSSIP_WINDOW
-        {
+        if self.under_way >= GOSSIP_MESSAGES_MAX {
             return None;
         }
         let (why, records) = match take(&mut self.fresh, store) {
@@ -127,7 +122,7 @@ impl Neighbour {
         if records.is_empty() {
             return None;
         }
-        self.under_way.push_back(records.len());
+        self.under_way += 1;
         Some(GossipMessage::Records(why, &records).encode())
     }
 }

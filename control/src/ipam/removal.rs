@@ -1,7 +1,8 @@
 //! Removing a peer: what goes to whom, by a decree or by force.
 //!
 //! A removal begins an era in every range that it takes, above all that the removed peer could have written. The
-//! heir lets what it took over rest until every peer within reach knows (`compare`), the removed one included.
+//! heir lets what it took over rest until every peer within reach knows (`compare`); the removed one says so when it has
+//! back what it uses (`fetch`).
 
 use std::time::Instant;
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::LINK_DEAD_AFTER;
+use crate::config::{CLONE_SHOWN, LINK_DEAD_AFTER};
 use crate::ipam::sight::Sight;
 use crate::peer::{PeerId, PeerName};
 
@@ -277,7 +277,8 @@ pub enum Failure {
     Withdrawn(String),
     /// This peer runs twice, so that it may not give addresses.
     #[error(
-        "another host runs with this host's identity: addresses are not given until one of them is reset, and for 40 s more"
+        "another host runs with this host's identity: addresses are not given until one of them is reset, and for {} s more",
+        CLONE_SHOWN.as_secs()
     )]
     Cloned,
     /// Too many requests wait.

@@ -8,7 +8,8 @@
 //!
 //! Part of station 2. A MAC that control knows as an attachment is learned where control has it and nowhere else,
 //! but for an announcement (gratuitous ARP, unsolicited advertisement): it says that the container has moved, or has
-//! another MAC, and counts at once. Bounds: `config::ANSWERS_MAX`; storm limits and echoes in `bridge/storm.rs`, `bridge/echo.rs`.
+//! another MAC, and counts at once. Bounds: `config::ANSWERS_MAX`; storm limits, echoes and announced addresses in
+//! `bridge/storm.rs`, `bridge/echo.rs` and `bridge/announced.rs`.
 
 use std::io::IoSlice;
 use std::sync::Arc;
