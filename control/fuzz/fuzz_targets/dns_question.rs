@@ -1,4 +1,5 @@
-//! Any labels, type and class as a question: one verdict, and a single label never leaves the host.
+//! Any labels, type and class as a question: one verdict, a single label never leaves the host, and addresses are
+//! the domain's, or the asker's own below `localhost`.
 
 #![no_main]
 
@@ -30,10 +31,13 @@ fuzz_target!(|input: (Vec<&[u8]>, u16, u16, u64)| {
     let Some(name) = AskedName::from_labels(labels.iter().copied()) else {
         return;
     };
+    let local = labels.last().is_some_and(|label| label.eq_ignore_ascii_case(b"localhost"));
     let verdict = answer(&NAMES, &Question { name, kind, class }, luck);
     assert!(!(verdict == Verdict::Forward && labels.len() == 1));
     if let Verdict::Addresses(addresses) = verdict {
         assert!(!addresses.is_empty());
-        assert!(labels.len() == 1 || NAMES.domain().contains(name.key()));
+        let loopback = addresses.iter().all(|address| address.is_loopback());
+        assert_eq!(local, loopback, "the asker itself, if and only if it asks for localhost");
+        assert!(local || labels.len() == 1 || NAMES.domain().contains(name.key()));
     }
 });
