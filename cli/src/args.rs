@@ -18,6 +18,9 @@ pub(crate) use launch::{Cipher, Io, LaunchArgs};
 
 use crate::output::Format;
 
+/// The daemon's socket in the run directory.
+pub(crate) const CONTROL_SOCKET: &str = "weft.sock";
+
 const EXAMPLES: &str = "\
 Examples:
   weft demo                                  see it work on this machine, in a minute
@@ -92,7 +95,7 @@ pub(crate) struct Places {
 impl Places {
     /// Returns the path of the control socket.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.run_dir.join("weft.sock")
+        self.run_dir.join(CONTROL_SOCKET)
     }
 
     /// Returns the path of the pid file, which is also the lock of the run directory.

@@ -31,6 +31,7 @@ use weft_control::secret::Credential;
 use weft_engine::config::gso_size_max;
 use weft_engine::engine::Engine;
 
+use crate::args::CONTROL_SOCKET;
 use crate::daemon::docker::DockerSide;
 use crate::leftovers;
 use crate::settings::Settings;
@@ -87,7 +88,7 @@ async fn serve(
     // port, which would be but the first of several things that the two share.
     bridge::check_tap_free(host, TAP).await?;
     check_port(settings)?;
-    let api = ApiServer::bind(&settings.run_dir.join("weft.sock"))?;
+    let api = ApiServer::bind(&settings.run_dir.join(CONTROL_SOCKET))?;
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
     if let Some(dns) = &settings.dns {
         engine.keep_on_host(dns.address);

@@ -1,8 +1,11 @@
 //! `weft env` and `weft config`: how a `docker` client finds the proxy.
 
+use std::path::Path;
+
 use anyhow::bail;
 use weft_control::api::Status;
 
+use crate::args::CONTROL_SOCKET;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -29,11 +32,16 @@ pub(crate) fn environment(client: &Client, restore: bool, format: Format) -> any
         };
         return output::line(&line);
     }
-    let address = proxy(client)?;
-    match (format, address) {
+    let addresses = proxy(client)?;
+    match (format, addresses.first()) {
         (Format::Json, address) => output::json(&serde_json::json!({ "docker_host": address })),
         (Format::Text, None) => Ok(()),
-        (Format::Text, Some(address)) => output::line(&setting(&address, variable(HOST))),
+        (Format::Text, Some(address)) => {
+            let before = variable(HOST).unwrap_or_default();
+            let noted = variable(ORIGINAL);
+            let before = to_keep(&before, noted.as_deref(), &addresses);
+            output::line(&setting(address, before))
+        }
     }
 }
 
@@ -43,7 +51,7 @@ pub(crate) fn environment(client: &Client, restore: bool, format: Format) -> any
 ///
 /// If no proxy runs.
 pub(crate) fn argument(client: &Client, format: Format) -> anyhow::Result<()> {
-    match (proxy(client)?, format) {
+    match (proxy(client)?.first(), format) {
         (None, _) => bail!("no Docker proxy runs: `weft launch`, without --no-proxy"),
         (Some(address), Format::Json) => {
             output::json(&serde_json::json!({ "docker_host": address }))
@@ -52,36 +60,52 @@ pub(crate) fn argument(client: &Client, format: Format) -> anyhow::Result<()> {
     }
 }
 
-/// The proxy's address, if one runs.
-fn proxy(client: &Client) -> anyhow::Result<Option<String>> {
+/// The proxy's addresses; none if none runs.
+fn proxy(client: &Client) -> anyhow::Result<Vec<String>> {
     let status: Status = match client.get("/status") {
         Ok(status) => status,
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         Err(error) => return Err(error),
     };
+    let host = std::env::var(PROXY_HOST).ok();
+    let reached = |address: &String| reachable(address, host.as_deref());
     let addresses = status.proxy.map(|proxy| proxy.addresses);
-    let first = addresses.and_then(|addresses| addresses.into_iter().next());
-    Ok(first.map(|address| reachable(&address, std::env::var(PROXY_HOST).ok())))
+    Ok(addresses.iter().flatten().map(reached).collect())
 }
 
 /// The address as a client on this host reaches it: a port on every address has one of them.
-fn reachable(address: &str, host: Option<String>) -> String {
+fn reachable(address: &str, host: Option<&str>) -> String {
     let host = host.filter(|host| !host.is_empty());
     for (all, local) in [("tcp://0.0.0.0:", "127.0.0.1"), ("tcp://[::]:", "[::1]")] {
         if let Some(port) = address.strip_prefix(all) {
-            return format!("tcp://{}:{port}", host.as_deref().unwrap_or(local));
+            return format!("tcp://{}:{port}", host.unwrap_or(local));
         }
     }
     address.to_owned()
 }
 
-fn setting(address: &str, before: Option<String>) -> String {
-    let before = before.unwrap_or_default();
+/// What is to be noted as the old host; none if that is noted already, or there was none but the proxy.
+fn to_keep<'a>(before: &'a str, noted: Option<&str>, proxy: &[String]) -> Option<&'a str> {
+    let is_ours = proxy.iter().any(|own| own == before);
+    let is_kept = is_ours || noted.is_some() && is_of_a_proxy(before);
+    (!is_kept).then_some(before)
+}
+
+/// Whether this host is the proxy of a weft with another run directory, by the sockets there; or was, and they have gone
+/// with their daemon. Neither is what somebody wants back who has another one noted.
+fn is_of_a_proxy(host: &str) -> bool {
+    let path = Path::new(host.strip_prefix("unix://").unwrap_or(host));
+    let beside = path.with_file_name(CONTROL_SOCKET);
+    path.is_absolute() && (beside.exists() || !path.exists())
+}
+
+/// The assignments; `before` is what to keep, if that is not kept already.
+fn setting(address: &str, before: Option<&str>) -> String {
     let mut line = format!("export {HOST}={}", quoted(address));
-    if before != address {
-        line.push_str(&format!(" {ORIGINAL}={}", quoted(&before)));
+    if let Some(before) = before {
+        line.push_str(&format!(" {ORIGINAL}={}", quoted(before)));
     }
     line
 }
@@ -107,16 +131,13 @@ mod tests {
     #[test]
     fn a_shell_gets_the_proxy_and_keeps_what_it_had() {
         let proxy = "unix:///run/weft/docker.sock";
-        let set = |before: Option<&str>| setting(proxy, before.map(str::to_owned));
+        let set = |before| setting(proxy, before);
         assert_eq!(
-            set(None),
+            set(Some("")),
             "export DOCKER_HOST=unix:///run/weft/docker.sock ORIG_DOCKER_HOST="
         );
         assert!(set(Some("tcp://h:2375")).ends_with(" ORIG_DOCKER_HOST=tcp://h:2375"));
-        assert_eq!(
-            set(Some(proxy)),
-            "export DOCKER_HOST=unix:///run/weft/docker.sock"
-        );
+        assert_eq!(set(None), "export DOCKER_HOST=unix:///run/weft/docker.sock");
         assert_eq!(restoring(Some(String::new())).unwrap(), "DOCKER_HOST=");
         assert_eq!(
             restoring(Some("a b'c".to_owned())).unwrap(),
@@ -126,8 +147,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_noted_stays_where_another_proxy_was_used_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let host = format!("unix://{}", socket.display());
+        let proxy = "unix:///run/weft/docker.sock".to_owned();
+        let kept = |before: &str, noted: Option<&str>| {
+            to_keep(before, noted, std::slice::from_ref(&proxy)).map(str::to_owned)
+        };
+        let all = ["", "tcp://h:2375", &host, &proxy];
+        for before in all {
+            let own = before == proxy;
+            assert_eq!(kept(before, None), (!own).then(|| before.to_owned()));
+        }
+        // Gone with its daemon, Docker's own, a weft's.
+        assert_eq!(kept(&host, Some("")), None);
+        std::fs::write(&socket, "").unwrap();
+        assert_eq!(kept(&host, Some("")).as_ref(), Some(&host));
+        std::fs::write(folder.path().join(CONTROL_SOCKET), "").unwrap();
+        assert_eq!(kept(&host, Some("")), None);
+        assert_eq!(kept("tcp://h:2375", Some("")).unwrap(), "tcp://h:2375");
+        assert_eq!(kept("", Some(&host)).unwrap(), "");
+    }
+
+    #[test]
     fn a_port_on_every_address_is_reached_at_one() {
-        let named = || Some("h1".to_owned());
+        let named = || Some("h1");
         for (address, host, reached) in [
             ("tcp://0.0.0.0:2376", None, "tcp://127.0.0.1:2376"),
             ("tcp://[::]:2376", None, "tcp://[::1]:2376"),

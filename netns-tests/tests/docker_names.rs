@@ -68,6 +68,18 @@ fn a_shell_finds_the_proxy_and_gives_it_up_again() {
         let address = shell.quietly("echo $DOCKER_HOST");
         assert_eq!(address, "unix:///run/docker/docker.sock");
 
+        // Nor does one of a weft elsewhere, while the shell has the address of the first.
+        shell.quietly("eval $(weft env)");
+        shell.quietly("weft stop");
+        shell.quietly("export WEFT_RUN_DIR=$WEFT_RUN_DIR/other");
+        shell.quietly("weft launch");
+        shell.quietly("eval $(weft env)");
+        let address = shell.quietly("echo $DOCKER_HOST");
+        assert!(address.ends_with("/other/docker.sock"), "{address}");
+        shell.quietly("eval $(weft env --restore)");
+        let address = shell.quietly("echo $DOCKER_HOST");
+        assert_eq!(address, "unix:///run/docker/docker.sock");
+
         shell.quietly("weft stop");
         assert_eq!(shell.enter("weft env"), (0, String::new()), "nothing runs");
     });
