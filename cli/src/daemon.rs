@@ -46,7 +46,8 @@ pub(crate) enum Order {
     Secrets(Vec<Credential>),
 }
 
-/// Runs a daemon until it is told to leave; calls `ready` with the peer's name once it serves.
+/// Runs a daemon until it is told to leave; calls `ready` with the peer's name, and what its user is to know, once it
+/// serves.
 ///
 /// # Errors
 ///
@@ -54,16 +55,16 @@ pub(crate) enum Order {
 pub(crate) async fn run(
     settings: &Settings,
     orders: mpsc::Receiver<Order>,
-    ready: impl FnOnce(&str),
+    ready: impl FnOnce(&str, Vec<String>),
 ) -> anyhow::Result<()> {
     let host = NetNs::current().context("open the host's network namespace")?;
     bridge::check_name(&settings.bridge)?;
     let is_new =
         !bridge::is_there(&host, TAP).await? && !bridge::is_there(&host, &settings.bridge).await?;
     let mut is_ready = false;
-    let served = serve(settings, &host, orders, |name| {
+    let served = serve(settings, &host, orders, |name, notes| {
         is_ready = true;
-        ready(name);
+        ready(name, notes);
     });
     let ended = served.await;
     let is_left = ended.is_err() && is_new && !is_ready;
@@ -79,7 +80,7 @@ async fn serve(
     settings: &Settings,
     host: &NetNs,
     mut orders: mpsc::Receiver<Order>,
-    ready: impl FnOnce(&str),
+    ready: impl FnOnce(&str, Vec<String>),
 ) -> anyhow::Result<()> {
     let underlay_mtu = underlay::largest_mtu(host, &settings.bridge)
         .await
@@ -137,9 +138,11 @@ async fn serve(
     let serving = tokio::spawn(api.serve(requests.clone(), async {
         let _ = api_stopped.await;
     }));
-    let name = driver.name().to_string();
+    let (name, notes) = (driver.name().to_string(), driver.notes());
     let running = drive(driver, receiver, &requests, &mut orders);
-    let (ended, plugin) = docker.beside(settings, running, || ready(&name)).await;
+    let (ended, plugin) = docker
+        .beside(settings, running, || ready(&name, notes))
+        .await;
     if let Some(plugin) = plugin {
         plugin.stop().await;
     }

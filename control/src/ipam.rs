@@ -56,7 +56,7 @@ use std::time::{Duration, Instant};
 use ipnet::{Ipv4Net, Ipv6Net};
 use weft_engine::command::Flow;
 
-pub use durable::{StoreChange, StoreContent, StoreDamage, check_content};
+pub use durable::{StoreChange, StoreContent, StoreDamage, check_content, range_of};
 pub use faults::Faults;
 pub use holdings::{ANONYMOUS, HOST};
 pub use relearn::lost_store;
@@ -278,11 +278,6 @@ pub enum IpamNotice {
     Freed {
         /// The container.
         holder: String,
-    },
-    /// What the store held is not used.
-    StoreIgnored {
-        /// Why.
-        why: &'static str,
     },
     /// The store was lost, and it is known again what we own.
     Relearned {

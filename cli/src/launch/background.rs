@@ -47,10 +47,15 @@ pub(crate) fn run(settings: Settings, format: Format) -> anyhow::Result<()> {
         .spawn()
         .context("start the daemon")?;
     match news_of(&mut child) {
-        Some(News::Ready(name)) => match format {
-            Format::Json => output::json(&serde_json::json!({ "name": name })),
-            Format::Text => output::line(&name),
-        },
+        Some(News::Ready { name, notes }) => {
+            for note in notes {
+                output::talk(&format!("weft: {note}"));
+            }
+            match format {
+                Format::Json => output::json(&serde_json::json!({ "name": name })),
+                Format::Text => output::line(&name),
+            }
+        }
         Some(News::Failed(line)) => {
             child.wait().context("wait for the daemon's end")?;
             bail!("{line}")

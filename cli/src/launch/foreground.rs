@@ -100,7 +100,9 @@ async fn serve(settings: &Settings, mode: Mode) -> anyhow::Result<EndedBy> {
     let mut hang_up = listen(SignalKind::hangup())?;
     let mut watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2));
     let (orders, order_receiver) = mpsc::channel(ORDERS_MAX);
-    let daemon = daemon::run(settings, order_receiver, |name| ready(name, mode));
+    let daemon = daemon::run(settings, order_receiver, |name, notes| {
+        ready(name, notes, mode)
+    });
     tokio::pin!(daemon);
     loop {
         tokio::select! {
@@ -157,11 +159,15 @@ fn reload(settings: &Settings, orders: &mpsc::Sender<Order>) {
 }
 
 /// Tells whoever waits that the daemon is ready.
-fn ready(name: &str, mode: Mode) {
+fn ready(name: &str, notes: Vec<String>, mode: Mode) {
     say(&[NotifyState::Ready]);
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
     match mode {
         Mode::Background => {
-            announce(&News::Ready(name.to_owned()));
+            let name = name.to_owned();
+            announce(&News::Ready { name, notes });
             // Nobody reads this end of stdout any more: what is written to it belongs into the log.
             if let Err(error) = dup2_stdout(std::io::stderr()) {
                 tracing::debug!(%error, "join stdout with the log");

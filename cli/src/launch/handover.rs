@@ -44,8 +44,13 @@ pub(crate) struct Handover {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum News {
-    /// It is ready; its name follows.
-    Ready(String),
+    /// It is ready.
+    Ready {
+        /// The peer's name.
+        name: String,
+        /// What its user is to know.
+        notes: Vec<String>,
+    },
     /// It gave up; the reason follows.
     Failed(String),
 }

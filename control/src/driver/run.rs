@@ -40,7 +40,7 @@ use crate::driver::run::addresses::Addresses;
 use crate::driver::run::beside::{Beside, Done};
 use crate::driver::run::names::Naming;
 use crate::driver::sockets::{NetEvent, Sockets};
-use crate::driver::start::{DriverConfig, Loaded, load, offered};
+use crate::driver::start::{DriverConfig, Loaded, Start, offered};
 use crate::driver::store::{self, Store};
 use crate::driver::underlay::local_addresses;
 use crate::error::ControlError;
@@ -149,12 +149,8 @@ impl<E: EngineHandle> Driver<E> {
         let network = NetworkId::of(&config.network);
         let credentials = config.credentials.clone();
         let stretching = spawn_blocking(move || Secrets::stretch(&credentials, &network));
-        let (data_dir, given, resume) = (
-            config.data_dir.clone(),
-            config.targets.clone(),
-            config.resume,
-        );
-        let loaded = spawn_blocking(move || load(&data_dir, given, resume)).await;
+        let start = Start::of(&config);
+        let loaded = spawn_blocking(move || start.load()).await;
         let task = "the reading of the store";
         let loaded: Loaded = loaded.map_err(|source| ControlError::Task { task, source })??;
         let secrets = stretched(stretching).await?;
@@ -216,6 +212,12 @@ impl<E: EngineHandle> Driver<E> {
     #[must_use]
     pub fn name(&self) -> PeerName {
         self.name
+    }
+
+    /// What its user is to know of its store.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.store.notes()
     }
 
     /// Where it listens.

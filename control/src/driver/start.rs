@@ -1,7 +1,7 @@
 //! What a daemon starts from: its configuration, and what the last run left.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -99,44 +99,61 @@ pub(crate) struct Loaded {
     pub(crate) is_unwritten: bool,
 }
 
-/// Takes up the state and counts this start; blocks.
-pub(crate) fn load(
-    data_dir: &Path,
+/// With what the state is taken up.
+pub(crate) struct Start {
+    data_dir: PathBuf,
     given: Vec<String>,
     resume: bool,
-) -> Result<Loaded, ControlError> {
-    let no_place = |error: ControlError| match store::known_identity(data_dir) {
-        Err(_) if error.is_of_disk() => ControlError::NoPlace {
-            path: data_dir.to_owned(),
-            source: Box::new(error),
-        },
-        Err(_) | Ok(_) => error,
-    };
-    let store = Store::open(data_dir).map_err(no_place)?;
-    let identity = store::load_identity(data_dir).map_err(no_place)?;
-    // Before anything is written: a write that fails closes the store.
-    let ipam = store.ipam()?;
-    let targets = choose_targets(given, &store.targets(), resume);
-    let (incarnation, is_unwritten) = match count_start(&store, &targets) {
-        Ok(incarnation) => (incarnation, false),
-        Err(error) if error.is_of_disk() => {
-            let reason: &dyn std::error::Error = &error;
-            tracing::error!(
-                error = reason,
-                "the store takes no writes: no addresses are given"
-            );
-            (store.owe_start(&targets), true)
+    range: Option<Ipv4Net>,
+}
+
+impl Start {
+    pub(crate) fn of(config: &DriverConfig) -> Self {
+        Self {
+            data_dir: config.data_dir.clone(),
+            given: config.targets.clone(),
+            resume: config.resume,
+            range: config.addresses.as_ref().map(|addresses| addresses.range),
         }
-        Err(error) => return Err(error),
-    };
-    Ok(Loaded {
-        identity,
-        store,
-        incarnation,
-        targets,
-        ipam,
-        is_unwritten,
-    })
+    }
+
+    /// Takes up the state and counts this start; blocks.
+    pub(crate) fn load(self) -> Result<Loaded, ControlError> {
+        let no_place = |error: ControlError| match store::known_identity(&self.data_dir) {
+            Err(_) if error.is_of_disk() => ControlError::NoPlace {
+                path: self.data_dir.clone(),
+                source: Box::new(error),
+            },
+            Err(_) | Ok(_) => error,
+        };
+        let store = Store::open(&self.data_dir).map_err(no_place)?;
+        let identity = store::load_identity(&self.data_dir).map_err(no_place)?;
+        // Before anything else is written: a write that fails closes the store.
+        let ipam = self
+            .range
+            .map_or_else(|| store.ipam(), |range| store.ipam_of(range))?;
+        let targets = choose_targets(self.given, &store.targets(), self.resume);
+        let (incarnation, is_unwritten) = match count_start(&store, &targets) {
+            Ok(incarnation) => (incarnation, false),
+            Err(error) if error.is_of_disk() => {
+                let reason: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error = reason,
+                    "the store takes no writes: no addresses are given"
+                );
+                (store.owe_start(&targets), true)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Loaded {
+            identity,
+            store,
+            incarnation,
+            targets,
+            ipam,
+            is_unwritten,
+        })
+    }
 }
 
 fn count_start(store: &Store, targets: &[String]) -> Result<u64, ControlError> {
@@ -193,11 +210,17 @@ mod tests {
     #[test]
     fn each_start_counts_and_keeps_the_identity() {
         let dir = tempfile::tempdir().unwrap();
-        let first = load(dir.path(), list("a"), false).unwrap();
+        let start = |given| Start {
+            data_dir: dir.path().to_owned(),
+            given: list(given),
+            resume: false,
+            range: None,
+        };
+        let first = start("a").load().unwrap();
         let (id, incarnation) = (first.identity.peer_id(), first.incarnation);
         drop(first);
 
-        let second = load(dir.path(), Vec::new(), false).unwrap();
+        let second = start("").load().unwrap();
 
         assert_eq!(second.identity.peer_id(), id);
         assert_eq!(second.incarnation, incarnation + 1);

@@ -5,7 +5,7 @@
 //!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n
 //!                            targets: position → target as typed
 //!                            names:   position → body of a NAMES record
-//!                            ipam:    keys and values of ipam/durable.rs
+//!                            ipam:    keys and values of ipam/durable.rs; of other ranges in tables beside it (aside)
 //! ```
 //!
 //! Everything here blocks; the driver calls it at start and from a blocking task. After a write that failed, on a full
@@ -13,6 +13,7 @@
 //! whose disk takes no writes starts all the same, from a copy in memory (`debt`).
 
 mod addresses;
+mod aside;
 mod debt;
 mod key;
 mod open;
@@ -24,6 +25,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use ipnet::Ipv4Net;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use self::debt::Debt;
@@ -70,6 +72,8 @@ struct Notes {
     kept: Kept,
     /// What the start would have written.
     debt: Option<Debt>,
+    /// The range of the start before, of which this one knows nothing.
+    aside: Option<Ipv4Net>,
 }
 
 #[derive(Debug, Clone)]
@@ -166,7 +170,9 @@ impl Store {
         });
         let trouble = notes.trouble.as_ref().map(|trouble| trouble.line.clone());
         let debt = notes.debt.as_ref().map(|_| debt::NOTE.to_owned());
-        lost.into_iter().chain(trouble).chain(debt).collect()
+        let aside = notes.aside.map(aside::note);
+        let told = lost.into_iter().chain(trouble).chain(debt);
+        told.chain(aside).collect()
     }
 
     /// Why the last write failed, in a word; none once another has worked. Does not block.

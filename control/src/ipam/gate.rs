@@ -26,7 +26,6 @@ pub(crate) struct Gate {
     mirror: Mirror,
     ring_changed: bool,
     acceptor_changed: bool,
-    clearing: bool,
     issued: u64,
     durable: u64,
     /// Owners whose addresses are being written, by write.
@@ -71,11 +70,6 @@ impl Gate {
         self.acceptor_changed = true;
     }
 
-    /// What is stored is to be deleted before anything else is written.
-    pub(crate) fn clear_store(&mut self) {
-        self.clearing = true;
-    }
-
     /// Hands over this input's writes and lines its outputs up behind them.
     pub(crate) fn write(
         &mut self,
@@ -85,14 +79,10 @@ impl Gate {
         lost: Lost,
         faults: Faults,
     ) {
-        let mut changes = Vec::new();
-        if std::mem::take(&mut self.clearing) {
-            changes = self.mirror.clear();
-        }
         let ring = ring.filter(|_| std::mem::take(&mut self.ring_changed));
         let votes = std::mem::take(&mut self.acceptor_changed) && !faults.forget_promise;
         let acceptor = Some(acceptor).filter(|_| votes);
-        changes.extend(self.mirror.changes(ring, acceptor, holdings));
+        let mut changes = self.mirror.changes(ring, acceptor, holdings);
         self.mirror.note_lost(lost, &mut changes);
         if !changes.is_empty() {
             self.issued += 1;

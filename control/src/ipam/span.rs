@@ -40,6 +40,13 @@ impl Span {
         }
     }
 
+    /// The network whose addresses these are; `None` if there is none.
+    pub(crate) fn network(self) -> Option<Ipv4Net> {
+        let host_bits = u8::try_from(self.count().ilog2()).ok()?;
+        let network = Ipv4Net::new(self.first.into(), 32_u8.checked_sub(host_bits)?).ok()?;
+        (Self::of(network) == self).then_some(network)
+    }
+
     /// The addresses of a subnet that hosts may have: all but the first and the last of four or more.
     #[must_use]
     pub fn hosts(subnet: Ipv4Net) -> Self {

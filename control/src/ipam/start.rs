@@ -15,10 +15,10 @@ use crate::ipam::gate::Gate;
 use crate::ipam::holdings::Holdings;
 use crate::ipam::paxos::Acceptor;
 use crate::ipam::publish::Published;
-use crate::ipam::relearn::{Lost, Relearning, is_lost};
+use crate::ipam::relearn::{Relearning, is_lost};
 use crate::ipam::request::{Failure, IpamRequestId};
 use crate::ipam::seats::Bearers;
-use crate::ipam::{Ipam, IpamConfig, IpamInit, IpamNotice, IpamOutput};
+use crate::ipam::{Ipam, IpamConfig, IpamInit, IpamOutput};
 use crate::peer::{PeerId, PeerName};
 use crate::random::Randomness;
 
@@ -49,7 +49,8 @@ impl Ipam {
     /// Makes a machine that goes on where the store ends.
     ///
     /// # Errors
-    /// [`StoreDamage`] if the content is not what was written: set it aside and begin with `lost_store`.
+    /// [`StoreDamage`] if the content is not what was written: set it aside and begin with `lost_store`. Or if it is
+    /// about another range (`range_of`): what was promised and given there is kept until that range is used again.
     pub fn new(
         config: IpamConfig,
         content: StoreContent,
@@ -99,24 +100,14 @@ impl Ipam {
             holdings,
             lost,
         } = restore(&content)?;
+        if ring.as_ref().is_some_and(|ring| ring.range != self.range()) {
+            return Err(StoreDamage);
+        }
         self.gate.begin(content);
         self.acceptor = acceptor;
         self.holdings = holdings;
         self.ring = ring;
         self.relearning = Relearning::new(lost);
-        if self
-            .ring
-            .as_ref()
-            .is_some_and(|ring| ring.range != self.range())
-        {
-            self.ring = None;
-            self.acceptor = Acceptor::default();
-            self.holdings = Holdings::default();
-            self.relearning = Relearning::new(Lost::Nothing);
-            self.gate.clear_store();
-            let why = "it is about another --ipalloc-range";
-            self.notice(IpamNotice::StoreIgnored { why });
-        }
         match (&self.ring, &self.config.init) {
             (None, IpamInit::Seed(names)) => {
                 let ring = self.seeded_ring(&names.clone());

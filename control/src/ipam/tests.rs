@@ -529,21 +529,29 @@ fn two_networks_that_meet_refuse_each_other_and_go_on() {
 }
 
 #[test]
-fn other_ranges_are_refused_and_a_changed_range_begins_anew() {
+fn other_ranges_are_refused_and_each_is_gone_on_with_where_it_was_left() {
     let mut net = Net::started(2, "10.32.0.0/12");
     net.allocate(0, "a", "");
     net.kill(0);
     net.machines[0].config.range = "10.2.0.0/16".parse().unwrap();
     net.machines[0].config.default_subnet = "10.2.0.0/16".parse().unwrap();
+    let earlier = std::mem::take(&mut net.machines[0].disk);
     net.start(0);
-    assert!(
-        net.machines[0]
-            .notices
-            .iter()
-            .any(|notice| matches!(notice, IpamNotice::StoreIgnored { .. }))
-    );
     assert_eq!(net.allocate(0, "b", ""), "10.2.0.1/16");
     assert_eq!(net.status(0).strangers, [peer(2)]);
+
+    net.kill(0);
+    let range = net.machines[1].config.range;
+    (
+        net.machines[0].config.range,
+        net.machines[0].config.default_subnet,
+    ) = (range, range);
+    let (config, other) = (net.machines[0].config.clone(), net.machines[0].disk.clone());
+    assert!(Ipam::new(config, other, Randomness::seeded(0), net.now).is_err());
+    net.machines[0].disk = earlier;
+    net.start(0);
+    assert_eq!(net.status(0).strangers, []);
+    assert_eq!(net.allocate(0, "c", ""), "10.32.0.2/12");
 }
 
 #[test]

@@ -165,9 +165,6 @@ fn log_notice(notice: &IpamNotice) {
         IpamNotice::Freed { holder } => {
             tracing::info!(holder, "addresses of a dead container are free")
         }
-        IpamNotice::StoreIgnored { why } => {
-            tracing::warn!(why, "what the store holds of addresses is not used");
-        }
         IpamNotice::Relearned { count } => {
             tracing::warn!(
                 count,

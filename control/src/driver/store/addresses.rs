@@ -6,7 +6,7 @@ use super::Store;
 use crate::error::ControlError;
 use crate::ipam::{StoreChange, StoreContent};
 
-const ADDRESSES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ipam");
+pub(super) const ADDRESSES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ipam");
 
 impl Store {
     /// All that IPAM has written.

@@ -441,7 +441,6 @@ impl World {
             | IpamNotice::Removed { .. }
             | IpamNotice::Readdress { .. }
             | IpamNotice::Settled { .. }
-            | IpamNotice::StoreIgnored { .. }
             | IpamNotice::Relearned { .. } => {}
         }
     }
