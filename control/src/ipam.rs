@@ -17,6 +17,7 @@
 mod agreement;
 mod allocate;
 mod awaited;
+mod called;
 pub mod check;
 mod claim;
 mod codec;
@@ -300,6 +301,8 @@ pub struct Ipam {
     contacts: BTreeMap<PeerId, Contact>,
     /// Peers out of reach that own ranges or vote, as they were last: people go by their names.
     gone: BTreeMap<PeerId, Contact>,
+    /// Who is in reach has changed: perhaps also what somebody is called.
+    called_changed: bool,
     /// Follows the contacts.
     bearers: Bearers,
     meetings: BTreeMap<PeerId, Meeting>,
@@ -463,11 +466,15 @@ impl Ipam {
         }
         self.tell_flows(now);
         self.publish(now);
+        let called_changed =
+            std::mem::take(&mut self.called_changed) || self.gate.is_ring_changed();
+        let called = called_changed.then(|| self.called());
         self.gate.write(
             self.ring.as_ref(),
             &self.acceptor,
             &mut self.holdings,
             self.relearning.lost,
+            called,
             self.config.faults,
         );
     }

@@ -261,7 +261,7 @@ fn a_damaged_store_is_set_aside_and_nothing_is_given_before_peers_have_said() {
         let other = lab.host("e");
         let refused = attach(&a, &other);
         assert_eq!(refused.code, 1, "{refused:?}");
-        let told = "the store was damaged and set aside: nothing is given before peers have said";
+        let told = "the store was lost: nothing is given before peers have said";
         assert!(refused.stderr.contains(told), "{refused:?}");
         assert_eq!(attached(&a, &c), "10.32.0.1", "what runs keeps its address");
 

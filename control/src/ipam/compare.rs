@@ -149,6 +149,9 @@ impl Ipam {
                 match (self.ring.is_some(), genesis.is_some()) {
                     (false, true) => self.send(from, &IpamMessage::RingWanted),
                     (true, false) => self.send_ring(from, now),
+                    // Two that have lost their stores know the same of the ring: nothing. That is no agreement on
+                    // what each has in use.
+                    (false, false) if self.is_relearning() => {}
                     _ if digest == self.digest() => {
                         self.says_the_same(from);
                         if agrees {

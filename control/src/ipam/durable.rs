@@ -5,6 +5,7 @@
 //!  c             council
 //!  r first       last (4) · claim              one for each run
 //!  v             slot (8) · promised: 0, or 1 and ballot · accepted: 0, or 1, ballot and decree
+//!  n peer        name (6) · nickname              owners and voters that were heard of (called)
 //!  l             absent: nothing was lost; 1: everything, 2: promises (relearn)
 //!  a owner       addresses: family (1), 4 or 16 bytes, prefix (1) each
 //! ```
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::ipam::Contact;
+use crate::ipam::called::{CALLED, take_called};
 use crate::ipam::codec::{
     Reader, put_ballot, put_claim, put_council, put_decree, put_span, take_all, take_ballot,
     take_claim, take_council, take_decree, take_span,
@@ -25,6 +28,7 @@ use crate::ipam::paxos::Acceptor;
 use crate::ipam::relearn::Lost;
 use crate::ipam::ring::{GenesisId, Ring};
 use crate::ipam::span::Span;
+use crate::peer::PeerId;
 
 /// One key and its new value; `None` deletes it.
 pub type StoreChange = (Vec<u8>, Option<Vec<u8>>);
@@ -39,6 +43,7 @@ pub(crate) struct Restored {
     pub(crate) acceptor: Acceptor,
     pub(crate) holdings: Holdings,
     pub(crate) lost: Lost,
+    pub(crate) called: BTreeMap<PeerId, Contact>,
 }
 
 /// A value in the store is not what it should be.
@@ -79,6 +84,21 @@ impl Mirror {
             );
         }
         changes
+    }
+
+    /// What peers are called, all of it.
+    pub(crate) fn note_called(&mut self, called: StoreContent, changes: &mut Vec<StoreChange>) {
+        let known = self.0.range(CALLED.to_vec()..b"o".to_vec());
+        let gone: Vec<Vec<u8>> = known
+            .map(|(key, _)| key.clone())
+            .filter(|key| !called.contains_key(key))
+            .collect();
+        for key in gone {
+            self.set(key, None, changes);
+        }
+        for (key, value) in called {
+            self.set(key, Some(value), changes);
+        }
     }
 
     /// What is not known any more since the store was lost.
@@ -160,6 +180,10 @@ pub(crate) fn restore(content: &StoreContent) -> Result<Restored, StoreDamage> {
         }
     }
     restored.holdings.drain_changed();
+    for (key, value) in content.range(CALLED.to_vec()..b"o".to_vec()) {
+        let (peer, contact) = take_called(key, value).ok_or(StoreDamage)?;
+        restored.called.insert(peer, contact);
+    }
     restored.lost = Lost::read(content).ok_or(StoreDamage)?;
     Ok(restored)
 }
@@ -255,7 +279,6 @@ mod tests {
     use crate::ipam::claim::{Claim, Version};
     use crate::ipam::council::Council;
     use crate::ipam::paxos::{Ballot, Decree};
-    use crate::peer::PeerId;
 
     fn apply(content: &mut StoreContent, changes: Vec<StoreChange>) {
         for (key, value) in changes {
@@ -269,7 +292,7 @@ mod tests {
     #[test]
     fn what_was_written_is_taken_up_and_written_once() {
         let (me, other) = (PeerId([1; 16]), PeerId([2; 16]));
-        let range = Span::new(0, 999).unwrap();
+        let range = Span::new(0, 1023).unwrap();
         let mut ring = Ring::divided(
             GenesisId([3; 16]),
             range,

@@ -81,6 +81,7 @@ impl Ipam {
         self.bearers = Bearers::of(&contacts);
         let known = std::mem::replace(&mut self.contacts, contacts);
         self.note_gone(known);
+        self.called_changed = true;
         new
     }
 

@@ -77,6 +77,7 @@ impl Gate {
         acceptor: &Acceptor,
         holdings: &mut Holdings,
         lost: Lost,
+        called: Option<StoreContent>,
         faults: Faults,
     ) {
         let ring = ring.filter(|_| std::mem::take(&mut self.ring_changed));
@@ -84,6 +85,9 @@ impl Gate {
         let acceptor = Some(acceptor).filter(|_| votes);
         let mut changes = self.mirror.changes(ring, acceptor, holdings);
         self.mirror.note_lost(lost, &mut changes);
+        if let Some(called) = called {
+            self.mirror.note_called(called, &mut changes);
+        }
         if !changes.is_empty() {
             self.issued += 1;
             let token = self.issued;

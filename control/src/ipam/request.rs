@@ -150,7 +150,7 @@ pub enum Failure {
     },
     /// The store was lost, and what it knew is not known again.
     #[error(
-        "the store was damaged and set aside: nothing is given before peers have said what this host owns{missing}; \
+        "the store was lost: nothing is given before peers have said what this host owns{missing}; \
          if there are none, `weft reset --force` begins anew"
     )]
     Relearning {

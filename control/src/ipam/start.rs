@@ -67,6 +67,7 @@ impl Ipam {
             gate: Gate::default(),
             contacts: BTreeMap::new(),
             gone: BTreeMap::new(),
+            called_changed: false,
             bearers: Bearers::default(),
             meetings: BTreeMap::new(),
             strangers: BTreeSet::new(),
@@ -99,6 +100,7 @@ impl Ipam {
             acceptor,
             holdings,
             lost,
+            called,
         } = restore(&content)?;
         if ring.as_ref().is_some_and(|ring| ring.range != self.range()) {
             return Err(StoreDamage);
@@ -108,6 +110,7 @@ impl Ipam {
         self.holdings = holdings;
         self.ring = ring;
         self.relearning = Relearning::new(lost);
+        self.take_up_called(called);
         match (&self.ring, &self.config.init) {
             (None, IpamInit::Seed(names)) => {
                 let ring = self.seeded_ring(&names.clone());

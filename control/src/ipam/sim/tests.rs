@@ -328,18 +328,19 @@ fn with_losses(seed: u64) -> Plan {
 #[test]
 #[ignore = "minutes: .ci/long runs it"]
 fn many_lost_stores() {
-    let broken: Vec<_> = (0..LOST_SEEDS)
-        .filter_map(|seed| {
-            let outcome = run_plan(seed, &with_losses(seed), Faults::default());
-            let violation = outcome.violations.into_iter().next()?;
-            Some(format!("seed {seed}: {violation}"))
-        })
-        .collect();
+    let mut broken = Vec::new();
+    for seed in asked_seeds("LOST_SEEDS", LOST_SEEDS).1 {
+        let outcome = run_plan(seed, &with_losses(seed), Faults::default());
+        if let Some(violation) = outcome.violations.first() {
+            broken.push(format!("seed {seed}: {violation}"));
+            broken.extend(outcome.log.into_iter().rev().take(LOG_LINES).rev());
+        }
+    }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 /// Seeds of hosts that lose their stores.
-const LOST_SEEDS: u64 = 1000;
+const LOST_SEEDS: &str = "0-999";
 
 #[test]
 fn lost_stores_cost_no_range_and_give_no_address_twice() {
@@ -446,10 +447,10 @@ type Plant = (&'static str, u64, fn(&mut Faults));
 
 /// The planted faults.
 const PLANTED: [Plant; 6] = [
-    ("tie by free counts", 120, |faults| {
+    ("tie by free counts", 11, |faults| {
         faults.tie_by_free = true;
     }),
-    ("answer before the write", 18, |faults| {
+    ("answer before the write", 43, |faults| {
         faults.answer_before_write = true;
     }),
     ("forgotten promise", 153, |faults| {
@@ -516,14 +517,20 @@ const FAULT_SEEDS_MAX: u64 = 10_000;
 /// Lines of one seed's log that are shown.
 const LOG_LINES: usize = 120;
 
+/// The seeds of a variable, FIRST-LAST: as text, and as numbers.
+fn asked_seeds(variable: &str, otherwise: &str) -> (String, std::ops::RangeInclusive<u64>) {
+    let asked = std::env::var(variable).unwrap_or_else(|_| otherwise.to_owned());
+    let (first, last) = asked.split_once('-').expect("FIRST-LAST");
+    let seeds = first.parse::<u64>().unwrap()..=last.parse::<u64>().unwrap();
+    (asked, seeds)
+}
+
 /// Every seed from FIRST to LAST of `IPAM_SEEDS=FIRST-LAST`, whatever goes wrong on the way.
 #[test]
 #[ignore = "minutes: .ci/long runs it"]
 #[expect(clippy::print_stdout, reason = "the record of a long run")]
 fn many_seeds() {
-    let asked = std::env::var("IPAM_SEEDS").unwrap_or_else(|_| "0-9999".to_owned());
-    let (first, last) = asked.split_once('-').expect("FIRST-LAST");
-    let seeds = first.parse::<u64>().unwrap()..=last.parse::<u64>().unwrap();
+    let (asked, seeds) = asked_seeds("IPAM_SEEDS", "0-9999");
     let (mut judged, mut partitions, mut slowest) = (0, 0, Duration::ZERO);
     let (mut wrong, mut broken) = (Vec::new(), Vec::new());
     for seed in seeds {

@@ -87,3 +87,29 @@ fn a_peer_that_says_nothing_is_let_through_after_a_while() {
         assert!(deadline.is_none_or(|at| at > net.now), "it never rests");
     }
 }
+
+#[test]
+fn two_that_have_lost_their_stores_agree_on_nothing_before_others_have_told_them() {
+    let mut net = Net::started(3, "10.32.0.0/12");
+    net.run_for(Duration::from_secs(8));
+    net.cut.insert(2);
+    net.meet();
+    for at in [0, 1] {
+        net.kill(at);
+        net.machines[at].disk = lost_store();
+    }
+    net.flows.clear();
+    for at in [0, 1] {
+        net.start(at);
+    }
+    net.run_for(Duration::from_secs(5));
+    assert_eq!(flow_with(&net, 0, peer(2)), Flow::Shut);
+    assert_eq!(flow_with(&net, 1, peer(1)), Flow::Shut);
+
+    net.cut.clear();
+    net.meet();
+    net.run_for(Duration::from_secs(1));
+    for (at, other) in [(0, 2), (0, 3), (1, 1), (1, 3)] {
+        assert_eq!(flow_with(&net, at, peer(other)), Flow::Open);
+    }
+}

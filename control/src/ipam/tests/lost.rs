@@ -57,7 +57,7 @@ fn a_lost_store_is_learned_from_peers_before_anything_is_given() {
     assert!(
         refused
             .to_string()
-            .starts_with("the store was damaged and set aside"),
+            .starts_with("the store was lost: nothing is given before peers have said"),
         "{refused}"
     );
     let status = net.status(0).state;

@@ -93,3 +93,40 @@ fn the_dead_are_called_by_their_names_and_are_not_missed_for_their_own_removal()
         "removal of host2 needs 2 of 3 votes, 1 within reach, missing: host1; --force does without"
     );
 }
+
+#[test]
+fn a_peer_that_was_gone_before_a_restart_has_its_name() {
+    let mut net = Net::started(3, "10.32.0.0/12");
+    for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+        net.allocate(at, name, "");
+    }
+    net.run_for(Duration::from_secs(8));
+    net.machines[1].config.name = PeerName([9; 6]);
+    net.meet();
+    net.kill(1);
+    net.kill(0);
+    net.start(0);
+
+    let ipam = |net: &Net| {
+        net.machines[0]
+            .ipam
+            .as_ref()
+            .unwrap()
+            .gone(peer(2))
+            .cloned()
+    };
+    assert_eq!(ipam(&net).unwrap().name, PeerName([9; 6]));
+    let (victim, force, dry_run) = (peer(2), false, false);
+    let removal = Request::Remove {
+        victim,
+        force,
+        dry_run,
+    };
+    net.run_for(Duration::from_secs(30));
+    assert!(net.answer(0, removal).is_ok());
+    net.run_for(Duration::from_secs(8));
+    net.meet();
+    assert_eq!(ipam(&net), None, "it matters no more");
+    let names = |disk: &StoreContent| disk.keys().filter(|key| key.starts_with(b"n")).count();
+    assert_eq!(names(&net.machines[0].disk), 1, "the third, and not itself");
+}
