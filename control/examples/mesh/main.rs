@@ -1,7 +1,8 @@
 //! Measures meshes of many hosts in the simulator and writes the record: JSON, a table, a plot.
 //!
 //! ```text
-//!  cargo run --release -p weft-control --features sim --example mesh -- [--hosts 10,30,100] [--seed 1] [--out PATH]
+//!  cargo run --release -p weft-control --features sim --example mesh -- [--hosts 10,30,100] [--seed 1] [--out PATH] \
+//!    [--stages idle,changes,floods,heal,lossy]
 //! ```
 //!
 //! Runs that the record at PATH (default `benches/records/mesh`) has for other numbers of hosts are kept. After each
@@ -21,31 +22,34 @@ use std::time::Instant;
 use std::{env, fs};
 
 use serde_json::{Value, json};
-use weft_control::sim::experiments::{self, Figures};
+use weft_control::sim::experiments::{self, Figures, Stage};
 
 const HOSTS_DEFAULT: [usize; 5] = [10, 30, 100, 300, 1000];
 
 fn main() {
     let (mut hosts, mut seed) = (HOSTS_DEFAULT.to_vec(), 1);
     let mut out = PathBuf::from("benches/records/mesh");
+    let mut stages = Stage::ALL.map(|(_, stage)| stage).to_vec();
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
         match argument.as_str() {
             "--hosts" => {
-                let numbers = value.split(',').filter(|number| !number.is_empty());
-                hosts = numbers
+                hosts = parts(&value)
                     .map(|number| number.parse().expect("--hosts takes numbers and commas"))
                     .collect();
             }
             "--seed" => seed = value.parse().expect("--seed takes a number"),
             "--out" => out = value.into(),
-            _ => panic!("unknown argument {argument}; accepted are --hosts, --seed and --out"),
+            "--stages" => stages = parts(&value).map(stage_of).collect(),
+            _ => panic!(
+                "unknown argument {argument}; accepted are --hosts, --seed, --out and --stages"
+            ),
         }
     }
     let mut runs = read_runs(&out);
     for count in hosts {
-        measure(count, seed, &mut |run| {
+        measure(count, seed, &stages, &mut |run| {
             runs.retain(|run| run["hosts"] != json!(count));
             runs.push(run);
             runs.sort_by_key(|run| run["hosts"].as_u64());
@@ -54,6 +58,16 @@ fn main() {
     }
     write(&out, &runs);
     print!("{}", table::markdown(&runs));
+}
+
+/// What stands between commas.
+fn parts(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').filter(|part| !part.is_empty())
+}
+
+fn stage_of(name: &str) -> Stage {
+    let found = Stage::ALL.into_iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("no stage {name}")).1
 }
 
 fn read_runs(out: &std::path::Path) -> Vec<Value> {
@@ -79,9 +93,9 @@ fn write(out: &std::path::Path, runs: &[Value]) {
     clippy::disallowed_methods,
     reason = "how long the simulation itself takes"
 )]
-fn measure(hosts: usize, seed: u64, keep: &mut dyn FnMut(Value)) {
+fn measure(hosts: usize, seed: u64, stages: &[Stage], keep: &mut dyn FnMut(Value)) {
     let started = Instant::now();
-    let figures = experiments::run(hosts, seed, &mut |line, figures| {
+    let figures = experiments::run(hosts, seed, stages, &mut |line, figures| {
         let took = started.elapsed().as_secs_f64();
         eprintln!("{took:7.1} s  {line}");
         keep(record_of(figures, took));

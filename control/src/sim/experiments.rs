@@ -44,6 +44,32 @@ const SETTLE_LOSSY: Duration = Duration::from_secs(60);
 /// Share of segments and datagrams lost on the bad line.
 const BAD_LOSS: f64 = 0.2;
 
+/// What is measured once all pairs are reachable and the mesh has settled; in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// What is said while nothing happens.
+    Idle,
+    /// How fast a change of links becomes known.
+    Changes,
+    /// Broadcasts.
+    Floods,
+    /// A split in two halves, and its end.
+    Heal,
+    /// A bad line.
+    Lossy,
+}
+
+impl Stage {
+    /// All, with their names.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("idle", Self::Idle),
+        ("changes", Self::Changes),
+        ("floods", Self::Floods),
+        ("heal", Self::Heal),
+        ("lossy", Self::Lossy),
+    ];
+}
+
 /// What one mesh showed.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
@@ -83,8 +109,14 @@ pub struct Figures {
     pub trace: u64,
 }
 
-/// Runs all stages for a mesh of that many hosts; tells each stage's end in words, and all that is measured by then.
-pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str, &Figures)) -> Figures {
+/// Starts a mesh of that many hosts and runs these stages; tells each stage's end in words, and all that is measured
+/// by then.
+pub fn run(
+    hosts: usize,
+    seed: u64,
+    stages: &[Stage],
+    say: &mut dyn FnMut(&str, &Figures),
+) -> Figures {
     let mut mesh = Mesh {
         sim: Sim::new(seed),
         figures: Figures {
@@ -97,12 +129,14 @@ pub fn run(hosts: usize, seed: u64, say: &mut dyn FnMut(&str, &Figures)) -> Figu
     mesh.sim.underlay.weather.jitter_percent = 10;
     say(&format!("{hosts} hosts, seed {seed}"), &mesh.figures);
     mesh.cold_start(hosts, say);
-    mesh.idle(say);
-    mesh.figures.change_ms = mesh.changes();
-    say(&changes_in_words(mesh.figures.change_ms), &mesh.figures);
-    mesh.floods(say);
-    mesh.heal(say);
-    mesh.lossy(say);
+    if !stages.is_empty() {
+        mesh.sim.run_for(SETTLE);
+    }
+    for (_, stage) in Stage::ALL {
+        if stages.contains(&stage) {
+            mesh.measure(stage, say);
+        }
+    }
     mesh.figures.events = mesh.sim.trace.events;
     mesh.figures.trace = mesh.sim.trace.hash;
     mesh.figures
@@ -114,6 +148,19 @@ struct Mesh {
 }
 
 impl Mesh {
+    fn measure(&mut self, stage: Stage, say: &mut dyn FnMut(&str, &Figures)) {
+        match stage {
+            Stage::Idle => self.idle(say),
+            Stage::Changes => {
+                self.figures.change_ms = self.changes();
+                say(&changes_in_words(self.figures.change_ms), &self.figures);
+            }
+            Stage::Floods => self.floods(say),
+            Stage::Heal => self.heal(say),
+            Stage::Lossy => self.lossy(say),
+        }
+    }
+
     fn cold_start(&mut self, hosts: usize, say: &mut dyn FnMut(&str, &Figures)) {
         let first = address_of(0).to_string();
         for host in 0..hosts {
@@ -172,7 +219,6 @@ impl Mesh {
     }
 
     fn idle(&mut self, say: &mut dyn FnMut(&str, &Figures)) {
-        self.sim.run_for(SETTLE);
         let (before, probes_before) = (self.control_bytes(), self.probe_bytes());
         self.sim.run_for(IDLE);
         let after = self.control_bytes();
