@@ -95,6 +95,8 @@ pub(crate) struct Gossip {
     own: Own,
     neighbours: Neighbours,
     missing: Missing,
+    /// When one more link may be asked to push to us, though enough do.
+    push_at: Option<Instant>,
     /// Origins that were forgotten: their last incarnation, and until when it is not taken back.
     forgotten: BTreeMap<PeerId, (u64, Instant)>,
     signatures: Budget,
@@ -120,6 +122,7 @@ impl Gossip {
             own: Own::new(incarnation),
             neighbours: Neighbours::default(),
             missing: Missing::default(),
+            push_at: None,
             forgotten: BTreeMap::new(),
             signatures: Budget::FULL,
             counters: GossipCounters::default(),
@@ -217,8 +220,7 @@ impl Gossip {
 
     /// A peer has a link, or another one than before.
     pub(crate) fn link_up(&mut self, link: LinkId, peer: PeerId, now: Instant) {
-        let eager = self.neighbours.iter().filter(|(_, n)| n.is_eager).count();
-        let mut neighbour = Neighbour::new(eager < EAGER_LINKS_MAX);
+        let mut neighbour = Neighbour::new(self.neighbours.eager() < EAGER_LINKS_MAX);
         // What we say of ourselves is news to most who link to us.
         let ours = self.identity.peer_id();
         let records = self.store.origin(ours).map(|origin| &origin.records);
@@ -272,11 +274,8 @@ impl Gossip {
             Ok(GossipMessage::Ack) => self.neighbours.acknowledged(link),
             Ok(GossipMessage::Have(ids)) => self.heard_of(link, &ids, now),
             Ok(GossipMessage::Want(ids)) => self.wanted(link, &ids),
-            Ok(GossipMessage::Prune) => {
-                if let Some(neighbour) = self.neighbours.get_mut(link) {
-                    neighbour.is_eager = false;
-                }
-            }
+            Ok(GossipMessage::Prune) => self.neighbours.set_eager(link, false),
+            Ok(GossipMessage::Push) => self.neighbours.set_eager(link, true),
             Err(_) => self.counters.messages_malformed += 1,
         }
         self.send_records();

@@ -7,8 +7,14 @@ use super::MESSAGE_LEN_MAX;
 /// Links that fresh records are pushed on from the start; the others are told ids, so a peer whom all name as their
 /// target does not push a whole network to everybody.
 pub const EAGER_LINKS_MAX: usize = 16;
-/// Links by which fresh records are pushed to us, at least: with three a peer that fails delays hardly anything.
-pub const PUSHES_MIN: usize = 3;
+/// Links by which fresh records are pushed to us, at least: with two a peer that fails delays hardly anything.
+pub const PUSHES_MIN: usize = 2;
+/// Between two links that are asked to push to us though enough do: ways change, and who is slow by now is pruned then;
+/// but each change costs what is under way, and on a bad line any link is slow now and then.
+pub const PUSH_EVERY: Duration = Duration::from_secs(5);
+/// Links that a record of our own is pushed on, at least: all may have pruned us, and a record that has to be asked for
+/// at once takes a quarter of a second more.
+pub const OWN_PUSHED_MIN: usize = 8;
 /// How long ids of fresh records are gathered before they go to lazy links.
 pub const HAVE_AFTER: Duration = Duration::from_millis(20);
 /// Between two such messages on one link: while news come all the time, each would weigh ten times what it says.

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::budget::cost_of;
-use super::neighbour::Neighbour;
+use super::neighbour::Push;
 use super::store::{Introduction, Judgement};
 use super::wire::{GossipMessage, Why};
 use super::{Gossip, GossipOutput};
@@ -26,7 +26,8 @@ impl Gossip {
                 break;
             };
             count += 1;
-            known += u32::from(self.take_record(link, &record, now) == Judgement::Held);
+            let judgement = self.take_record(link, &record, now);
+            known += u32::from(matches!(judgement, Judgement::Held | Judgement::Stale));
             rest = after;
         }
         if why == Why::Fresh {
@@ -37,17 +38,15 @@ impl Gossip {
 
     /// The link pushes records to us; if they come too late, and by enough other ways, it need not.
     fn is_pushed_to(&mut self, link: LinkId, too_late: bool) {
-        let is_other = |(id, other): &(LinkId, &Neighbour)| *id != link && other.pushes;
-        let has_others = || {
-            let others = self.neighbours.iter().filter(is_other);
-            others.take(PUSHES_MIN).count() == PUSHES_MIN
-        };
-        let pushes = !(too_late && has_others());
         let Some(neighbour) = self.neighbours.get_mut(link) else {
             return;
         };
-        neighbour.pushes = pushes;
-        if !neighbour.pushes {
+        if neighbour.push == Push::Pruned {
+            return;
+        }
+        neighbour.push = Push::Comes;
+        if too_late && self.neighbours.pushing() > PUSHES_MIN {
+            self.neighbours.set_push(link, Push::Pruned);
             self.send(link, &GossipMessage::Prune);
         }
     }

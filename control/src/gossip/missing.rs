@@ -1,14 +1,18 @@
 //! Records that others have named and that have not come yet.
 //!
 //! A record is named on lazy links and pushed on eager ones, so most arrive a moment after their name. What does
-//! not is asked for, from one link after the other. Bounds: `config::MISSING_MAX`, `SEEN_MAX`.
+//! not is asked for, from one link after the other. That alone makes nobody push: a lost segment holds any link up now
+//! and then, and a way that changes costs what is under way. Bounds: `config::MISSING_MAX`, `SEEN_MAX`, `PUSH_EVERY`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::Gossip;
+use super::neighbour::Push;
 use super::wire::GossipMessage;
-use crate::config::{MISSING_AFTER, MISSING_MAX, SEEN_MAX, WANT_AGAIN_AFTER};
+use crate::config::{
+    MISSING_AFTER, MISSING_MAX, PUSH_EVERY, PUSHES_MIN, SEEN_MAX, WANT_AGAIN_AFTER,
+};
 use crate::node::exchange::LinkId;
 
 /// Links that are asked for one record before the next comparison has to find it.
@@ -112,12 +116,6 @@ impl Gossip {
     /// The other end asks for these.
     pub(super) fn wanted(&mut self, link: LinkId, ids: &[u64]) {
         let keys = ids.iter().filter_map(|id| self.store.with_id(*id));
-        let mut keys = keys.peekable();
-        if keys.peek().is_some()
-            && let Some(neighbour) = self.neighbours.get_mut(link)
-        {
-            neighbour.is_eager = true;
-        }
         self.neighbours.owe(link, keys);
     }
 
@@ -128,6 +126,23 @@ impl Gossip {
         }
         for (link, ids) in asks {
             self.send(link, &GossipMessage::Want(ids));
+            self.ask_to_push(link, now);
         }
+    }
+
+    /// What this link has named came by no other: it is to push, if too few do or this is rare.
+    fn ask_to_push(&mut self, link: LinkId, now: Instant) {
+        let neighbour = self.neighbours.get_mut(link);
+        if neighbour.is_none_or(|neighbour| neighbour.push == Push::Comes) {
+            return;
+        }
+        if self.neighbours.pushing() >= PUSHES_MIN {
+            if self.push_at.is_some_and(|at| now < at) {
+                return;
+            }
+            self.push_at = Some(now + PUSH_EVERY);
+        }
+        self.neighbours.set_push(link, Push::Comes);
+        self.send(link, &GossipMessage::Push);
     }
 }

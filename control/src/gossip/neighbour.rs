@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!  fresh record ─┬─ eager: RECORDS at once        a duplicate comes back as PRUNE: the link turns lazy
-//!                └─ lazy:  HAVE, gathered         a WANT makes the link eager
+//!                └─ lazy:  HAVE, gathered         a PUSH makes the link eager
 //!  digest, WANT ──── owed: RECORDS, Lacking
 //! ```
 //!
 //! A peer keeps the `config::PUSHES_MIN` fastest ways by which records are pushed to it and prunes the others, so each
-//! record comes to each peer a few times and not once for each link (after Leitão et al., "Epidemic Broadcast Trees",
-//! 2007, which keeps one way and so waits longer where that is cut). Records wait as keys, so a slow link gets the newest version once it has
-//! room. Bounds: the store for what waits, `config::GOSSIP_MESSAGES_MAX` for what is under way.
+//! record comes to each peer twice and not once for each link (after Leitão et al., "Epidemic Broadcast Trees", 2007,
+//! which keeps one way and so waits longer where that is cut). Who is asked to push or not to push, and when, is the
+//! receiver's alone, so both ends agree. Whom nobody wants to push is heard all the same: its own records go out at
+//! once. Records wait as keys, so a slow link gets the newest version once it has room. Bounds: the store for what
+//! waits, `config::GOSSIP_MESSAGES_MAX` for what is under way.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -20,13 +22,24 @@ use super::wire::{GossipMessage, Why};
 use crate::config::{GOSSIP_MESSAGES_MAX, GOSSIP_RECORDS_MAX, HAVE_AFTER, HAVE_EVERY, HAVE_MAX};
 use crate::record::RecordKey;
 
+/// Whether the other end pushes fresh records to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Push {
+    /// It decides, and nothing has come yet.
+    Unknown,
+    /// It does, or was asked to.
+    Comes,
+    /// It was asked not to; what still comes was under way.
+    Pruned,
+}
+
 /// One link.
 #[derive(Debug)]
 pub(super) struct Neighbour {
     /// Fresh records are pushed to it, not just named.
     pub(super) is_eager: bool,
-    /// It pushes fresh records to us, as far as we have seen.
-    pub(super) pushes: bool,
+    /// Whether it pushes fresh records to us.
+    pub(super) push: Push,
     /// To be sent because they are new.
     pub(super) fresh: BTreeSet<RecordKey>,
     /// To be sent because the other end lacks them.
@@ -53,7 +66,7 @@ impl Neighbour {
     pub(super) fn new(is_eager: bool) -> Self {
         Self {
             is_eager,
-            pushes: false,
+            push: Push::Unknown,
             fresh: BTreeSet::new(),
             owed: BTreeSet::new(),
             have: Vec::new(),

@@ -4,10 +4,12 @@
 //! does not concern is not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::time::Instant;
 
-use super::neighbour::Neighbour;
+use super::neighbour::{Neighbour, Push};
 use super::store::Store;
+use crate::config::OWN_PUSHED_MIN;
 use crate::node::exchange::LinkId;
 use crate::record::RecordKey;
 
@@ -41,6 +43,7 @@ impl Neighbours {
         self.all.contains_key(&link)
     }
 
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, &Neighbour)> {
         self.all.iter().map(|(link, neighbour)| (*link, neighbour))
     }
@@ -63,6 +66,42 @@ impl Neighbours {
             due = [due, neighbour.have_at].into_iter().flatten().min();
         }
         self.due = due;
+    }
+
+    /// The same for a record of our own, but that it is sent on [`OWN_PUSHED_MIN`] links at least: nobody else can.
+    pub(super) fn tell_own(&mut self, key: RecordKey, id: u64, now: Instant) {
+        let lack = OWN_PUSHED_MIN.saturating_sub(self.eager());
+        let lazy = self.all.iter().filter(|(_, one)| !one.is_eager);
+        let more: Vec<LinkId> = lazy.map(|(link, _)| *link).take(lack).collect();
+        self.tell(&more, key, id, now);
+        for link in more {
+            self.owe(link, iter::once(key));
+        }
+    }
+
+    /// The other end wants what is new, or only to hear of it.
+    pub(super) fn set_eager(&mut self, link: LinkId, is_eager: bool) {
+        if let Some(neighbour) = self.all.get_mut(&link) {
+            neighbour.is_eager = is_eager;
+        }
+    }
+
+    /// We have asked the other end to push to us, or not to.
+    pub(super) fn set_push(&mut self, link: LinkId, push: Push) {
+        if let Some(neighbour) = self.all.get_mut(&link) {
+            neighbour.push = push;
+        }
+    }
+
+    /// Links that fresh records are pushed on.
+    pub(super) fn eager(&self) -> usize {
+        self.all.values().filter(|one| one.is_eager).count()
+    }
+
+    /// Links by which records are pushed to us.
+    pub(super) fn pushing(&self) -> usize {
+        let pushing = self.all.values();
+        pushing.filter(|one| one.push == Push::Comes).count()
     }
 
     /// The other end lacks these.

@@ -137,7 +137,7 @@ impl Gossip {
         });
         let (key, id) = (record.key, record.id());
         self.store.take_in(record, introduction);
-        self.neighbours.tell(&[], key, id, now);
+        self.neighbours.tell_own(key, id, now);
     }
 
     /// Somebody has signed a record with our key, in our incarnation or a later one, that we did not make.

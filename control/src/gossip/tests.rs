@@ -7,6 +7,8 @@ use super::*;
 use crate::link::handshake::tests::config;
 use crate::node::tests::first_instant;
 
+mod pushes;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Machines and links; a message takes `delay`, unless it is lost with its link.
@@ -432,7 +434,7 @@ fn a_forgotten_origin_stays_forgotten_until_it_is_back() {
 }
 
 /// 100 machines with 14 links each, 50 ms round trips: one change is known everywhere in a second, arrives about
-/// once everywhere, and silence is cheap.
+/// twice everywhere, and silence is cheap.
 #[test]
 fn a_change_is_known_everywhere_soon_and_silence_is_cheap() {
     let mut net = Net::random_graph(100, 6);
@@ -464,7 +466,7 @@ fn a_change_is_known_everywhere_soon_and_silence_is_cheap() {
         copies = (net.bytes - before) / (100 * 400);
     }
     assert!(
-        copies <= 5,
+        copies <= 3,
         "{copies} copies for each peer once the ways have settled"
     );
 

@@ -10,7 +10,8 @@
 //!  ACK       5
 //!  HAVE      6   ids of records that just came to us, 8 each
 //!  WANT      7   ids of records to be sent
-//!  PRUNE     8   what you push comes to us by another way first
+//!  PRUNE     8   what you push comes to us by another way first: do not push
+//!  PUSH      9   push to us what is new
 //! ```
 //!
 //! Numbers are big-endian. RANGES narrow down where two stores differ, ORIGINS and VERSIONS say in what, and whoever
@@ -126,6 +127,7 @@ pub(super) enum GossipMessage<'a> {
     Have(Vec<u64>),
     Want(Vec<u64>),
     Prune,
+    Push,
 }
 
 /// Bytes that are none of these messages.
@@ -178,6 +180,7 @@ impl<'a> GossipMessage<'a> {
                     .for_each(|id| bytes.extend_from_slice(&id.to_be_bytes()));
             }
             Self::Prune => bytes.push(8),
+            Self::Push => bytes.push(9),
         }
         bytes
     }
@@ -215,6 +218,7 @@ impl<'a> GossipMessage<'a> {
             6 => Self::Have(many(&mut rest, take_u64)?),
             7 => Self::Want(many(&mut rest, take_u64)?),
             8 => Self::Prune,
+            9 => Self::Push,
             _ => return None,
         };
         Some(message)
@@ -325,6 +329,7 @@ mod tests {
                 b"\x07\0\0\0\0\0\0\0\x01".to_vec(),
             ),
             (GossipMessage::Prune, b"\x08".to_vec()),
+            (GossipMessage::Push, b"\x09".to_vec()),
         ] {
             assert_eq!(message.encode(), bytes);
             assert_eq!(GossipMessage::decode(&bytes), Ok(message));
@@ -355,7 +360,7 @@ mod tests {
         for bad in [
             b"".as_slice(),
             b"\x00",
-            b"\x09",
+            b"\x0a",
             b"\x01\x21",
             b"\x01\x02\xab\0",
             b"\x02",

@@ -234,6 +234,20 @@ fn an_experiment_gives_the_same_figures_for_the_same_seed() {
     assert_ne!(trace(5), trace(6));
 }
 
+/// What one host says is pushed along a few links and nobody has to ask for it; losses cost time, and little else.
+#[test]
+fn a_change_is_known_after_a_few_hops_and_a_bad_line_costs_little() {
+    use experiments::Stage::{Changes, Lossy};
+    for seed in 1..=2 {
+        let figures = experiments::run(24, seed, &[Changes, Lossy], &mut |_, _| {});
+
+        let p99 = |change: Option<(f64, f64)>| change.unwrap().1;
+        assert!(p99(figures.change_ms) < 150.0, "{figures:?}");
+        assert!(p99(figures.change_lossy_ms) < 10_000.0, "{figures:?}");
+        assert!(figures.lossy_kbit < 20.0, "{figures:?}");
+    }
+}
+
 #[test]
 fn a_scenario_follows_from_its_seed() {
     let drawn = |seed| format!("{:?}", scenario::Scenario::draw(seed, 12, 6));
