@@ -17,12 +17,13 @@ pub const PUSH_EVERY: Duration = Duration::from_secs(5);
 pub const OWN_PUSHED_MIN: usize = 8;
 /// How long ids of fresh records are gathered before they go to lazy links.
 pub const HAVE_AFTER: Duration = Duration::from_millis(20);
-/// Between two such messages on one link: while news come all the time, each would weigh ten times what it says.
-pub const HAVE_EVERY: Duration = Duration::from_millis(200);
+/// Between two such messages on one link: while news come all the time, each would weigh ten times what it says, and
+/// what is pushed needs no name.
+pub const HAVE_EVERY: Duration = Duration::from_secs(1);
 /// Ids that wait to be told on one link: four records of each of a thousand peers.
 pub const HAVE_MAX: usize = 4096;
-/// How long a record that was named may take to come by a faster way: a few hops.
-pub const MISSING_AFTER: Duration = Duration::from_millis(150);
+/// How long a record that was named may take to come by a faster way: a few hops, of which one loses a segment.
+pub const MISSING_AFTER: Duration = Duration::from_millis(400);
 /// How long a record that was asked for may take.
 pub const WANT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Records that were named and have not come: a cold start of a thousand peers.
