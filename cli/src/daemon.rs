@@ -35,7 +35,7 @@ use crate::args::CONTROL_SOCKET;
 use crate::daemon::docker::DockerSide;
 use crate::leftovers;
 use crate::settings::Settings;
-use crate::settings::dns::{DnsSettings, no_guest};
+use crate::settings::dns::{DnsSettings, guest};
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -122,10 +122,7 @@ async fn serve(
     };
     bridge::ensure(host, &devices).await?;
     attach::follow_mtu(host, &devices).await?;
-    let guest = match &settings.dns {
-        Some(dns) => dns.guest()?,
-        None => no_guest(&settings.netns_files)?,
-    };
+    let guest = guest(settings.dns.as_ref(), &settings.netns_files)?;
     attach::follow_dns(host, &settings.bridge, &guest, settings.dns.is_some()).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;

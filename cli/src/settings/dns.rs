@@ -115,13 +115,16 @@ impl DnsSettings {
     }
 
     /// What containers get.
-    pub(crate) fn guest(&self) -> anyhow::Result<Guest> {
+    fn guest(&self) -> anyhow::Result<Guest> {
         Ok(Guest::new(self.domain()?, self.address, &self.netns_files))
     }
 }
 
-/// What containers had, when there is no DNS any more: enough to take it away.
-pub(crate) fn no_guest(netns_files: &Path) -> anyhow::Result<Guest> {
+/// What containers get. Without DNS what they had, if they had it: enough to take it away.
+pub(crate) fn guest(dns: Option<&DnsSettings>, netns_files: &Path) -> anyhow::Result<Guest> {
+    if let Some(dns) = dns {
+        return dns.guest();
+    }
     let domain = Domain::parse(DOMAIN_DEFAULT).context("the default domain")?;
     Ok(Guest::new(domain, ADDRESS_DEFAULT, netns_files))
 }
