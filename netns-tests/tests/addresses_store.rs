@@ -317,3 +317,39 @@ fn a_check_tells_what_does_not_fit_and_what_to_do() {
         });
     });
 }
+
+#[test]
+fn a_launch_with_another_range_forgets_nothing_of_the_one_before() {
+    in_lab(|lab| {
+        let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
+        let [c, d, e, f] = ["c", "d", "e", "f"].map(|name| lab.host(name));
+        let secret = ["launch", "--password", "secret"];
+        launch(&a, &[]);
+        assert_eq!(attached(&a, &c), "10.32.0.1");
+        launch(&b, &["192.0.2.1"]);
+        assert_eq!(attached(&b, &d), "10.44.0.0");
+        a.ok(&["stop"]);
+
+        let other = a.run(&[&secret[..], &["--ipalloc-range", "10.2.0.0/16"]].concat());
+        assert_eq!(other.code, 0, "{other:?}");
+        let told = "launched with --ipalloc-range 10.32.0.0/12 before";
+        assert!(other.stderr.contains(told), "{other:?}");
+        assert!(a.ok(&["status"]).contains(told));
+        assert_eq!(attached(&a, &e), "10.2.0.1");
+        a.ok(&["stop"]);
+
+        let back = a.run(&secret);
+        assert!(
+            back.stderr.contains("--ipalloc-range 10.2.0.0/16 before"),
+            "{back:?}"
+        );
+        assert_eq!(attached(&a, &f), "10.32.0.2");
+        within("the containers to reach each other", CONNECT_LIMIT, || {
+            d.reaches([10, 32, 0, 1].into()) && d.reaches([10, 32, 0, 2].into())
+        });
+        a.ok(&["stop"]);
+        let again = a.run(&secret);
+        assert_eq!(again.code, 0, "{again:?}");
+        assert!(!again.stderr.contains("--ipalloc-range"), "{again:?}");
+    });
+}

@@ -115,7 +115,7 @@ impl DnsSettings {
     }
 
     /// What containers get.
-    fn guest(&self) -> anyhow::Result<Guest> {
+    pub(crate) fn guest(&self) -> anyhow::Result<Guest> {
         Ok(Guest::new(self.domain()?, self.address, &self.netns_files))
     }
 }

@@ -90,6 +90,15 @@ impl Relearning {
         }
     }
 
+    /// The store has been read again. What was seen stays so: it is written there, or about to be.
+    pub(crate) fn read_again(&mut self, lost: Lost) {
+        let seen = self.seen;
+        *self = Self {
+            seen,
+            ..Self::new(lost)
+        };
+    }
+
     pub(crate) fn seen(&mut self) {
         self.seen = true;
     }

@@ -109,7 +109,7 @@ impl Ipam {
         self.acceptor = acceptor;
         self.holdings = holdings;
         self.ring = ring;
-        self.relearning = Relearning::new(lost);
+        self.relearning.read_again(lost);
         self.take_up_called(called);
         match (&self.ring, &self.config.init) {
             (None, IpamInit::Seed(names)) => {

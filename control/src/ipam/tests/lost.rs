@@ -230,3 +230,19 @@ fn a_host_that_learns_neither_gives_nor_leaves() {
         assert!(is_refused, "{refused:?}");
     }
 }
+
+#[test]
+fn a_store_that_is_read_again_does_not_end_the_learning() {
+    let mut net = learning_without_the_last();
+    net.run_for(Duration::from_secs(1));
+    let disk = net.machines[0].disk.clone();
+    let (token, durable) = (0, false);
+    net.feed(0, IpamInput::Persisted { token, durable });
+    net.feed(0, IpamInput::Reloaded(disk));
+    assert_eq!(net.lost(0), Lost::Everything);
+
+    net.join_again(2);
+    net.run_for(Duration::from_secs(2));
+
+    assert_ne!(net.lost(0), Lost::Everything);
+}
