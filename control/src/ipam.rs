@@ -404,7 +404,7 @@ impl Ipam {
         if body.is_empty() {
             // It gives no addresses, so there is nothing to agree on, nor to learn from it.
             self.relearning.has_no_say(from);
-            self.agreed(from);
+            self.agreed(from, now);
             self.hears_us(from);
             return;
         }

@@ -222,6 +222,10 @@ impl Ipam {
         }
         // What another peer uses stays blocked until it is off the interface; the holder gets one more.
         if let Some(address) = held.iter().find(|ip| !self.is_refused(ip.addr())) {
+            // It was handed over just now; whoever leaves does not want it back.
+            if self.leaving.is_some() {
+                return Attempt::Failed(Failure::Leaving);
+            }
             return Attempt::Waits(Need::Address(address.addr()));
         }
         if let Some(failure) = self.barred() {

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use crate::ipam::agreement::{COMPARE_AGAIN, is_due};
 use crate::ipam::allocate::without;
-use crate::ipam::claim::{Claim, Version};
 use crate::ipam::council::Council;
 use crate::ipam::flow::Meeting;
 use crate::ipam::message::{CHUNK_RUNS_MAX, IpamMessage};
@@ -153,7 +152,7 @@ impl Ipam {
                     // what each has in use.
                     (false, false) if self.is_relearning() => {}
                     _ if digest == self.digest() => {
-                        self.says_the_same(from);
+                        self.says_the_same(from, now);
                         if agrees {
                             self.hears_us(from);
                         }
@@ -234,7 +233,7 @@ impl Ipam {
         self.merge_council(&told.council);
         self.merge_runs(&told.runs, Some(from), now);
         if told.digest == self.digest() {
-            self.says_the_same(from);
+            self.says_the_same(from, now);
             let hears = self.meetings.get(&from).is_none_or(|meeting| meeting.hears);
             self.compare(from, !hears, now);
         } else {
@@ -413,7 +412,7 @@ impl Ipam {
             .as_ref()
             .map(|ring| ring.owned_by(me))
             .unwrap_or_default();
-        let mut losers = BTreeSet::new();
+        let (mut losers, mut passed_over) = (BTreeSet::new(), BTreeSet::new());
         for change in changes {
             let Some(before) = &change.before else {
                 continue;
@@ -438,8 +437,11 @@ impl Ipam {
             let has_lost = taken_over || fresh_dispute || displaces || is_hidden;
             if has_lost && before.owner() != change.after.owner() {
                 losers.insert(before.owner());
+            } else if !is_owners_gift && before.owner() != change.after.owner() {
+                passed_over.insert(before.owner());
             }
         }
+        self.passes_over(told_by, passed_over, now);
         losers.remove(&me);
         for loser in losers {
             if self
@@ -477,24 +479,5 @@ impl Ipam {
         self.gate.ring_changed();
         self.election.forget_proposal();
         self.notice(IpamNotice::RingKnown { genesis });
-    }
-
-    /// A share that was seeded to our name is ours.
-    pub(crate) fn take_seeded_share(&mut self, now: Instant) {
-        let Some(ring) = &self.ring else {
-            return;
-        };
-        let seeded = Self::seeded_owner(self.config.name);
-        let runs: Vec<Run> = ring
-            .runs()
-            .filter(|run| run.claim.owner() == seeded)
-            .map(|run| Run {
-                claim: Claim::new(Version::default().next_step(), self.config.me),
-                ..run
-            })
-            .collect();
-        if !runs.is_empty() {
-            self.merge_runs(&runs, None, now);
-        }
     }
 }

@@ -67,9 +67,16 @@ pub(crate) struct Exchange {
     searches: BTreeMap<IpamRequestId, Search>,
     /// Misplaced addresses that are asked for.
     pub(super) fetches: BTreeMap<u32, Fetch>,
+    /// Peers that went out of reach before they answered: what they gave is perhaps ours, and we do not know of it.
+    unanswered: BTreeSet<PeerId>,
 }
 
 impl Exchange {
+    /// A peer knows of the ring what we know: there is no gift of it that we have not heard of.
+    pub(crate) fn is_heard_of(&mut self, peer: PeerId) {
+        self.unanswered.remove(&peer);
+    }
+
     /// Questions to peers that are gone are open no longer.
     pub(crate) fn lost(&mut self, contacts: &BTreeMap<PeerId, Contact>) {
         let is_lost = |question: &Option<Question>| {
@@ -81,13 +88,21 @@ impl Exchange {
         let fetches = self.fetches.values_mut().map(Fetch::open_mut);
         for open in searches.chain(fetches) {
             if is_lost(open) {
-                *open = None;
+                let question = open.take();
+                self.unanswered.extend(question.map(|question| question.to));
             }
         }
     }
 }
 
 impl Ipam {
+    /// Owners and voters out of reach that may have given us what we do not know of.
+    pub(crate) fn givers_unheard(&self) -> Vec<PeerId> {
+        let owners = self.owners();
+        let unanswered = self.exchange.unanswered.iter().copied();
+        unanswered.filter(|peer| owners.contains(peer)).collect()
+    }
+
     pub(crate) fn give_up(&mut self, request: IpamRequestId) {
         self.exchange.searches.remove(&request);
     }

@@ -8,7 +8,7 @@
 //!
 //! The peer drops our frames until it agrees, so ours wait until it has said that. What is blocked was told by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use weft_engine::command::Flow;
@@ -33,6 +33,8 @@ pub(crate) struct Meeting {
     flow: Option<Flow>,
     /// When we met, or began to doubt.
     since: Option<Instant>,
+    /// Who lost by what this peer has told us, and has not said yet that it knows: it is heard now, this peer after.
+    passed_over: BTreeSet<PeerId>,
     pub(crate) compared_at: Option<Instant>,
     pub(crate) sent_at: Option<Instant>,
     /// Parts of a ring that is not whole yet.
@@ -75,6 +77,11 @@ impl Ipam {
         for peer in &new {
             self.meetings.insert(*peer, Meeting::begun(now));
         }
+        for meeting in self.meetings.values_mut() {
+            meeting
+                .passed_over
+                .retain(|peer| contacts.contains_key(peer));
+        }
         self.election
             .other_counts
             .retain(|peer, _| contacts.contains_key(peer));
@@ -94,11 +101,43 @@ impl Ipam {
             .retain(|peer, _| matter.contains(peer) && !contacts.contains_key(peer));
     }
 
-    pub(crate) fn agreed(&mut self, peer: PeerId) {
+    pub(crate) fn agreed(&mut self, peer: PeerId, now: Instant) {
         if let Some(meeting) = self.meetings.get_mut(&peer) {
-            meeting.agreed = true;
+            meeting.agreed = meeting.passed_over.is_empty();
         }
         self.knows_what_we_know(peer);
+        self.has_heard(peer, now);
+    }
+
+    /// A peer that we do not hear yet says that somebody had given away what we thought its own. If its store is old,
+    /// or a copy gave it, it does not know that, and it is heard: it is to know before the other is heard as well.
+    pub(crate) fn passes_over(
+        &mut self,
+        told_by: Option<PeerId>,
+        losers: BTreeSet<PeerId>,
+        now: Instant,
+    ) {
+        for loser in losers {
+            let is_heard = self.meetings.get(&loser).is_some_and(|with| with.agreed);
+            let teller = told_by.and_then(|peer| self.meetings.get_mut(&peer));
+            if let Some(teller) = teller.filter(|with| is_heard && !with.agreed)
+                && teller.passed_over.insert(loser)
+            {
+                self.compare(loser, true, now);
+            }
+        }
+    }
+
+    fn has_heard(&mut self, loser: PeerId, now: Instant) {
+        let mut freed = Vec::new();
+        for (peer, meeting) in &mut self.meetings {
+            if meeting.passed_over.remove(&loser) && meeting.passed_over.is_empty() {
+                freed.push(*peer);
+            }
+        }
+        for peer in freed {
+            self.compare(peer, true, now);
+        }
     }
 
     /// The peer has heard the same of us, and wants nothing back of what we took over.

@@ -157,7 +157,14 @@ impl Ipam {
         }
         let count = self.owned.iter().map(|span| span.count()).sum();
         if count == 0 {
-            return Failure::Unheard;
+            let givers = self.givers_unheard().into_iter();
+            let givers: Vec<String> = givers.map(|peer| self.label(peer)).collect();
+            return if givers.is_empty() {
+                Failure::Unheard
+            } else {
+                let givers = givers.join(", ");
+                Failure::GiftsUnheard { givers }
+            };
         }
         if self.others_than(&BTreeSet::new()).is_empty() {
             Failure::NoHeir { count }
@@ -217,9 +224,11 @@ impl Ipam {
         }
         let agreed = std::mem::take(&mut leaving.agreed);
         let missing = self.others_than(&agreed);
+        let waited = waited && self.givers_unheard().is_empty();
+        let none_missing = missing.is_empty() && self.givers_unheard().is_empty();
         if let Some(leaving) = &mut self.leaving {
             leaving.agreed = agreed;
-            leaving.is_known = !has_ring || (heir_knows && (missing.is_empty() || waited));
+            leaving.is_known = !has_ring || (heir_knows && (none_missing || waited));
         }
         for peer in missing.into_iter().filter(|_| compares) {
             self.compare(peer, true, now);

@@ -126,12 +126,13 @@ impl Ipam {
     }
 
     /// A peer knows of the ring what we know.
-    pub(crate) fn says_the_same(&mut self, peer: PeerId) {
+    pub(crate) fn says_the_same(&mut self, peer: PeerId, now: Instant) {
         if self.is_relearning() && self.ring.is_some() {
             self.relearning.agreed.insert(peer);
             self.relearning.mute.remove(&peer);
         }
-        self.agreed(peer);
+        self.exchange.is_heard_of(peer);
+        self.agreed(peer, now);
     }
 
     pub(crate) fn step_relearning(&mut self, now: Instant) {

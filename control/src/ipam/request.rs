@@ -238,6 +238,15 @@ pub enum Failure {
         "no peer within reach has heard what this host gave away: wait for one, or use reset --force"
     )]
     Unheard,
+    /// We own nothing that we know of, and were perhaps given more.
+    #[error(
+        "{givers} cannot be reached, and may have given this host addresses that nobody else knows of: connect it and \
+         run this again, or use reset --force"
+    )]
+    GiftsUnheard {
+        /// Their names.
+        givers: String,
+    },
     /// We have a vote that would be missed.
     #[error(
         "leaving needs {majority} of {voters} votes, {votes} within reach{missing}; reset --force goes without"

@@ -8,14 +8,16 @@
 //! be hard to tell whose vote is missed, and the vote of one that was removed would stay: hence the seats.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use blake2::digest::consts::U16;
 use blake2::{Blake2s, Digest as _};
 
+use crate::ipam::claim::{Claim, Version};
 use crate::ipam::council::Council;
 use crate::ipam::paxos::Decree;
 use crate::ipam::request::Missing;
-use crate::ipam::ring::{GenesisId, Ring};
+use crate::ipam::ring::{GenesisId, Ring, Run};
 use crate::ipam::{Contact, Ipam};
 use crate::peer::{PeerId, PeerName};
 
@@ -118,5 +120,24 @@ impl Ipam {
             .filter(is_missed)
             .filter(|member| Some(**member) != victim);
         Missing(missing.map(|member| self.label(*member)).collect())
+    }
+
+    /// A share that was seeded to our name is ours.
+    pub(crate) fn take_seeded_share(&mut self, now: Instant) {
+        let Some(ring) = &self.ring else {
+            return;
+        };
+        let seeded = Self::seeded_owner(self.config.name);
+        let runs: Vec<Run> = ring
+            .runs()
+            .filter(|run| run.claim.owner() == seeded)
+            .map(|run| Run {
+                claim: Claim::new(Version::default().next_step(), self.config.me),
+                ..run
+            })
+            .collect();
+        if !runs.is_empty() {
+            self.merge_runs(&runs, None, now);
+        }
     }
 }

@@ -40,13 +40,13 @@ struct Net {
     flows: Vec<Told>,
 }
 
-/// One change of what frames may do, and what was blocked at both ends then.
+/// One change of what frames may do, and what each machine had blocked then.
 #[derive(Debug)]
 struct Told {
     at: usize,
     peer: PeerId,
     flow: Flow,
-    blocked: [BTreeSet<u32>; 2],
+    blocked: Vec<BTreeSet<u32>>,
 }
 
 fn peer(n: u8) -> PeerId {
@@ -178,12 +178,8 @@ impl Net {
                 IpamOutput::Blocked(blocked) => self.machines[at].blocked = blocked,
                 IpamOutput::Notice(notice) => self.machines[at].notices.push(notice),
                 IpamOutput::Flow { peer, flow } => {
-                    let theirs = self.machines.iter().find(|machine| machine.id == peer);
-                    let theirs = theirs.map(|machine| machine.blocked.clone());
-                    let blocked = [
-                        self.machines[at].blocked.clone(),
-                        theirs.unwrap_or_default(),
-                    ];
+                    let machines = self.machines.iter();
+                    let blocked = machines.map(|machine| machine.blocked.clone()).collect();
                     self.flows.push(Told {
                         at,
                         peer,

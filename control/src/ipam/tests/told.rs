@@ -130,3 +130,30 @@ fn a_peer_that_was_gone_before_a_restart_has_its_name() {
     let names = |disk: &StoreContent| disk.keys().filter(|key| key.starts_with(b"n")).count();
     assert_eq!(names(&net.machines[0].disk), 1, "the third, and not itself");
 }
+
+#[test]
+fn a_gift_that_may_be_on_its_way_holds_leaving_up_until_its_giver_is_there() {
+    let mut net = Net::started(3, "10.32.0.0/12");
+    for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+        net.allocate(at, name, "");
+    }
+    net.run_for(Duration::from_secs(8));
+    // The question is lost with its host.
+    net.machines[1].ipam = None;
+    let (holder, address) = ("c".to_owned(), net_of("10.44.0.9/12"));
+    net.ask(2, Request::Claim { holder, address });
+    net.kill(1);
+    let told = net.told(2, Request::Leave);
+    assert!(
+        told.contains("host1 cannot be reached, and may have given"),
+        "{told}"
+    );
+
+    net.start(1);
+    net.run_for(Duration::from_secs(2));
+    let left = net.answer(2, Request::Leave);
+    assert!(matches!(left, Ok(Reply::Left { .. })), "{left:?}");
+    let (holder, subnet) = ("c".to_owned(), None);
+    let wanted = net.answer(2, Request::Allocate { holder, subnet });
+    assert_eq!(wanted, Err(Failure::Leaving), "it wants nothing back");
+}
