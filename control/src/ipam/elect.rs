@@ -135,7 +135,8 @@ impl Ipam {
             && !self.is_relearning()
             && (!is_seated || self.lacks_promises())
             && (is_member || members.len() < VOTERS_MAX)
-            && self.leaving.is_none()
+            // Whoever votes is needed for its own removal, also if it has just lost its store.
+            && (self.leaving.is_none() || is_member && self.lacks_promises())
             && !self.cloned
             && self.voters_in_reach(&ring.council) >= self.votes_needed(&ring.council)
     }

@@ -246,3 +246,21 @@ fn a_store_that_is_read_again_does_not_end_the_learning() {
 
     assert_ne!(net.lost(0), Lost::Everything);
 }
+
+#[test]
+fn a_host_that_has_just_learned_can_leave() {
+    let mut net = Net::started(2, "10.32.0.0/12");
+    net.allocate(0, "a", "");
+    net.allocate(1, "b", "");
+    net.run_for(MINUTE);
+    net.cut_off(1);
+    net.lose_store(0, &[("a", "10.32.0.1/12")]);
+    // Before it is admitted anew.
+    let leaving = net.ask(0, Request::Leave);
+
+    net.join_again(1);
+    net.run_for(Duration::from_secs(9));
+
+    let left = net.machines[0].answers.remove(&leaving);
+    assert!(matches!(left, Some(Ok(Reply::Left { .. }))), "{left:?}");
+}
