@@ -108,10 +108,18 @@ pub(crate) fn remove(client: &Client, args: &RemovePeerArgs, format: Format) -> 
         let reply: RemoveReply = client.post("/rmpeer", &request)?;
         match format {
             Format::Json => output::json(&reply)?,
-            Format::Text if args.dry_run => output::line(&format!(
-                "{} IPs would be taken over from {peer} ({} of {} votes within reach)",
-                reply.addresses, reply.votes, reply.majority
-            ))?,
+            Format::Text if args.dry_run => {
+                let lacks = reply.votes < reply.majority && !args.force;
+                let refused = if lacks {
+                    ", which are too few: --force does without"
+                } else {
+                    ""
+                };
+                output::line(&format!(
+                    "{} IPs would be taken over from {peer} ({} of {} votes within reach{refused})",
+                    reply.addresses, reply.votes, reply.majority
+                ))?;
+            }
             Format::Text => {
                 output::line(&format!("{} IPs taken over from {peer}", reply.addresses))?;
             }

@@ -122,6 +122,10 @@ impl Host {
 
     /// Finishes what Docker has put into this namespace, and says what that is. Doing it again does no harm.
     pub async fn settle_endpoints(&self, container: &NetNs) -> Result<Vec<Settled>, AttachError> {
+        // A container on the host's own network has nothing of ours; what is there Docker has not taken yet.
+        if *container == self.netns {
+            return Ok(Vec::new());
+        }
         let _turn = self.turn.lock().await;
         let bridge = self.bridge.clone();
         let work = move |host: Netlink, guest: Netlink| async move {

@@ -10,8 +10,10 @@
 //! its second turn. Bounds: `config::DNS_FORWARDS_MAX`, `config::DNS_FORWARD_TIMEOUT`, `config::DNS_CACHE_MAX`.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -27,6 +29,9 @@ use super::resolv_conf::{name_servers, unusable};
 use super::servers::Servers;
 use super::{DnsConfig, PORT};
 use crate::config::{DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX};
+
+/// As much of a resolv.conf as is read: it names three servers and a few domains.
+const RESOLV_CONF_MAX: u64 = 1 << 16;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +98,7 @@ impl Upstreams {
         let servers: Vec<SocketAddr> = if self.given.is_empty() {
             let file = stamp(&self.resolv_conf);
             if seen.file != Some(file) {
-                seen.text = fs::read_to_string(&self.resolv_conf).unwrap_or_default();
+                seen.text = text_of(&self.resolv_conf).unwrap_or_default();
                 seen.file = Some(file);
             }
             name_servers(&seen.text, own)
@@ -186,8 +191,40 @@ impl Drop for Landing<'_> {
     }
 }
 
+/// Reads a file and nothing else: a pipe would keep us for as long as nobody writes to it.
+fn text_of(path: &Path) -> io::Result<String> {
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let mut text = String::new();
+    if file.metadata()?.is_file() {
+        file.take(RESOLV_CONF_MAX).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     let file = fs::metadata(path).ok()?;
     Some((file.modified().ok()?, file.len(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_empty_and_what_has_no_end_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(text_of(&pipe).unwrap(), "");
+        assert_eq!(text_of(Path::new("/dev/zero")).unwrap(), "");
+        assert!(text_of(dir.path()).unwrap().is_empty());
+        let long = dir.path().join("long");
+        fs::write(&long, "nameserver 192.0.2.1\n".repeat(10_000)).unwrap();
+        assert_eq!(text_of(&long).unwrap().len(), 1 << 16);
+    }
 }
