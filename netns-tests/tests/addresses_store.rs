@@ -337,10 +337,13 @@ fn a_launch_with_another_range_forgets_nothing_of_the_one_before() {
         assert!(a.ok(&["status"]).contains(told));
         assert_eq!(attached(&a, &e), "10.2.0.1");
         a.ok(&["stop"]);
+        // Mistyped, and nobody asked for an address there: it has no ring to know it by.
+        a.ok(&[&secret[..], &["--ipalloc-range", "10.3.0.0/16"]].concat());
+        a.ok(&["stop"]);
 
         let back = a.run(&secret);
         assert!(
-            back.stderr.contains("--ipalloc-range 10.2.0.0/16 before"),
+            back.stderr.contains("--ipalloc-range 10.3.0.0/16 before"),
             "{back:?}"
         );
         assert_eq!(attached(&a, &f), "10.32.0.2");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <data-dir>/identity.key   64 bytes, mode 0600: Ed25519 secret, X25519 secret
-//!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n
+//!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n, "range" and "lost" of aside
 //!                            targets: position → target as typed
 //!                            names:   position → body of a NAMES record
 //!                            ipam:    keys and values of ipam/durable.rs; of other ranges in tables beside it (aside)

@@ -20,6 +20,7 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase as _, StorageBackend as _};
 
 use super::addresses::{read_ipam, write_ipam};
+use super::aside::LOST;
 use super::{
     Kept, META, NAMES, SCHEMA, TARGETS, read_names, read_targets, write_names, write_targets,
 };
@@ -190,9 +191,10 @@ impl Opener {
         // Above all that the lost one can have counted: a start each second since 1970.
         let incarnation = kept.incarnation.max(seconds_since_1970());
         let fresh = self.begin_beside(path, |transaction| {
-            transaction
-                .open_table(META)?
-                .insert("incarnation", incarnation)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("incarnation", incarnation)?;
+            meta.insert(LOST, 1)?;
+            drop(meta);
             write_targets(transaction, &kept.targets)?;
             write_names(transaction, &kept.names)?;
             write_ipam(transaction, &lost_changes())
@@ -257,7 +259,7 @@ fn in_memory() -> Opener {
     })
 }
 
-fn lost_changes() -> Vec<StoreChange> {
+pub(super) fn lost_changes() -> Vec<StoreChange> {
     let lost = lost_store().into_iter();
     lost.map(|(key, value)| (key, Some(value))).collect()
 }
