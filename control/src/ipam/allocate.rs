@@ -220,16 +220,13 @@ impl Ipam {
         if let Some(address) = held.iter().find(|ip| !self.is_misplaced(ip.addr().into())) {
             return Attempt::Done(Reply::Addresses(vec![IpNet::V4(*address)]));
         }
-        // What another peer uses stays blocked until it is off the interface; the holder gets one more.
-        if let Some(address) = held.iter().find(|ip| !self.is_refused(ip.addr())) {
-            // It was handed over just now; whoever leaves does not want it back.
-            if self.leaving.is_some() {
-                return Attempt::Failed(Failure::Leaving);
-            }
-            return Attempt::Waits(Need::Address(address.addr()));
-        }
+        // Also before an address is fetched back: whoever leaves has just handed it over.
         if let Some(failure) = self.barred() {
             return Attempt::Failed(failure);
+        }
+        // What another peer uses stays blocked until it is off the interface; the holder gets one more.
+        if let Some(address) = held.iter().find(|ip| !self.is_refused(ip.addr())) {
+            return Attempt::Waits(Need::Address(address.addr()));
         }
         if let Some(need) = self.lacks() {
             return Attempt::Waits(need);

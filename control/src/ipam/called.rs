@@ -7,7 +7,7 @@ use crate::ipam::{Contact, Ipam};
 use crate::peer::{NICKNAME_LEN_MAX, PeerId, PeerName};
 
 /// Where the store keeps them: the key is this and the peer's id, the value its name (6 bytes) and nickname.
-pub(crate) const CALLED: &[u8] = b"n";
+pub(crate) const CALLED: u8 = b'n';
 
 impl Ipam {
     /// All that matter and have been heard of, as the store keeps them.
@@ -29,7 +29,7 @@ impl Ipam {
 }
 
 fn key_of(peer: PeerId) -> Vec<u8> {
-    [CALLED, peer.0.as_slice()].concat()
+    [[CALLED].as_slice(), &peer.0].concat()
 }
 
 fn value_of(contact: &Contact) -> Vec<u8> {
@@ -38,7 +38,7 @@ fn value_of(contact: &Contact) -> Vec<u8> {
 
 /// Reads an entry; `None` if it is not what was written.
 pub(crate) fn take_called(key: &[u8], value: &[u8]) -> Option<(PeerId, Contact)> {
-    let peer = PeerId(key.strip_prefix(CALLED)?.try_into().ok()?);
+    let peer = PeerId(key.strip_prefix(&[CALLED])?.try_into().ok()?);
     let (name, nickname) = value.split_first_chunk::<6>()?;
     let (name, nickname) = (PeerName(*name), std::str::from_utf8(nickname).ok()?);
     let contact = Contact {

@@ -30,6 +30,11 @@ use crate::ipam::ring::{GenesisId, Ring};
 use crate::ipam::span::Span;
 use crate::peer::PeerId;
 
+/// Keys that begin with it are those of runs.
+const RUN: u8 = b'r';
+/// The same of addresses in use.
+const ADDRESSES: u8 = b'a';
+
 /// One key and its new value; `None` deletes it.
 pub type StoreChange = (Vec<u8>, Option<Vec<u8>>);
 
@@ -78,7 +83,7 @@ impl Mirror {
             let addresses = holdings.of(&holder);
             let value = (!addresses.is_empty()).then(|| addresses_bytes(addresses));
             self.set(
-                [b"a".as_slice(), holder.as_bytes()].concat(),
+                [[ADDRESSES].as_slice(), holder.as_bytes()].concat(),
                 value,
                 &mut changes,
             );
@@ -88,17 +93,7 @@ impl Mirror {
 
     /// What peers are called, all of it.
     pub(crate) fn note_called(&mut self, called: StoreContent, changes: &mut Vec<StoreChange>) {
-        let known = self.0.range(CALLED.to_vec()..b"o".to_vec());
-        let gone: Vec<Vec<u8>> = known
-            .map(|(key, _)| key.clone())
-            .filter(|key| !called.contains_key(key))
-            .collect();
-        for key in gone {
-            self.set(key, None, changes);
-        }
-        for (key, value) in called {
-            self.set(key, Some(value), changes);
-        }
+        self.replace(CALLED, called, changes);
     }
 
     /// What is not known any more since the store was lost.
@@ -114,25 +109,26 @@ impl Mirror {
         let mut council = Vec::new();
         put_council(&mut council, &ring.council);
         self.set(b"c".to_vec(), Some(council), changes);
-        let runs: BTreeMap<u32, Vec<u8>> = ring
-            .runs()
-            .map(|run| {
-                let mut value = run.span.last().to_be_bytes().to_vec();
-                put_claim(&mut value, &run.claim);
-                (run.span.first(), value)
-            })
-            .collect();
-        let gone: Vec<Vec<u8>> = self
-            .0
-            .range(b"r".to_vec()..b"s".to_vec())
-            .filter(|(key, _)| !run_first(key).is_some_and(|first| runs.contains_key(&first)))
-            .map(|(key, _)| key.clone())
+        let runs = ring.runs().map(|run| {
+            let mut value = run.span.last().to_be_bytes().to_vec();
+            put_claim(&mut value, &run.claim);
+            (run_key(run.span.first()), value)
+        });
+        self.replace(RUN, runs.collect(), changes);
+    }
+
+    /// All that is kept under a kind of keys.
+    fn replace(&mut self, kind: u8, all: StoreContent, changes: &mut Vec<StoreChange>) {
+        let known = self.0.range(keys_of(kind)).map(|(key, _)| key);
+        let gone: Vec<Vec<u8>> = known
+            .filter(|key| !all.contains_key(*key))
+            .cloned()
             .collect();
         for key in gone {
             self.set(key, None, changes);
         }
-        for (first, value) in runs {
-            self.set(run_key(first), Some(value), changes);
+        for (key, value) in all {
+            self.set(key, Some(value), changes);
         }
     }
 
@@ -172,7 +168,7 @@ pub(crate) fn restore(content: &StoreContent) -> Result<Restored, StoreDamage> {
     if let Some(acceptor) = content.get(b"v".as_slice()) {
         restored.acceptor = take_acceptor(acceptor).ok_or(StoreDamage)?;
     }
-    for (key, value) in content.range(b"a".to_vec()..b"b".to_vec()) {
+    for (key, value) in content.range(keys_of(ADDRESSES)) {
         let holder = holder_in(key).ok_or(StoreDamage)?;
         let addresses = take_all(value, ADDRESSES_PER_HOLDER_MAX, take_address);
         for address in addresses.ok_or(StoreDamage)? {
@@ -180,7 +176,7 @@ pub(crate) fn restore(content: &StoreContent) -> Result<Restored, StoreDamage> {
         }
     }
     restored.holdings.drain_changed();
-    for (key, value) in content.range(CALLED.to_vec()..b"o".to_vec()) {
+    for (key, value) in content.range(keys_of(CALLED)) {
         let (peer, contact) = take_called(key, value).ok_or(StoreDamage)?;
         restored.called.insert(peer, contact);
     }
@@ -193,7 +189,7 @@ fn restore_ring(head: &[u8], content: &StoreContent) -> Option<Ring> {
     let range = take_span(&mut Reader::new(range))?;
     let council = take_council(&mut Reader::new(content.get(b"c".as_slice())?))?;
     let mut ring = Ring::blank(GenesisId(*genesis), range, council);
-    for (key, value) in content.range(b"r".to_vec()..b"s".to_vec()) {
+    for (key, value) in content.range(keys_of(RUN)) {
         let mut reader = Reader::new(value);
         let span = Span::new(run_first(key)?, reader.u32()?)?;
         ring.join(span, &take_claim(&mut reader)?, None);
@@ -203,11 +199,16 @@ fn restore_ring(head: &[u8], content: &StoreContent) -> Option<Ring> {
 
 /// The owner whose addresses are under this key.
 pub(crate) fn holder_in(key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key.strip_prefix(b"a")?).ok()
+    std::str::from_utf8(key.strip_prefix(&[ADDRESSES])?).ok()
+}
+
+/// The keys that begin with this byte.
+fn keys_of(kind: u8) -> std::ops::Range<Vec<u8>> {
+    vec![kind]..vec![kind + 1]
 }
 
 fn run_key(first: u32) -> Vec<u8> {
-    [b"r".as_slice(), &first.to_be_bytes()].concat()
+    [[RUN].as_slice(), &first.to_be_bytes()].concat()
 }
 
 fn run_first(key: &[u8]) -> Option<u32> {

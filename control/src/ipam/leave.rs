@@ -224,11 +224,10 @@ impl Ipam {
         }
         let agreed = std::mem::take(&mut leaving.agreed);
         let missing = self.others_than(&agreed);
-        let waited = waited && self.givers_unheard().is_empty();
-        let none_missing = missing.is_empty() && self.givers_unheard().is_empty();
+        let heard = heir_knows && self.givers_unheard().is_empty();
         if let Some(leaving) = &mut self.leaving {
             leaving.agreed = agreed;
-            leaving.is_known = !has_ring || (heir_knows && (none_missing || waited));
+            leaving.is_known = !has_ring || (heard && (missing.is_empty() || waited));
         }
         for peer in missing.into_iter().filter(|_| compares) {
             self.compare(peer, true, now);

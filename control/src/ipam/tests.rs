@@ -53,6 +53,15 @@ fn peer(n: u8) -> PeerId {
     PeerId([n; 16])
 }
 
+/// Removes a peer that is gone.
+fn removal(victim: PeerId) -> Request {
+    Request::Remove {
+        victim,
+        force: false,
+        dry_run: false,
+    }
+}
+
 fn net_of(text: &str) -> IpNet {
     text.parse().unwrap()
 }

@@ -34,13 +34,8 @@ fn a_removed_host_that_returns_has_blocked_what_it_lost_before_it_is_heard() {
     }
     net.run_for(Duration::from_secs(30));
     net.kill(0);
-    let (victim, force, dry_run) = (peer(1), false, false);
-    let removal = Request::Remove {
-        victim,
-        force,
-        dry_run,
-    };
-    assert!(net.answer(1, removal).is_ok());
+    let victim = peer(1);
+    assert!(net.answer(1, removal(victim)).is_ok());
     assert!(net.claim(1, "d", "10.32.0.1/12").is_ok());
     net.flows.clear();
     net.start(0);

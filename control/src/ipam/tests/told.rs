@@ -116,14 +116,8 @@ fn a_peer_that_was_gone_before_a_restart_has_its_name() {
             .cloned()
     };
     assert_eq!(ipam(&net).unwrap().name, PeerName([9; 6]));
-    let (victim, force, dry_run) = (peer(2), false, false);
-    let removal = Request::Remove {
-        victim,
-        force,
-        dry_run,
-    };
     net.run_for(Duration::from_secs(30));
-    assert!(net.answer(0, removal).is_ok());
+    assert!(net.answer(0, removal(peer(2))).is_ok());
     net.run_for(Duration::from_secs(8));
     net.meet();
     assert_eq!(ipam(&net), None, "it matters no more");
