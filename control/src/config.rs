@@ -41,7 +41,8 @@ pub const DNS_CLIENT_RATE: u32 = 200;
 pub const DNS_LOCAL_RATE_FACTOR: u32 = 50;
 /// Places in the table of clients; two that fall into one place share its rate.
 pub const DNS_CLIENTS_MAX: usize = 4096;
-/// Forwarded questions under way; each holds a few kilobytes for at most [`DNS_FORWARD_TIMEOUT`].
+/// Waits for forwarded answers, each of a few kilobytes for at most [`DNS_FORWARD_TIMEOUT`]; above it, whoever waits for
+/// most makes room for others.
 pub const DNS_FORWARDS_MAX: usize = 1024;
 /// The longest a client waits for a forwarded answer: below the five seconds after which resolvers ask again.
 pub const DNS_FORWARD_TIMEOUT: Duration = Duration::from_millis(4700);

@@ -1,4 +1,4 @@
-//! Who may have a TCP connection: when all seats are taken, whoever has the most gives one up.
+//! Who may have one of a limited number of seats: when all are taken, whoever has the most gives one up.
 //!
 //! ```text
 //!  take ─┬─ its client has its own limit ────────────────► none
@@ -8,87 +8,145 @@
 //! ```
 //!
 //! The newcomer counts as one of its client's, so whoever has few gets in and whoever has many takes from itself,
-//! however many addresses it has. Called by `driver::dns::tcp`. Bounds: `config::DNS_CONNECTIONS_MAX`,
-//! `config::DNS_CONNECTIONS_PER_CLIENT_MAX`.
+//! however many addresses it has. Seats are TCP connections (`driver::dns::tcp`) and waits for an upstream
+//! (`driver::dns::upstreams`). Bounds: those of [`Limits`].
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX};
+/// How many seats there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// In all.
+    pub seats: usize,
+    /// Of these, for one client.
+    pub per_client: usize,
+}
 
-/// One connection's seat; no two ever have the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// One seat; no two ever have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeatId(u64);
 
 /// The seats that are taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seats {
-    taken: BTreeMap<SeatId, Seat>,
+    limits: Limits,
+    taken: HashMap<SeatId, Seat>,
+    /// Never an empty set.
+    clients: HashMap<IpAddr, BTreeSet<Place>>,
+    /// Of each client; the last has to give.
+    ranks: BTreeSet<Rank>,
     /// Rises with all that happens: what is older has less.
     turn: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Seat {
     client: IpAddr,
+    place: Place,
+}
+
+/// Where a seat stands among those of its client: the first is given up first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
     /// A question was heard in full, and its answer is not written yet.
     is_busy: bool,
     /// When that began or ended.
     since: u64,
+    id: SeatId,
 }
 
+/// How many a client has, its first place, and who it is.
+type Rank = (usize, Reverse<Place>, IpAddr);
+
 impl Seats {
-    /// Gives a client a seat, perhaps that of another connection, which is to end now and has none any more. `None` if
-    /// the client has as many as one may.
-    pub fn take(&mut self, client: IpAddr) -> Option<(SeatId, Option<SeatId>)> {
-        let mut counts = BTreeMap::<IpAddr, usize>::from([(client, 1)]);
-        for seat in self.taken.values() {
-            *counts.entry(seat.client).or_default() += 1;
+    /// All are free.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            taken: HashMap::new(),
+            clients: HashMap::new(),
+            ranks: BTreeSet::new(),
+            turn: 0,
         }
-        if counts
-            .get(&client)
-            .is_some_and(|own| *own > DNS_CONNECTIONS_PER_CLIENT_MAX)
-        {
+    }
+
+    /// Gives a client a seat, perhaps that of another, which is to end now and has none any more. `None` if the client
+    /// has as many as one may.
+    pub fn take(&mut self, client: IpAddr) -> Option<(SeatId, Option<SeatId>)> {
+        let own = self.clients.get(&client).map_or(0, BTreeSet::len);
+        if own >= self.limits.per_client {
             return None;
         }
-        let evicted = (self.taken.len() >= DNS_CONNECTIONS_MAX)
-            .then(|| self.least_deserved(&counts))
+        let evicted = (self.taken.len() >= self.limits.seats)
+            .then(|| self.least_deserved(client))
             .flatten();
         if let Some(evicted) = evicted {
-            self.taken.remove(&evicted);
+            self.leave(evicted);
         }
         let since = self.next_turn();
         let id = SeatId(since);
-        let seat = Seat {
-            client,
+        let place = Place {
             is_busy: false,
             since,
+            id,
         };
-        self.taken.insert(id, seat);
+        self.taken.insert(id, Seat { client, place });
+        self.change(client, |places| places.insert(place));
         Some((id, evicted))
     }
 
     /// A question is being answered, or the next one waited for.
     pub fn set_busy(&mut self, id: SeatId, is_busy: bool) {
-        let turn = self.next_turn();
-        if let Some(seat) = self.taken.get_mut(&id) {
-            seat.is_busy = is_busy;
-            seat.since = turn;
+        let since = self.next_turn();
+        let Some(seat) = self.taken.get_mut(&id) else {
+            return;
+        };
+        let (client, before) = (seat.client, seat.place);
+        let place = Place { is_busy, since, id };
+        seat.place = place;
+        self.change(client, |places| {
+            places.remove(&before);
+            places.insert(place)
+        });
+    }
+
+    /// The seat is free again.
+    pub fn leave(&mut self, id: SeatId) {
+        if let Some(Seat { client, place }) = self.taken.remove(&id) {
+            self.change(client, |places| places.remove(&place));
         }
     }
 
-    /// The connection has ended.
-    pub fn leave(&mut self, id: SeatId) {
-        self.taken.remove(&id);
+    /// The newcomer counts as one more of its client's, and is not asked to leave itself.
+    fn least_deserved(&self, newcomer: IpAddr) -> Option<SeatId> {
+        let own = self
+            .rank(newcomer)
+            .map(|(count, first, client)| (count + 1, first, client));
+        let (_, Reverse(place), _) = own.into_iter().chain(self.ranks.last().copied()).max()?;
+        Some(place.id)
     }
 
-    fn least_deserved(&self, counts: &BTreeMap<IpAddr, usize>) -> Option<SeatId> {
-        let rank = |(_, seat): &(&SeatId, &Seat)| {
-            let count = counts.get(&seat.client).copied().unwrap_or_default();
-            (Reverse(count), seat.is_busy, seat.since)
-        };
-        self.taken.iter().min_by_key(rank).map(|(id, _)| *id)
+    fn rank(&self, client: IpAddr) -> Option<Rank> {
+        let places = self.clients.get(&client)?;
+        Some((places.len(), Reverse(*places.first()?), client))
+    }
+
+    fn change(&mut self, client: IpAddr, change: impl FnOnce(&mut BTreeSet<Place>) -> bool) {
+        if let Some(before) = self.rank(client) {
+            self.ranks.remove(&before);
+        }
+        change(self.clients.entry(client).or_default());
+        match self.rank(client) {
+            Some(after) => {
+                self.ranks.insert(after);
+            }
+            None => {
+                self.clients.remove(&client);
+            }
+        }
     }
 
     fn next_turn(&mut self) -> u64 {
@@ -103,26 +161,35 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        seats: 128,
+        per_client: 16,
+    };
+
+    fn seats() -> Seats {
+        Seats::new(LIMITS)
+    }
+
     fn client(number: u8) -> IpAddr {
         IpAddr::from([10, 32, 0, number])
     }
 
     /// So many connections of each of these clients in turn.
     fn full(seats: &mut Seats, clients: std::ops::Range<u8>) -> Vec<SeatId> {
-        let clients = clients.cycle().take(DNS_CONNECTIONS_MAX);
+        let clients = clients.cycle().take(LIMITS.seats);
         let taken = clients.map(|number| seats.take(client(number)));
         taken.map(|taken| taken.unwrap().0).collect()
     }
 
     #[test]
     fn a_client_has_its_limit_while_seats_are_free() {
-        let mut seats = Seats::default();
+        let mut seats = seats();
         let mut own = Vec::new();
         while let Some((id, evicted)) = seats.take(client(1)) {
             assert_eq!(evicted, None);
             own.push(id);
         }
-        assert_eq!(own.len(), DNS_CONNECTIONS_PER_CLIENT_MAX);
+        assert_eq!(own.len(), LIMITS.per_client);
         assert!(seats.take(client(2)).is_some());
         seats.leave(own[3]);
         assert!(seats.take(client(1)).is_some());
@@ -131,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_client_with_the_most_gives_up_what_is_idle_longest() {
-        let mut seats = Seats::default();
+        let mut seats = seats();
         // Eight have the limit each.
         let ids = full(&mut seats, 1..9);
         seats.set_busy(ids[0], true);
@@ -150,7 +217,7 @@ mod tests {
 
     #[test]
     fn whoever_has_the_most_takes_from_itself() {
-        let mut seats = Seats::default();
+        let mut seats = seats();
         // One each, and the oldest wants a second.
         let ids = full(&mut seats, 0..128);
         let (_, evicted) = seats.take(client(0)).unwrap();
@@ -159,7 +226,7 @@ mod tests {
 
     #[test]
     fn where_all_are_busy_the_longest_gives_way() {
-        let mut seats = Seats::default();
+        let mut seats = seats();
         let ids = full(&mut seats, 1..9);
         for id in ids.iter().rev() {
             seats.set_busy(*id, true);
@@ -174,7 +241,7 @@ mod tests {
             addresses in 2..60u8,
             steps in proptest::collection::vec((0..4u8, any::<u8>(), any::<bool>()), 0..600),
         ) {
-            let mut seats = Seats::default();
+            let mut seats = seats();
             let honest = client(200);
             let mut hostile = full(&mut seats, 0..addresses.max(8));
             let (own, _) = seats.take(honest).expect("there is a seat for it");
@@ -186,7 +253,13 @@ mod tests {
                     _ => seats.set_busy(own, is_busy),
                 }
                 prop_assert!(seats.taken.contains_key(&own), "others have two at least");
-                prop_assert!(seats.taken.len() <= DNS_CONNECTIONS_MAX);
+                prop_assert!(seats.taken.len() <= LIMITS.seats);
+                let mut counts = HashMap::<IpAddr, usize>::new();
+                for seat in seats.taken.values() {
+                    *counts.entry(seat.client).or_default() += 1;
+                }
+                let ranked = seats.ranks.iter().map(|(count, _, client)| (*client, *count));
+                prop_assert_eq!(counts, ranked.collect::<HashMap<_, _>>());
             }
         }
     }

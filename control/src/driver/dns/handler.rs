@@ -229,9 +229,9 @@ impl Handler {
         }
     }
 
-    async fn forward(&self, query: &LowerQuery, wish: Wish) -> Reply {
+    async fn forward(&self, client: IpAddr, query: &LowerQuery, wish: Wish) -> Reply {
         let counters = &self.shared.counters;
-        let Some(found) = self.upstreams.ask(query, wish).await else {
+        let Some(found) = self.upstreams.ask(client, query, wish).await else {
             counters.over_forwards.count();
             return Reply::bare(ResponseCode::ServFail);
         };
@@ -297,7 +297,7 @@ impl RequestHandler for Handler {
         let wish = Wish::of(request);
         let reply = match self.first_step(request) {
             Step::Reply(reply) => Some(reply),
-            Step::Forward(query) => Some(self.forward(query, wish).await),
+            Step::Forward(query) => Some(self.forward(request.src().ip(), query, wish).await),
             Step::Drop => None,
         };
         let mut metadata = Metadata::response_from_request(&request.metadata);

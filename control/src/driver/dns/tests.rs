@@ -62,7 +62,16 @@ fn question(name: &str, kind: RecordType) -> Message {
 }
 
 async fn try_ask(handler: &Handler, message: &Message, len_max: u16) -> Option<Message> {
-    let client = "10.32.0.9:4444".parse().unwrap();
+    try_ask_from([10, 32, 0, 9].into(), handler, message, len_max).await
+}
+
+async fn try_ask_from(
+    client: IpAddr,
+    handler: &Handler,
+    message: &Message,
+    len_max: u16,
+) -> Option<Message> {
+    let client = SocketAddr::new(client, 4444);
     let request = Request::from_bytes(message.to_vec().unwrap(), client, Protocol::Udp).unwrap();
     let reply = WireAnswer::to(&request, len_max);
     handler
@@ -296,6 +305,8 @@ enum Upstream {
     Answer,
     Nothing(ResponseCode),
     Silence,
+    /// Nothing to names that begin with this.
+    SilenceOf(&'static str),
     /// An answer after this time.
     Late(Duration),
     /// Under another number, and for another name.
@@ -353,6 +364,8 @@ fn upstream_reply(behaviour: Upstream, question: &[u8], over_tcp: bool) -> Optio
             return reply.to_vec().ok();
         }
         Upstream::Silence => return None,
+        Upstream::SilenceOf(start) if name.to_ascii().starts_with(start) => return None,
+        Upstream::SilenceOf(_) => {}
         Upstream::Lies => {
             reply.metadata.id = reply.metadata.id.wrapping_add(1);
             reply.queries[0].set_name(other.clone());
@@ -590,6 +603,33 @@ async fn bad_upstreams_end_in_servfail_in_time_and_hold_up_nobody() {
         assert!(late < Duration::from_millis(4900), "{late:?}");
         assert!(soon < Duration::from_secs(1), "{soon:?}");
     }
+}
+
+/// A container that gave itself many addresses asks what nobody answers.
+#[tokio::test]
+async fn who_waits_for_most_makes_room_for_others() {
+    let (address, _) = upstream(Upstream::SilenceOf("hole")).await;
+    let handler = handler(&config(vec![address]), &[]);
+    let mut waiting = tokio::task::JoinSet::new();
+    for n in 0..1500_u16 {
+        let handler = Arc::clone(&handler);
+        let client = [10, 32, 1, u8::try_from(n % 30).unwrap()];
+        let hole = question(&format!("hole{n}.example.org."), RecordType::A);
+        waiting.spawn(async move { try_ask_from(client.into(), &handler, &hole, 1232).await });
+    }
+    // Those above the limit have made room for each other.
+    for _ in 0..1500 - crate::config::DNS_FORWARDS_MAX {
+        let reply = waiting.join_next().await.unwrap().unwrap().unwrap();
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    }
+    let over = || handler.shared.counters.by_name()["dns_drop_over_forwards"];
+    assert_eq!(over(), 1500 - 1024);
+    for n in 0..20 {
+        let name = format!("www{n}.example.org.");
+        let reply = ask(&handler, &name, RecordType::A).await;
+        assert_eq!(addresses(&reply), ["192.0.2.80", "real.example.org."]);
+    }
+    assert!(over() > 1500 - 1024, "{}", over());
 }
 
 /// Resolvers wait five seconds: what comes in four is of use.

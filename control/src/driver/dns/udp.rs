@@ -7,8 +7,8 @@
 //!
 //! What waits is taken and answered, however little it is: nothing is held back for a batch to fill. What can be
 //! answered at once is answered in place; a question that has to wait for an upstream goes on as a task of its own.
-//! Bounds: `config::DNS_BATCH_MAX` questions at a time, `config::DNS_FORWARDS_MAX` such tasks (above it the answer is
-//! SERVFAIL at once), `config::DNS_UDP_LEN_MAX` bytes an answer.
+//! Bounds: `config::DNS_BATCH_MAX` questions at a time, `config::DNS_FORWARDS_MAX` such tasks (above it one of them is
+//! answered SERVFAIL at once), `config::DNS_UDP_LEN_MAX` bytes an answer.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

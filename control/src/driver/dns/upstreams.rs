@@ -1,13 +1,14 @@
 //! Asks the host's name servers what we do not know.
 //!
 //! ```text
-//!  question ─► under way already? ─► wait for that one
-//!                   │ no
-//!                   └► servers, in their order ─► answer │ nothing │ failure, in time
+//!  question ─► seat ─► under way already? ─► wait for that one
+//!                           │ no
+//!                           └► servers, in their order ─► answer │ nothing │ failure, in time
 //! ```
 //!
 //! One question is asked once at a time, whoever asks it: should an upstream ask us what we ask it, the loop ends at
-//! its second turn. Bounds: `config::DNS_FORWARDS_MAX`, `config::DNS_FORWARD_TIMEOUT`, `config::DNS_CACHE_MAX`.
+//! its second turn. When too many wait (an upstream is silent), the client that waits for most gives up its oldest.
+//! Bounds: `config::DNS_FORWARDS_MAX`, `config::DNS_FORWARD_TIMEOUT`, `config::DNS_CACHE_MAX`.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,7 +22,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwapOption;
 use hickory_server::proto::op::{LowerQuery, ResponseCode};
 use hickory_server::proto::rr::{LowerName, Record, RecordType};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
 use super::direct::Wish;
@@ -29,6 +30,7 @@ use super::resolv_conf::{name_servers, unusable};
 use super::servers::Servers;
 use super::{DnsConfig, PORT};
 use crate::config::{DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX};
+use crate::dns::seats::{Limits, SeatId, Seats};
 
 /// As much of a resolv.conf as is read: it names three servers and a few domains.
 const RESOLV_CONF_MAX: u64 = 1 << 16;
@@ -66,6 +68,7 @@ type Flights = HashMap<Key, Arc<OnceCell<Arc<Found>>>>;
 /// The upstreams in use.
 pub(super) struct Upstreams {
     servers: ArcSwapOption<Servers>,
+    waits: Mutex<Waits>,
     flights: Mutex<Flights>,
     given: Vec<SocketAddr>,
     resolv_conf: PathBuf,
@@ -85,6 +88,13 @@ impl Upstreams {
     pub(super) fn new(config: &DnsConfig) -> Self {
         Self {
             servers: ArcSwapOption::empty(),
+            waits: Mutex::new(Waits {
+                seats: Seats::new(Limits {
+                    seats: DNS_FORWARDS_MAX,
+                    per_client: DNS_FORWARDS_MAX,
+                }),
+                evictions: HashMap::new(),
+            }),
             flights: Mutex::default(),
             given: config.upstreams.clone(),
             resolv_conf: config.resolv_conf.clone(),
@@ -142,18 +152,21 @@ impl Upstreams {
         left_out.chain(none).collect()
     }
 
-    /// Asks; `None` if too much is asked already.
-    pub(super) async fn ask(&self, query: &LowerQuery, wish: Wish) -> Option<Arc<Found>> {
+    /// Asks for a client; `None` if it had to make room for others.
+    pub(super) async fn ask(
+        &self,
+        client: IpAddr,
+        query: &LowerQuery,
+        wish: Wish,
+    ) -> Option<Arc<Found>> {
         let failure = || Arc::new(Found::nothing(ResponseCode::ServFail));
         let Some(servers) = self.servers.load_full() else {
             return Some(failure());
         };
+        let (_wait, evicted) = Wait::take(&self.waits, client)?;
         let key = (query.name().clone(), query.query_type(), wish);
         let flight = {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            if !flights.contains_key(&key) && flights.len() >= DNS_FORWARDS_MAX {
-                return None;
-            }
             Arc::clone(flights.entry(key.clone()).or_default())
         };
         let landing = Landing {
@@ -164,10 +177,45 @@ impl Upstreams {
         let asking = landing
             .flight
             .get_or_init(|| async { Arc::new(servers.ask(query, wish).await) });
-        match timeout(DNS_FORWARD_TIMEOUT, asking).await {
-            Ok(found) => Some(Arc::clone(found)),
-            Err(_) => Some(failure()),
+        tokio::select! {
+            found = timeout(DNS_FORWARD_TIMEOUT, asking) => Some(found.map_or_else(|_| failure(), Arc::clone)),
+            _ = evicted => None,
         }
+    }
+}
+
+/// Who waits for an answer, and how they are told to give up.
+struct Waits {
+    seats: Seats,
+    evictions: HashMap<SeatId, oneshot::Sender<()>>,
+}
+
+/// One client's wait, over when dropped.
+struct Wait<'a> {
+    waits: &'a Mutex<Waits>,
+    id: SeatId,
+}
+
+impl<'a> Wait<'a> {
+    /// With what tells it to give up.
+    fn take(waits: &'a Mutex<Waits>, client: IpAddr) -> Option<(Self, oneshot::Receiver<()>)> {
+        let mut locked = waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, evicted) = locked.seats.take(client)?;
+        if let Some(evicted) = evicted {
+            // Dropped, it tells.
+            locked.evictions.remove(&evicted);
+        }
+        let (sender, receiver) = oneshot::channel();
+        locked.evictions.insert(id, sender);
+        Some((Self { waits, id }, receiver))
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.seats.leave(self.id);
+        waits.evictions.remove(&self.id);
     }
 }
 
