@@ -118,6 +118,22 @@ fn what_cannot_be_given_or_taken_is_said() {
             let outcome = weft.run(&["dns-add", odd, "-h", "x"]);
             refused(&outcome, 1, "is no address of a single host");
         }
+        let never = "cannot be given: localhost, and what is below it, always means whoever asks";
+        for own in ["localhost", "x.localhost", "LocalHost.weave.local."] {
+            for words in [
+                ["dns-add", "10.2.1.9", "-h", own],
+                ["expose", "10.2.1.9/24", "-h", own],
+            ] {
+                refused(&weft.run(&words), 1, never);
+            }
+            refused(
+                &weft.run(&["attach", "--name", own, "10.2.1.8/24", &c9]),
+                1,
+                never,
+            );
+        }
+        weft.ok(&["dns-remove", "-h", "localhost"]);
+        assert!(!weft.ok(&["ps"]).contains("c9 "), "refused before anything");
         let outcome = weft.run(&["dns-add", "192.0.2.300", "-h", "x"]);
         refused(&outcome, 2, "`192.0.2.300` is no address");
 

@@ -34,7 +34,7 @@ const TRANSFERS: std::ops::Range<u16> = 251..255;
 
 /// What every host calls itself.
 static LOCALHOST: LazyLock<Domain> =
-    LazyLock::new(|| Domain::parse("localhost").expect("nine letters"));
+    LazyLock::new(|| Domain::parse(crate::dns::name::LOCALHOST).expect("nine letters"));
 
 /// One question.
 #[derive(Debug, Clone, Copy)]

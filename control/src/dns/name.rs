@@ -17,6 +17,8 @@ use std::net::IpAddr;
 pub const KEY_LEN_MAX: usize = 254;
 /// Longest label.
 const LABEL_LEN_MAX: usize = 63;
+/// What every host calls itself.
+pub(crate) const LOCALHOST: &str = "localhost";
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,9 @@ pub enum NameError {
         /// What it should end in.
         domain: String,
     },
+    /// Every resolver has its own answer to it (RFC 6761 §6.3).
+    #[error("{0} cannot be given: localhost, and what is below it, always means whoever asks")]
+    Localhost(String),
 }
 
 /// A checked name; equal to another spelling of it.
@@ -171,6 +176,19 @@ impl Domain {
             });
         }
         Ok(name)
+    }
+
+    /// The same for a name that is to be given to somebody.
+    ///
+    /// # Errors
+    /// [`NameError`], also for a name that would be asked for as `localhost` or something below it.
+    pub fn name_to_give(&self, text: &str) -> Result<DnsName, NameError> {
+        let typed = DnsName::parse(text)?;
+        let last = self.shorten(&typed).rsplit('.').next();
+        if last.is_some_and(|label| label.eq_ignore_ascii_case(LOCALHOST)) {
+            return Err(NameError::Localhost(typed.to_string()));
+        }
+        self.qualify(text)
     }
 
     /// The name as it is shown, without the domain.
@@ -429,6 +447,25 @@ mod tests {
         assert_eq!(domain.shorten(&name), "a.b");
         let parents = name.parents_within(domain.name()).collect::<Vec<_>>();
         assert_eq!(parents, [b"\x01b\x03foo\x03bar".as_slice()]);
+    }
+
+    #[test]
+    fn nobody_is_given_what_means_whoever_asks() {
+        let domain = Domain::parse("weave.local").unwrap();
+        for text in [
+            "localhost",
+            "LocalHost.",
+            "x.localhost",
+            "localhost.weave.local",
+            "x.localhost.weave.local",
+        ] {
+            let given = domain.name_to_give(text);
+            assert!(matches!(given, Err(NameError::Localhost(_))), "{text}");
+        }
+        for text in ["notlocalhost", "localhost.x.weave.local"] {
+            assert_eq!(domain.name_to_give(text), domain.qualify(text));
+            assert!(domain.name_to_give(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::api::{
     ApiError, AttachReply, DnsEntry, DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus,
 };
 use crate::dns::answer::{CLASS_IN, Question, TYPE_ANY, Verdict, answer};
-use crate::dns::name::{AskedName, DnsName, NameError};
+use crate::dns::name::{AskedName, DnsName, Domain, NameError};
 use crate::dns::names::{Entry, Names};
 use crate::dns::record;
 use crate::dns::registry::{EXPOSE, EXTERN, Filter, Registry};
@@ -220,7 +220,8 @@ impl Desk {
         request: &DnsRequest,
         described: Option<&AttachReply>,
     ) -> Result<Vec<Entry>, Refusal> {
-        let name = self.asked_name(request)?;
+        // Whatever was given by a version that did not refuse it can be taken.
+        let name = self.asked_name(request, Domain::qualify)?;
         if described.is_none() && request.addresses.is_empty() && name.is_none() {
             let line = "give a container, an address or a name (-h)";
             return Err(Refusal::Fault(line.to_owned()));
@@ -273,7 +274,7 @@ impl Desk {
     ) -> Result<bool, Refusal> {
         let fault = |line: String| Refusal::Fault(line);
         let owner = owner_of(described);
-        let names = match (self.asked_name(request)?, described) {
+        let names = match (self.asked_name(request, Domain::name_to_give)?, described) {
             (Some(name), _) => vec![name],
             (None, Some(container)) => {
                 let own = container.names.iter();
@@ -308,19 +309,22 @@ impl Desk {
         added.map_err(|error| fault(error.to_string()))
     }
 
-    fn asked_name(&self, request: &DnsRequest) -> Result<Option<DnsName>, Refusal> {
-        let name = request.name.as_ref();
-        name.map(|text| self.name(text)).transpose()
-    }
-
-    fn name(&self, text: &str) -> Result<DnsName, Refusal> {
-        self.dns.config().domain.qualify(text).map_err(|error| {
+    fn asked_name(
+        &self,
+        request: &DnsRequest,
+        read: impl FnOnce(&Domain, &str) -> Result<DnsName, NameError>,
+    ) -> Result<Option<DnsName>, Refusal> {
+        let Some(text) = &request.name else {
+            return Ok(None);
+        };
+        let name = read(&self.dns.config().domain, text).map_err(|error| {
             let line = error.to_string();
             match error {
-                NameError::Malformed(_) => Refusal::Fault(line),
+                NameError::Malformed(_) | NameError::Localhost(_) => Refusal::Fault(line),
                 NameError::OutsideDomain { .. } => Refusal::Outside(format!("{line}: ignored")),
             }
-        })
+        })?;
+        Ok(Some(name))
     }
 
     /// What a name means now.

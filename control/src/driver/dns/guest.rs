@@ -139,11 +139,11 @@ impl Guest {
     /// The names asked for, whole; or else the container's own, if it lies in the domain.
     ///
     /// # Errors
-    /// One line for a name that is none, or of another domain.
+    /// One line for a name that is none, of another domain, or `localhost`.
     pub fn names(&self, container: &Container, asked: &[String]) -> Result<Vec<String>, ApiError> {
         if asked.is_empty() {
             let own = container.host_name.as_deref();
-            let own = own.and_then(|name| self.domain.qualify(name).ok());
+            let own = own.and_then(|name| self.domain.name_to_give(name).ok());
             return Ok(own.iter().map(ToString::to_string).collect());
         }
         self.whole(asked)
@@ -152,9 +152,9 @@ impl Guest {
     /// These names, whole.
     ///
     /// # Errors
-    /// One line for a name that is none, or of another domain.
+    /// One line for a name that is none, of another domain, or `localhost`.
     pub fn whole(&self, names: &[String]) -> Result<Vec<String>, ApiError> {
-        let whole = |name: &String| match self.domain.qualify(name) {
+        let whole = |name: &String| match self.domain.name_to_give(name) {
             Ok(name) => Ok(name.to_string()),
             Err(error) => Err(ApiError {
                 error: error.to_string(),
