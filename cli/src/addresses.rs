@@ -124,6 +124,10 @@ pub(crate) fn remove(client: &Client, args: &RemovePeerArgs, format: Format) -> 
                 output::line(&format!("{} IPs taken over from {peer}", reply.addresses))?;
             }
         }
+        for (other, count) in &reply.others {
+            let would = if args.dry_run { "would go" } else { "went" };
+            output::talk(&format!("weft: {count} IPs of {peer} {would} to {other}"));
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The words about addresses: the host's own place, who owns what, who goes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct RemoveRequest {
 pub struct RemoveReply {
     /// Addresses taken over by this host.
     pub addresses: u64,
+    /// Those that the same removal brought to other hosts, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, u64>,
     /// Voters within reach.
     pub votes: usize,
     /// Votes that decide.

@@ -4,6 +4,7 @@
 //! heir lets what it took over rest until every peer within reach knows (`compare`); the removed one says so when it has
 //! back what it uses (`fetch`).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::ipam::Ipam;
@@ -22,6 +23,17 @@ pub(crate) struct RemovalOrder {
     pub(crate) dry_run: bool,
     /// It has been waiting for votes.
     pub(crate) waited: bool,
+}
+
+/// Addresses by whom a removal brought them to.
+type Shares = BTreeMap<PeerId, u64>;
+
+fn shares(taken: impl Iterator<Item = (Span, PeerId)>) -> Shares {
+    let mut shares = Shares::new();
+    for (span, owner) in taken {
+        *shares.entry(owner).or_default() += span.count();
+    }
+    shares
 }
 
 impl Ipam {
@@ -93,25 +105,33 @@ impl Ipam {
         let Some(ring) = &self.ring else {
             return Some(Ok(Reply::Removed {
                 count: 0,
+                others: Vec::new(),
                 votes: 0,
                 majority: 0,
             }));
         };
         let (votes, majority) = (self.voters_in_reach(&ring.council), ring.council.majority());
-        let removed = |count| {
+        let me = self.config.me;
+        let removed = |mut shares: Shares| {
             Some(Ok(Reply::Removed {
-                count,
+                count: shares.remove(&me).unwrap_or_default(),
+                others: shares.into_iter().collect(),
                 votes,
                 majority,
             }))
         };
         let is_there =
             !ring.claimed_by(victim).is_empty() || ring.council.members.contains(&victim);
-        if victim == self.config.me || !is_there {
-            return removed(if waited { self.taken_from(victim) } else { 0 });
+        if victim == me || !is_there {
+            let mut shares = self.taken_from(victim);
+            if !waited {
+                // Another request's.
+                shares.remove(&me);
+            }
+            return removed(shares);
         }
         let takeovers = self.takeovers(victim);
-        let count = takeovers.iter().map(|(span, _)| span.count()).sum();
+        let shares = shares(takeovers.iter().copied());
         if let Some(peer) = self.bearer_of(victim)
             && !force
         {
@@ -119,7 +139,7 @@ impl Ipam {
             return Some(Err(Failure::Alive { peer, victim }));
         }
         if dry_run {
-            return removed(count);
+            return removed(shares);
         }
         if self.config.faults.remove_without_fence {
             self.remove_like_weave(victim, now);
@@ -133,22 +153,20 @@ impl Ipam {
         } else {
             return None;
         }
-        removed(count)
+        removed(shares)
     }
 
-    /// What the removal of a peer has brought us or the heir.
-    fn taken_from(&self, victim: PeerId) -> u64 {
+    /// What the removal of a peer has brought, us and others.
+    fn taken_from(&self, victim: PeerId) -> Shares {
         let Some(ring) = &self.ring else {
-            return 0;
+            return Shares::new();
         };
         let Some(removal) = ring.council.removed.get(&victim) else {
-            return 0;
+            return Shares::new();
         };
         let taken = Version::of_era(removal.index);
-        ring.runs()
-            .filter(|run| run.claim.version == taken)
-            .map(|run| run.span.count())
-            .sum()
+        let runs = ring.runs().filter(|run| run.claim.version == taken);
+        shares(runs.map(|run| (run.span, run.claim.owner())))
     }
 
     /// The planted fault: the next version is written in the owner's place, and nobody votes.

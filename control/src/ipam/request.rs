@@ -89,6 +89,8 @@ pub enum Reply {
     Removed {
         /// Addresses taken over by us.
         count: u64,
+        /// Those that the same removal brought to others.
+        others: Vec<(PeerId, u64)>,
         /// Voters that take part.
         votes: usize,
         /// Votes that decide.

@@ -560,6 +560,42 @@ fn other_ranges_are_refused_and_each_is_gone_on_with_where_it_was_left() {
 }
 
 #[test]
+fn two_who_remove_the_same_peer_each_say_what_they_took_over_themselves() {
+    let mut net = Net::started(4, "10.32.0.0/12");
+    net.allocate(0, "a", "");
+    net.run_for(Duration::from_secs(8));
+    let owned = net.owns(0);
+    net.kill(0);
+    let removal = Request::Remove {
+        victim: peer(1),
+        force: false,
+        dry_run: false,
+    };
+
+    let asked = [1, 2].map(|at| (at, net.ask(at, removal.clone())));
+    net.run_for(Duration::from_secs(8));
+
+    let mut taken = 0;
+    for (at, number) in asked {
+        let Some(Ok(Reply::Removed { count, others, .. })) =
+            net.machines[at].answers.remove(&number)
+        else {
+            panic!("{at} has no answer");
+        };
+        let elsewhere: u64 = others.iter().map(|(_, count)| count).sum();
+        assert_eq!(count + elsewhere, owned, "{at}");
+        assert!(others.iter().all(|(peer, _)| *peer != net.machines[at].id));
+        taken += count;
+    }
+    assert_eq!(taken, owned);
+    let Ok(Reply::Removed { count, others, .. }) = net.answer(3, removal) else {
+        panic!("it is gone already");
+    };
+    let elsewhere: u64 = others.iter().map(|(_, count)| count).sum();
+    assert_eq!((count, elsewhere), (0, owned));
+}
+
+#[test]
 fn a_dead_peer_is_removed_by_most_of_the_others_and_comes_back_without_its_ranges() {
     let mut net = Net::started(3, "10.32.0.0/12");
     let address = net.allocate(0, "a", "");
@@ -581,6 +617,7 @@ fn a_dead_peer_is_removed_by_most_of_the_others_and_comes_back_without_its_range
         net.answer(1, removal(true)),
         Ok(Reply::Removed {
             count: 1 << 20,
+            others: Vec::new(),
             votes: 2,
             majority: 2
         })

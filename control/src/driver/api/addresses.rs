@@ -88,10 +88,15 @@ async fn removed(to: &mpsc::Sender<Request>, call: HttpRequest) -> Result<Remove
     match addresses(to, what).await.map_err(Refused::into_failure)? {
         Reply::Removed {
             count,
+            others,
             votes,
             majority,
         } => Ok(RemoveReply {
             addresses: count,
+            others: others
+                .into_iter()
+                .map(|(peer, count)| (peer.name().to_string(), count))
+                .collect(),
             votes,
             majority,
         }),
