@@ -113,3 +113,23 @@ fn a_host_without_addresses_to_give_says_why() {
         );
     });
 }
+
+#[test]
+fn without_allocation_a_detach_without_addresses_takes_what_was_given_by_hand() {
+    in_lab(|lab| {
+        let a = lab.weft(&lab.host("a"));
+        a.ok(&[&LAUNCH[..], &["--ipalloc-range", ""]].concat());
+        let container = lab.host("c");
+        a.attach(&container, &["10.2.1.1/24", "10.2.2.1/24", "10.2.1.2/24"]);
+        let detach = |words: &[&str]| {
+            let outcome = a.run(&[&["detach"], words, &[&container.as_container()]].concat());
+            assert_eq!(outcome.code, 0, "{outcome:?}");
+            outcome.stdout.trim().to_owned()
+        };
+        assert_eq!(detach(&["net:10.2.1.0/24"]), "10.2.1.1 10.2.1.2");
+        assert!(container.has_device("ethwe"));
+        assert_eq!(detach(&[]), "10.2.2.1");
+        assert!(!container.has_device("ethwe"));
+        assert_eq!(detach(&[]), "");
+    });
+}

@@ -56,7 +56,7 @@ pub(crate) struct FileArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{CONTAINERS}\n\nExample:\n  weft detach 10.2.1.1/24 web"))]
+#[command(after_help = format!("{CONTAINERS}\nWhere none are allocated (--ipalloc-range ''), net:default is all that the container has.\n\nExample:\n  weft detach 10.2.1.1/24 web"))]
 pub(crate) struct DetachArgs {
     /// Addresses, then the container.
     #[arg(value_name = "ADDRESS… CONTAINER", required = true)]

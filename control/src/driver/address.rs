@@ -2,6 +2,7 @@
 //!
 //! Bytes from a command line come in here and leave as addresses that an interface can have.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -114,6 +115,25 @@ pub fn read_arguments(arguments: &[String]) -> Result<Vec<AddressArgument>, Addr
         read.push(argument);
     }
     Ok(read)
+}
+
+/// What arguments mean of the addresses on an interface that were all given by hand: an explicit one means itself,
+/// `net:CIDR` those of that subnet, `net:default` all.
+pub(super) fn meant_of(present: &[IpNet], arguments: &[AddressArgument]) -> Vec<IpNet> {
+    let mut meant = Vec::new();
+    for argument in arguments {
+        match argument {
+            AddressArgument::Explicit(address) => meant.push(*address),
+            AddressArgument::Subnet(subnet) => {
+                let within = present.iter().filter(|have| have.trunc() == *subnet);
+                meant.extend(within.copied());
+            }
+            AddressArgument::DefaultSubnet => meant.extend(present),
+        }
+    }
+    let mut seen = BTreeSet::new();
+    meant.retain(|address| seen.insert(*address));
+    meant
 }
 
 fn read_cidr(text: &str) -> Result<IpNet, AddressError> {
@@ -284,6 +304,22 @@ net:10.2.3.2/32 => net:10.2.3.2/32 is too small: a subnet needs at least 4 addre
             list(&["10.2.1.1/24"; ARGUMENTS_MAX + 1]),
             Err(AddressError::TooMany(ARGUMENTS_MAX + 1))
         );
+    }
+
+    #[test]
+    fn what_was_given_by_hand_is_meant_by_its_subnet_and_all_of_it_by_none() {
+        let present = ["10.2.1.1/24", "10.2.2.1/24", "10.2.1.2/24", "fd00::1/64"].map(net);
+        for (typed, wanted) in [
+            (&[][..], &present[..]),
+            (&["net:default", "10.2.1.1/24"], &present[..]),
+            (&["net:10.2.1.0/24"], &[present[0], present[2]][..]),
+            (&["net:10.2.0.0/16"], &[]),
+            (&["10.9.0.1/24"], &[net("10.9.0.1/24")]),
+        ] {
+            let typed: Vec<String> = typed.iter().map(|&text| text.to_owned()).collect();
+            let arguments = read_arguments(&typed).unwrap();
+            assert_eq!(meant_of(&present, &arguments), wanted, "{typed:?}");
+        }
     }
 
     #[test]

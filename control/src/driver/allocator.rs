@@ -75,6 +75,11 @@ impl Allocator {
         Self { requests }
     }
 
+    /// Whether there is a machine that gives addresses.
+    pub(crate) fn is_on(&self) -> bool {
+        self.requests.is_some()
+    }
+
     async fn ask(&self, what: AddressRequest) -> Result<Reply, AllocateError> {
         let requests = self.requests.as_ref().ok_or(AllocateError::Off)?;
         let (reply, answer) = oneshot::channel();

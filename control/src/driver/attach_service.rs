@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::{Mutex, OnceCell};
 
-use super::address::{AddressArgument, read_arguments};
+use super::address::{AddressArgument, meant_of, read_arguments};
 use super::allocator::{AllocateError, Allocator};
 use super::attach::watch::AttachmentWatch;
 use super::attach::{AttachError, AttachOptions, Attached, Detached, Host, mac_text};
@@ -317,10 +317,7 @@ impl Shared {
     async fn detach(&self, request: &AttachRequest) -> Result<Changed, ApiError> {
         let (container, arguments) = self.read(request).await?;
         let _turn = self.turns.take_off(&container.id).await;
-        let found = self
-            .allocator
-            .find(&container.id, &arguments, self.default_subnet);
-        let addresses = found.await.map_err(|error| in_one_line(&error))?;
+        let addresses = self.meant(&container, &arguments).await?;
         let mut reply = reply(&container, &addresses, Vec::new());
         if addresses.is_empty() {
             let effect = Effect::Nothing;
@@ -362,6 +359,24 @@ impl Shared {
         );
         let effect = left.map_or(Effect::Off, |left| is_on(&container, left));
         Ok(Changed { reply, effect })
+    }
+
+    /// The addresses that are to be taken off.
+    async fn meant(
+        &self,
+        container: &Container,
+        arguments: &[AddressArgument],
+    ) -> Result<Vec<IpNet>, ApiError> {
+        if !self.allocator.is_on() {
+            let holders = self.host.holders().await;
+            let mut holders = holders.map_err(|error| in_one_line(&error))?;
+            let present = holders.remove(&container.id).flatten();
+            return Ok(meant_of(&present.unwrap_or_default(), arguments));
+        }
+        let found = self
+            .allocator
+            .find(&container.id, arguments, self.default_subnet);
+        found.await.map_err(|error| in_one_line(&error))
     }
 
     async fn describe(&self, container: String) -> Result<AttachReply, ApiError> {
