@@ -86,6 +86,36 @@ fn containers_of_all_hosts_are_found_on_each_and_balanced() {
     });
 }
 
+#[test]
+fn names_of_hosts_with_another_domain_are_counted_in_the_status() {
+    in_lab(|lab| {
+        let mesh = Mesh::new(lab, 3);
+        mesh.launch(0, &[], &[0, 1, 2]);
+        mesh.launch(1, &[], &[0, 1, 2]);
+        let other = ["--dns-domain", "example.internal"];
+        mesh.launch(2, &other, &[0, 1, 2]);
+        for name in ["x", "y"] {
+            mesh.weft[2].ok(&["dns-add", "192.0.2.80", "-h", name]);
+        }
+        mesh.weft[0].ok(&["dns-add", "192.0.2.81", "-h", "z"]);
+        let name_of = |weft: &Weft| weft.report()["name"].as_str().unwrap().to_owned();
+        for (weft, count, host) in [
+            (&mesh.weft[0], 2, &mesh.weft[2]),
+            (&mesh.weft[1], 2, &mesh.weft[2]),
+            (&mesh.weft[2], 1, &mesh.weft[0]),
+        ] {
+            let notes = [
+                format!("names not answered here: {count} of {}", name_of(host)),
+                ", which has another --dns-domain".to_owned(),
+            ];
+            within("the note", JOIN_LIMIT, || {
+                let status = weft.ok(&["status"]);
+                notes.iter().all(|note| status.contains(note))
+            });
+        }
+    });
+}
+
 /// The same with addresses that the hosts agree on.
 #[test]
 fn addresses_that_weft_gave_are_balanced_too() {

@@ -22,6 +22,7 @@ pub mod guest;
 mod handler;
 pub mod hosts;
 mod listen;
+mod outside;
 pub mod resolv_conf;
 mod servers;
 mod tcp;

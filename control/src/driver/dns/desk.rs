@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::DnsHandle;
+use super::{DnsHandle, outside};
 use crate::api::{
     ApiError, AttachReply, DnsEntry, DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus,
 };
 use crate::dns::answer::{CLASS_IN, Question, TYPE_ANY, Verdict, answer};
 use crate::dns::name::{AskedName, DnsName, Domain, NameError};
-use crate::dns::names::{Entry, Names};
+use crate::dns::names::Entry;
 use crate::dns::record;
 use crate::dns::registry::{EXPOSE, EXTERN, Filter, Registry};
 use crate::driver::complaint::in_one_line;
@@ -379,7 +379,11 @@ impl Desk {
             upstreams: text(&state.upstreams),
             listening: text(&state.listening),
             trouble: state.trouble,
-            notes: [state.notes, self.outside(&names, &name_of)].concat(),
+            notes: [
+                state.notes,
+                outside::notes(names.outside(), self.own, &name_of),
+            ]
+            .concat(),
             entry_count: entries.len(),
             counters: self.dns.counters(),
             entries: if with_entries {
@@ -391,19 +395,6 @@ impl Desk {
                 Vec::new()
             },
         }
-    }
-
-    /// Names that are not answered for here, since another domain was given with them.
-    fn outside(&self, names: &Names, name_of: &impl Fn(PeerId) -> PeerName) -> Vec<String> {
-        let line = |(origin, count): (PeerId, usize)| {
-            let whose = if origin == self.own {
-                "this host, given under another --dns-domain".to_owned()
-            } else {
-                format!("{}, which has another --dns-domain", name_of(origin))
-            };
-            format!("names not answered here: {count} of {whose}")
-        };
-        names.outside().into_iter().map(line).collect()
     }
 
     fn show(&self) {
