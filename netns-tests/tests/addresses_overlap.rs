@@ -111,7 +111,11 @@ fn an_address_of_ipv6_goes_with_the_other_though_its_prefix_is_given_no_more() {
         let both = a.attach(&container, &[]);
         assert!(both.contains("fd57:"), "{both}");
         a.ok(&["stop"]);
-        a.ok(&LAUNCH);
+        let again = a.run(&[&LAUNCH[..], &["--ipalloc-range6", ""]].concat());
+        assert_eq!(again.code, 0, "{again:?}");
+        let told = "launched with --ipalloc-range6 fd57:6566:7400::/64 before";
+        assert!(again.stderr.contains(told), "{again:?}");
+        assert!(a.ok(&["status"]).contains(told));
         assert_eq!(a.attach(&container, &[]), "10.32.0.1", "the same again");
         assert_eq!(a.detach(&container, &[]), both);
         assert!(!container.has_device("ethwe"));

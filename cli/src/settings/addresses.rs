@@ -29,10 +29,11 @@ impl Settings {
     /// One line for a range, subnet or way that is none, or that does not go with the others.
     pub(crate) fn addresses(&self) -> anyhow::Result<Option<AddressConfig>> {
         let given = self.ipalloc_range.as_deref();
+        // As with the range, an empty one is none.
+        let six = self.ipalloc_range6.as_deref();
+        let six = six.filter(|text| !text.is_empty());
         if given == Some("") {
-            if self.ipalloc_default_subnet.is_some()
-                || self.ipalloc_init.is_some()
-                || self.ipalloc_range6.is_some()
+            if self.ipalloc_default_subnet.is_some() || self.ipalloc_init.is_some() || six.is_some()
             {
                 bail!(
                     "--ipalloc-range '' gives no addresses: leave out --ipalloc-default-subnet, --ipalloc-range6 and --ipalloc-init"
@@ -49,11 +50,7 @@ impl Settings {
             bail!("--ipalloc-default-subnet {default_subnet} does not overlap the range {range}");
         }
         let init = init(self.ipalloc_init.as_deref().unwrap_or("consensus"))?;
-        let range6 = self
-            .ipalloc_range6
-            .as_deref()
-            .map(network_six)
-            .transpose()?;
+        let range6 = six.map(network_six).transpose()?;
         Ok(Some(AddressConfig {
             range,
             default_subnet,

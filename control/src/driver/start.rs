@@ -104,7 +104,8 @@ pub(crate) struct Start {
     data_dir: PathBuf,
     given: Vec<String>,
     resume: bool,
-    range: Option<Ipv4Net>,
+    /// Where addresses come from, and the prefix of those of IPv6; none if none are given.
+    ranges: Option<(Ipv4Net, Option<Ipv6Net>)>,
 }
 
 impl Start {
@@ -113,7 +114,10 @@ impl Start {
             data_dir: config.data_dir.clone(),
             given: config.targets.clone(),
             resume: config.resume,
-            range: config.addresses.as_ref().map(|addresses| addresses.range),
+            ranges: config
+                .addresses
+                .as_ref()
+                .map(|addresses| (addresses.range, addresses.range6)),
         }
     }
 
@@ -130,10 +134,11 @@ impl Start {
         let identity = store::load_identity(&self.data_dir).map_err(no_place)?;
         // Before anything else is written: a write that fails closes the store.
         let ipam = self
-            .range
-            .map_or_else(|| store.ipam(), |range| store.ipam_of(range))?;
+            .ranges
+            .map_or_else(|| store.ipam(), |(range, _)| store.ipam_of(range))?;
+        let range6 = self.ranges.map(|(_, range6)| range6);
         let targets = choose_targets(self.given, &store.targets(), self.resume);
-        let (incarnation, is_unwritten) = match count_start(&store, &targets) {
+        let (incarnation, is_unwritten) = match count_start(&store, &targets, range6) {
             Ok(incarnation) => (incarnation, false),
             Err(error) if error.is_of_disk() => {
                 let reason: &dyn std::error::Error = &error;
@@ -156,11 +161,19 @@ impl Start {
     }
 }
 
-fn count_start(store: &Store, targets: &[String]) -> Result<u64, ControlError> {
+fn count_start(
+    store: &Store,
+    targets: &[String],
+    range6: Option<Option<Ipv6Net>>,
+) -> Result<u64, ControlError> {
     if targets != store.targets() {
         store.set_targets(targets)?;
     }
-    store.next_incarnation()
+    let incarnation = store.next_incarnation()?;
+    if let Some(range6) = range6 {
+        store.set_range6(range6)?;
+    }
+    Ok(incarnation)
 }
 
 fn choose_targets(given: Vec<String>, saved: &[String], resume: bool) -> Vec<String> {
@@ -214,7 +227,7 @@ mod tests {
             data_dir: dir.path().to_owned(),
             given: list(given),
             resume: false,
-            range: None,
+            ranges: None,
         };
         let first = start("a").load().unwrap();
         let (id, incarnation) = (first.identity.peer_id(), first.incarnation);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <data-dir>/identity.key   64 bytes, mode 0600: Ed25519 secret, X25519 secret
-//!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n, "range" and "lost" of aside
+//!  <data-dir>/store.redb     meta:    "schema" → 1, "incarnation" → n, "range" and "lost" of aside, those of range6
 //!                            targets: position → target as typed
 //!                            names:   position → body of a NAMES record
 //!                            ipam:    keys and values of ipam/durable.rs; of other ranges in tables beside it (aside)
@@ -17,6 +17,7 @@ mod aside;
 mod debt;
 mod key;
 mod open;
+mod range6;
 
 use std::error::Error as _;
 use std::fs;
@@ -74,6 +75,7 @@ struct Notes {
     debt: Option<Debt>,
     /// The range of the start before, of which this one knows nothing.
     aside: Option<Ipv4Net>,
+    range6: Option<range6::Change>,
 }
 
 #[derive(Debug, Clone)]
@@ -172,7 +174,8 @@ impl Store {
         let debt = notes.debt.as_ref().map(|_| debt::NOTE.to_owned());
         let aside = notes.aside.map(aside::note);
         let told = lost.into_iter().chain(trouble).chain(debt);
-        told.chain(aside).collect()
+        let range6 = notes.range6.map(range6::Change::note);
+        told.chain(aside).chain(range6).collect()
     }
 
     /// Why the last write failed, in a word; none once another has worked. Does not block.
