@@ -35,7 +35,6 @@ use crate::args::CONTROL_SOCKET;
 use crate::daemon::docker::DockerSide;
 use crate::leftovers;
 use crate::settings::Settings;
-use crate::settings::dns::{DnsSettings, guest};
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -122,7 +121,7 @@ async fn serve(
     };
     bridge::ensure(host, &devices).await?;
     attach::follow_mtu(host, &devices).await?;
-    let guest = guest(settings.dns.as_ref(), &settings.netns_files)?;
+    let guest = settings.guest()?;
     attach::follow_dns(host, &settings.bridge, &guest, settings.dns.is_some()).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;
@@ -162,6 +161,7 @@ async fn clear_host(
 ) -> anyhow::Result<()> {
     bridge::remove(host, devices).await?;
     firewall::remove().await.context("remove the rules")?;
+    settings.parked().clear();
     // Without iptables there is none.
     let _ = firewall::docker::remove(&settings.bridge).await;
     plugin::forget_networks(&settings.data_dir).context("remove what is kept of networks")
@@ -264,7 +264,10 @@ fn attacher(
         gso,
         dns: None,
     };
-    let guest = settings.dns.as_ref().map(DnsSettings::guest).transpose()?;
+    let guest = match &settings.dns {
+        Some(_) => Ok(settings.guest()?),
+        None => Err(settings.parked()),
+    };
     let (host, bridge) = (host.clone(), settings.bridge.clone());
     let docker_bridge = settings.docker_bridge().map(str::to_owned);
     let addresses = settings.addresses()?;

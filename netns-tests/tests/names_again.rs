@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use weft_netns_tests::{Host, Lab, Outcome, Weft, attached, in_lab, launch_with};
+use weft_netns_tests::{Host, Lab, Outcome, Weft, attached, in_lab, launch_with, resolved};
 
 fn host(lab: &Lab) -> Weft {
     lab.weft(&lab.host("a"))
@@ -68,10 +68,64 @@ fn a_launch_with_other_settings_changes_what_attached_containers_have() {
 
         launch_with(&weft, &["--no-dns"]);
         assert!(!Path::new("/etc/netns/c1").exists());
-        assert_eq!(server_of(&c1), "");
-        weft.ok(&["detach", &c1.as_container()]);
-        assert!(!Path::new("/etc/netns/c1").exists());
+        assert_eq!(server_of(&c1), "169.254.7.7", "it is to have DNS again");
+        weft.ok(&["stop"]);
+
+        launch_with(&weft, &[]);
+        assert!(
+            read("c1", "resolv.conf").contains("nameserver 169.254.53.1\nsearch weave.local\n")
+        );
+        assert!(read("c1", "hosts").ends_with("\n10.2.1.1 c1.weave.local c1\n"));
+        assert_eq!(server_of(&c1), "169.254.53.1");
+        assert_eq!(server_of(&c2), "");
+        assert!(!Path::new("/etc/netns/c2").exists());
         assert!(theirs.exists());
+    });
+}
+
+#[test]
+fn what_waits_for_dns_takes_what_it_took_and_goes_with_its_container() {
+    in_lab(|lab| {
+        let weft = host(lab);
+        let theirs = Path::new("/etc/netns/c1/hosts");
+        fs::create_dir_all("/etc/netns/c1").expect("the lab has its own /etc/netns");
+        fs::write(theirs, "theirs").expect("it is ours to write");
+        launch_with(&weft, &[]);
+        let added = [
+            "--add-host",
+            "printer:192.0.2.80",
+            "10.2.1.1/24",
+            "10.2.1.2/24",
+        ];
+        let c1 = attached(lab, &weft, "c1", &added);
+        let c3 = attached(lab, &weft, "c3", &["10.2.1.3/24"]);
+        weft.ok(&["stop"]);
+        let parked = weft.data_dir().join("netns");
+
+        launch_with(&weft, &["--no-dns"]);
+        assert_eq!(read("c1", "hosts"), "theirs");
+        assert_eq!(read("c1", "resolv.conf"), "");
+        assert!(parked.join("c1/hosts").exists() && parked.join("c3/hosts").exists());
+        weft.ok(&["detach", "10.2.1.2/24", &c1.as_container()]);
+        weft.ok(&["detach", "10.2.1.3/24", &c3.as_container()]);
+        assert!(!parked.join("c3").exists());
+        weft.ok(&["attach", "10.2.1.3/24", &c3.as_container()]);
+        weft.ok(&["stop"]);
+
+        launch_with(&weft, &[]);
+        let hosts = read("c1", "hosts");
+        assert!(hosts.contains("\n10.2.1.1 c1.weave.local c1\n"), "{hosts}");
+        assert!(!hosts.contains("10.2.1.2"), "{hosts}");
+        assert!(hosts.ends_with("\n192.0.2.80 printer\n"), "{hosts}");
+        assert_eq!(resolved(&c1, "c1"), "10.2.1.1");
+        assert!(
+            !Path::new("/etc/netns/c3").exists(),
+            "it was attached without"
+        );
+        assert_eq!(server_of(&c3), "");
+        assert!(!parked.exists());
+        weft.ok(&["detach", "10.2.1.1/24", &c1.as_container()]);
+        assert_eq!(fs::read_to_string(theirs).expect("it is back"), "theirs");
     });
 }
 

@@ -1,21 +1,25 @@
 //! What the DNS server is started with.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use weft_control::dns::name::Domain;
 use weft_control::driver::bridge;
 use weft_control::driver::dns::guest::Guest;
+use weft_control::driver::dns::parked::Parked;
 use weft_control::driver::dns::{ADDRESS_DEFAULT, DOMAIN_DEFAULT, DnsConfig};
 
+use super::Settings;
 use crate::args::DnsLaunchArgs;
 
 /// Longest time that an answer may be said to hold (RFC 2181, section 8).
 const TTL_MAX: u32 = i32::MAX as u32;
 /// The server's port.
 const PORT: u16 = 53;
+/// Below the data directory.
+const PARKED: &str = "netns";
 /// Domains that cannot be ours: reverse names, the host itself, and what multicast DNS answers, though domains below
 /// that are nobody's.
 const TAKEN: [&str; 3] = ["*.arpa", "*.localhost", "local"];
@@ -115,18 +119,27 @@ impl DnsSettings {
     }
 
     /// What containers get.
-    pub(crate) fn guest(&self) -> anyhow::Result<Guest> {
-        Ok(Guest::new(self.domain()?, self.address, &self.netns_files))
+    pub(super) fn guest(&self, parked: Parked) -> anyhow::Result<Guest> {
+        let domain = self.domain()?;
+        Ok(Guest::new(domain, self.address, &self.netns_files, parked))
     }
 }
 
-/// What containers get. Without DNS what they had, if they had it: enough to take it away.
-pub(crate) fn guest(dns: Option<&DnsSettings>, netns_files: &Path) -> anyhow::Result<Guest> {
-    if let Some(dns) = dns {
-        return dns.guest();
+impl Settings {
+    /// Where files of containers wait for DNS.
+    pub(crate) fn parked(&self) -> Parked {
+        Parked::new(&self.data_dir.join(PARKED))
     }
-    let domain = Domain::parse(DOMAIN_DEFAULT).context("the default domain")?;
-    Ok(Guest::new(domain, ADDRESS_DEFAULT, netns_files))
+
+    /// What containers get. Without DNS what they had, if they had it: enough to take it away.
+    pub(crate) fn guest(&self) -> anyhow::Result<Guest> {
+        if let Some(dns) = &self.dns {
+            return dns.guest(self.parked());
+        }
+        let domain = Domain::parse(DOMAIN_DEFAULT).context("the default domain")?;
+        let files = &self.netns_files;
+        Ok(Guest::new(domain, ADDRESS_DEFAULT, files, self.parked()))
+    }
 }
 
 #[cfg(test)]

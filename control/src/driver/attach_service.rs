@@ -21,6 +21,7 @@ use super::complaint::in_one_line;
 use super::container::{Container, ContainerRef};
 use super::dns::desk;
 use super::dns::guest::{Called, FileWishes, Guest};
+use super::dns::parked::Parked;
 use super::docker::Docker;
 use super::expose::Exposure;
 use super::host_routes::overlaps;
@@ -49,6 +50,8 @@ struct Shared {
     options: AttachOptions,
     /// What containers get for DNS, unless it is off.
     guest: Option<Guest>,
+    /// What waits for DNS, if it is off.
+    parked: Option<Parked>,
     /// Begins when somebody first asks for changes.
     watch: OnceLock<AttachmentWatch>,
     allocator: Allocator,
@@ -65,16 +68,20 @@ struct Shared {
 
 impl HostAttacher {
     /// `options` hold for every container, except that each request says whether it wants the multicast route and
-    /// DNS.
+    /// DNS. Without DNS there is no guest, only what is parked of the last one's.
     /// Addresses that are not given come from `allocator`, of `default_subnet` unless a subnet is named.
     pub fn new(
         host: Host,
         docker: Docker,
         options: AttachOptions,
-        guest: Option<Guest>,
+        guest: Result<Guest, Parked>,
         allocator: Allocator,
         default_subnet: Option<Ipv4Net>,
     ) -> Self {
+        let (guest, parked) = match guest {
+            Ok(guest) => (Some(guest), None),
+            Err(parked) => (None, Some(parked)),
+        };
         let exposure = Exposure::new(host.netns().clone(), host.bridge(), host.docker_bridge());
         Self {
             shared: Arc::new(Shared {
@@ -83,6 +90,7 @@ impl HostAttacher {
                 docker,
                 options,
                 guest,
+                parked,
                 watch: OnceLock::new(),
                 allocator,
                 default_subnet,
@@ -344,6 +352,9 @@ impl Shared {
                 Some(_) | None => guest.remove_files(&container),
             }
         }
+        if let Some(parked) = self.parked.as_ref().filter(|_| remaining == 0) {
+            parked.drop_of(&container);
+        }
         if let Some(hosts) = &container.hosts {
             let left = left.iter().flat_map(|left| &left.addresses);
             let left: Vec<IpAddr> = left.map(IpNet::addr).collect();
@@ -484,6 +495,8 @@ fn reply(container: &Container, addresses: &[IpNet], names: Vec<String>) -> Atta
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::api::ContainerFiles;
     use crate::driver::attach::Host;
@@ -504,7 +517,7 @@ mod tests {
             Host::new(NetNs::current().unwrap(), "weft", [2; 6]),
             docker,
             options,
-            None,
+            Err(Parked::new(Path::new("/nowhere"))),
             Allocator::new(None),
             None,
         )

@@ -23,6 +23,7 @@ mod handler;
 pub mod hosts;
 mod listen;
 mod outside;
+pub mod parked;
 pub mod resolv_conf;
 mod servers;
 mod tcp;

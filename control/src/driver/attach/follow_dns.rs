@@ -1,14 +1,19 @@
 //! Gives attached containers the present server and domain, after a launch with others or without DNS.
 //!
-//! Which containers are to have DNS is seen from what they have: a route to a server of ours, files of ours.
+//! ```text
+//!  with DNS      parked files put back, files and route brought to this domain and this server
+//!  without DNS   files parked; the route stays: it leads nowhere, and says who is to have DNS again
+//! ```
 
 use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
 
 use super::apply::inner_of;
 use super::{Alias, AttachError, Interface, NetNs, Netlink};
 use crate::driver::dns::guest::Guest;
 
-/// Changes what attached containers have for the sake of names; without DNS (`is_on`) all of it goes. One that cannot
+/// Changes what attached containers have for the sake of names; without DNS (`is_on`) their files wait. One that cannot
 /// be changed is told in the log.
 ///
 /// # Errors
@@ -20,23 +25,26 @@ pub async fn follow_dns(
     is_on: bool,
 ) -> Result<(), AttachError> {
     let (bridge, guest) = (bridge.to_owned(), guest.clone());
-    let server = is_on.then(|| guest.server());
     host.run(move |host| async move {
         for outer in host.interfaces().await? {
             let alias = Alias::from_text(&outer.alias).filter(|alias| alias.bridge == bridge);
             let Some(alias) = alias else { continue };
-            if is_on {
-                guest.follow(&alias.id);
-            } else {
-                guest.forget(&alias.id);
+            if !is_on {
+                guest.park(&alias.id);
+                continue;
             }
-            if let Err(error) = move_route(&outer, &alias, server).await {
-                tracing::warn!(
+            match move_route(&outer, &alias, guest.server()).await {
+                Ok(Some(Found { present, had_route })) => {
+                    guest.unpark(&alias.id, &present, had_route);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     container = alias.id,
                     "container keeps its route to another DNS server"
-                );
+                ),
             }
+            guest.follow(&alias.id);
         }
         guest.sweep();
         Ok(())
@@ -44,24 +52,34 @@ pub async fn follow_dns(
     .await
 }
 
+/// What a container's interface has.
+struct Found {
+    present: Vec<IpNet>,
+    /// A route to a server of ours, of whatever launch: such a container is to have DNS.
+    had_route: bool,
+}
+
+/// Leads a container that is to have DNS to this server; `None` if its interface is not found.
 async fn move_route(
     outer: &Interface,
     alias: &Alias,
-    server: Option<Ipv4Addr>,
-) -> Result<(), AttachError> {
+    server: Ipv4Addr,
+) -> Result<Option<Found>, AttachError> {
     let Some(netns) = NetNs::find(alias.inode, &alias.path) else {
-        return Ok(());
+        return Ok(None);
     };
     let guest = Netlink::open(netns)?;
     let Some(inner) = inner_of(&guest, outer).await? else {
-        return Ok(());
+        return Ok(None);
     };
-    let present = guest.neighbour_routes(inner.index).await?;
-    if let Some(server) = server.filter(|server| !present.is_empty() && !present.contains(server)) {
+    let routes = guest.neighbour_routes(inner.index).await?;
+    let had_route = !routes.is_empty();
+    if had_route && !routes.contains(&server) {
         guest.add_neighbour_route(inner.index, server).await?;
     }
-    for other in present.into_iter().filter(|other| Some(*other) != server) {
+    for other in routes.into_iter().filter(|other| *other != server) {
         guest.remove_neighbour_route(inner.index, other).await?;
     }
-    Ok(())
+    let present = guest.addresses_of(inner.index).await?;
+    Ok(Some(Found { present, had_route }))
 }

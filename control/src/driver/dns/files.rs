@@ -3,6 +3,8 @@
 //! ```text
 //!  nothing there ── write ──► ours                         ── remove ──► nothing
 //!  somebody else's ── write ──► stays, or on request is set aside (NAME.before-weft) ── remove ──► put back
+//!
+//!  ours ── park ──► elsewhere, and theirs put back ── unpark ──► ours, and theirs set aside again
 //! ```
 //!
 //! A file is ours if it is a plain one that begins with [`MARK`]; a link never is, whatever it leads to.
@@ -16,10 +18,14 @@ use nix::libc::O_NOFOLLOW;
 
 use super::resolv_conf::MARK;
 
+/// Those of a container.
+pub(super) const FILES: [&str; 2] = ["resolv.conf", "hosts"];
 /// Ends the name of a file that was set aside.
 const ASIDE: &str = ".before-weft";
 /// Ends the name of a file that is being written.
 const NEW: &str = ".weft-new";
+/// Ends the name of what says of a parked file that somebody else's was set aside for it.
+const TAKES: &str = ".takes";
 /// Readable for all, as such files are, whatever our umask is.
 const MODE: u32 = 0o644;
 /// So that they are found.
@@ -132,6 +138,38 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
     Ok(is_ours || was_cut_off || set_aside.is_some())
 }
 
+/// Moves a file of ours out of the way, and puts back what was set aside for it; what was parked there before is
+/// forgotten. True if there was one.
+pub(super) fn park(path: &Path, place: &Path) -> io::Result<bool> {
+    let Some(text) = read(path) else {
+        return Ok(false);
+    };
+    forget_parked(place)?;
+    if aside(path).symlink_metadata().is_ok() {
+        write(&ending(place, TAKES), MARK, false)?;
+    }
+    write(place, &text, false)?;
+    remove(path)
+}
+
+/// Puts a parked file where it was; false if somebody else's is there for which it was not to be set aside.
+pub(super) fn unpark(path: &Path, place: &Path) -> io::Result<bool> {
+    let Some(text) = read(place) else {
+        return Ok(true);
+    };
+    let takes = read(&ending(place, TAKES)).is_some();
+    // One of ours is newer.
+    let is_ours = read(path).is_some() || write(path, &text, takes)?;
+    forget_parked(place)?;
+    Ok(is_ours)
+}
+
+/// Removes a parked file. True if there was something.
+pub(super) fn forget_parked(place: &Path) -> io::Result<bool> {
+    let took = remove(&ending(place, TAKES))?;
+    Ok(remove(place)? || took)
+}
+
 fn aside(path: &Path) -> PathBuf {
     ending(path, ASIDE)
 }
@@ -221,6 +259,39 @@ mod tests {
         remove(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_parked_file_comes_back_to_where_it_was_and_takes_what_it_took() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, place) = (dir.path().join("hosts"), dir.path().join("parked/hosts"));
+        let parked = || fs::read_dir(place.parent().unwrap()).unwrap().count();
+        for takes in [true, false] {
+            if takes {
+                fs::write(&path, "theirs").unwrap();
+            }
+            write(&path, &text("x"), takes).unwrap();
+            assert!(park(&path, &place).unwrap());
+            let found = fs::read_to_string(&path).ok();
+            assert_eq!(found.as_deref(), takes.then_some("theirs"));
+            assert!(!park(&path, &place).unwrap(), "it is parked");
+
+            // Somebody else's that came meanwhile.
+            fs::write(&path, "theirs").unwrap();
+            assert_eq!(unpark(&path, &place).unwrap(), takes);
+            assert_eq!(read(&path), takes.then(|| text("x")));
+            assert_eq!(parked(), 0);
+            remove(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+            fs::remove_file(&path).unwrap();
+        }
+
+        write(&path, &text("old"), false).unwrap();
+        park(&path, &place).unwrap();
+        write(&path, &text("new"), false).unwrap();
+        assert!(unpark(&path, &place).unwrap());
+        assert_eq!(read(&path), Some(text("new")));
+        assert_eq!(parked(), 0);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Only containers that `ip netns` knows by name have such files; Docker writes its own. A file that somebody else
-//! wrote stays as it is, unless a flag asks for ours: then it is put back when the container is detached.
+//! wrote stays as it is, unless a flag asks for ours: then it is put back when the container is detached. While a daemon
+//! without DNS runs they wait elsewhere (`parked`).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::files;
+use super::files::{self, FILES};
 use super::hosts::{ADDED_MAX, AddedHost, Hosts};
+use super::parked::Parked;
 use super::resolv_conf::{asked_search, for_container, moved};
 use crate::api::{ApiError, AttachRequest, ContainerFiles};
 use crate::dns::name::{DnsName, Domain};
@@ -30,8 +32,6 @@ pub const FOLDER_DEFAULT: &str = "/etc/netns";
 const NAMESPACES: [&str; 2] = ["/run/netns", "/var/run/netns"];
 /// Domains to search: older resolvers take no more, and each costs a question for every short name.
 const SEARCH_MAX: usize = 6;
-/// The files.
-const FILES: [&str; 2] = ["resolv.conf", "hosts"];
 
 /// What goes into a container's files, as it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,16 +117,18 @@ pub struct Guest {
     domain: Domain,
     server: Ipv4Addr,
     folder: PathBuf,
+    parked: Parked,
 }
 
 impl Guest {
-    /// Names end in `domain`, `server` answers for them, and files go below `folder`.
+    /// Names end in `domain`, `server` answers for them, and files go below `folder`; without DNS they are `parked`.
     #[must_use]
-    pub fn new(domain: Domain, server: Ipv4Addr, folder: &Path) -> Self {
+    pub fn new(domain: Domain, server: Ipv4Addr, folder: &Path, parked: Parked) -> Self {
         Self {
             domain,
             server,
             folder: folder.to_owned(),
+            parked,
         }
     }
 
@@ -200,18 +202,9 @@ impl Guest {
 
     /// After some addresses were taken: `hosts` names only these.
     pub fn keep_hosts(&self, container: &Container, present: &[IpNet]) {
-        let Some(path) = self
-            .folder_of(container)
-            .map(|folder| folder.join(FILES[1]))
-        else {
-            return;
-        };
-        let Some(text) = files::read(&path) else {
-            return;
-        };
-        let mut hosts = Hosts::parse(&text);
-        hosts.keep(&bare(present));
-        rewrite(&path, &hosts.text());
+        if let Some(folder) = self.folder_of(container) {
+            keep_hosts(&folder, present);
+        }
     }
 
     /// Takes names that containers no longer have out of their `hosts`.
@@ -248,6 +241,31 @@ impl Guest {
         }
     }
 
+    /// Takes the files of an attached container out of the way, for a daemon without DNS.
+    pub fn park(&self, id: &str) {
+        if let Some(name) = name_by_id(id) {
+            let folder = self.folder.join(name);
+            if self.parked.take(&folder, name) {
+                // Stays if somebody else has a file in it.
+                let _ = fs::remove_dir(folder);
+            }
+        }
+    }
+
+    /// Puts them back, for the addresses that it has now. What is parked is of another one of that name unless the
+    /// container still leads to a server of ours (`has_server`), or never did.
+    pub fn unpark(&self, id: &str, present: &[IpNet], has_server: bool) {
+        let Some(name) = name_by_id(id) else { return };
+        if has_server || !self.parked.wants_server(name) {
+            let folder = self.folder.join(name);
+            if self.parked.put_back(&folder, name) {
+                keep_hosts(&folder, present);
+            }
+        } else {
+            self.parked.forget(name);
+        }
+    }
+
     /// Removes what [`Self::write_files`] wrote, and puts back what was there before.
     pub fn remove_files(&self, container: &Container) {
         if let Some(folder) = self.folder_of(container) {
@@ -263,14 +281,7 @@ impl Guest {
     }
 
     fn folder_by_id(&self, id: &str) -> Option<PathBuf> {
-        let path = Path::new(id);
-        let name = path.file_name()?;
-        let folders = NAMESPACES.map(Path::new);
-        let is_listed = || {
-            path.parent()
-                .is_some_and(|folder| folders.contains(&folder))
-        };
-        (name == id || is_listed()).then(|| self.folder.join(name))
+        Some(self.folder.join(name_by_id(id)?))
     }
 
     /// The same for all containers that are gone.
@@ -281,6 +292,7 @@ impl Guest {
                 remove_ours(&entry.path());
             }
         }
+        self.parked.keep(is_living);
     }
 
     fn folder_of(&self, container: &Container) -> Option<PathBuf> {
@@ -338,6 +350,29 @@ fn bare(addresses: &[IpNet]) -> Vec<IpAddr> {
     addresses.iter().map(IpNet::addr).collect()
 }
 
+/// What `ip netns` calls a container of this id.
+fn name_by_id(id: &str) -> Option<&OsStr> {
+    let path = Path::new(id);
+    let name = path.file_name()?;
+    let folders = NAMESPACES.map(Path::new);
+    let is_listed = || {
+        path.parent()
+            .is_some_and(|folder| folders.contains(&folder))
+    };
+    (name == id || is_listed()).then_some(name)
+}
+
+/// `hosts` in a folder names only these.
+fn keep_hosts(folder: &Path, present: &[IpNet]) {
+    let path = folder.join(FILES[1]);
+    let Some(text) = files::read(&path) else {
+        return;
+    };
+    let mut hosts = Hosts::parse(&text);
+    hosts.keep(&bare(present));
+    rewrite(&path, &hosts.text());
+}
+
 fn is_living(name: &OsStr) -> bool {
     let mut folders = NAMESPACES.iter().map(Path::new);
     folders.any(|folder| folder.join(name).exists())
@@ -390,7 +425,8 @@ mod tests {
 
     fn guest(folder: &Path) -> Guest {
         let domain = Domain::parse("weave.local").unwrap();
-        Guest::new(domain, Ipv4Addr::new(169, 254, 53, 1), folder)
+        let parked = Parked::new(&folder.join("parked"));
+        Guest::new(domain, Ipv4Addr::new(169, 254, 53, 1), folder, parked)
     }
 
     #[test]
@@ -561,7 +597,11 @@ mod tests {
         let before = guest(dir.path());
         write(&before, &["web.weave.local"], &["10.2.1.1/24"], "");
         let domain = Domain::parse("example.internal").unwrap();
-        let after = Guest::new(domain, Ipv4Addr::new(169, 254, 7, 7), dir.path());
+        let after = Guest {
+            domain,
+            server: Ipv4Addr::new(169, 254, 7, 7),
+            ..before
+        };
         after.follow("c1");
         after.follow("c2");
         let read = |name: &str| fs::read_to_string(dir.path().join("c1").join(name)).unwrap();

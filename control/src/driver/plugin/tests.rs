@@ -5,6 +5,7 @@ use std::sync::Mutex as StdMutex;
 use super::*;
 use crate::driver::allocator::Allocator;
 use crate::driver::attach::{AttachOptions, Host};
+use crate::driver::dns::parked::Parked;
 use crate::driver::netlink::GsoLimits;
 use crate::driver::netns::NetNs;
 use crate::ipam::request::{Reply, Request as AddressRequest};
@@ -51,7 +52,7 @@ impl Machine {
             Host::new(NetNs::current().unwrap(), "weft", [2; 6]),
             Docker::new(Some("unix:///nowhere/docker.sock")).unwrap(),
             options,
-            None,
+            Err(Parked::new(dir.path())),
             Allocator::new(Some(requests.clone())),
             None,
         );
