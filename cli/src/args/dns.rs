@@ -13,7 +13,7 @@ pub(crate) struct DnsLaunchArgs {
     /// No DNS server, and no names of this host's containers.
     #[arg(long, env = "WEFT_NO_DNS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) no_dns: bool,
-    /// Domain of the containers' names, the same on every host.
+    /// Domain of the containers' names; wanted the same on every host, since names of another one are not answered.
     #[arg(
         long,
         env = "WEFT_DNS_DOMAIN",
