@@ -8,7 +8,7 @@ use weft_engine::command::Flow;
 use crate::ipam::{Contact, Ipam, StoreChange, StoreContent};
 use crate::peer::PeerId;
 
-/// When a record was written: start of the host, number.
+/// When a record was written: what its host spoke as, number.
 pub(super) type Stamp = (u64, u64);
 
 /// A container; its addresses are what stands on its interface.
@@ -43,6 +43,8 @@ pub(super) struct Host {
     pub(super) group: u64,
     pub(super) records: BTreeMap<(PeerId, u16), (Stamp, Vec<u8>)>,
     pub(super) published: u64,
+    /// The number of its start, or a higher one: records of a copy of it may not outrank its own.
+    pub(super) speaks_as: u64,
     /// Whom the machine believes to be within reach, and which start of it.
     pub(super) told: BTreeMap<PeerId, (Contact, u64)>,
     pub(super) has_left: bool,
@@ -67,6 +69,7 @@ impl Host {
             group: 0,
             records: BTreeMap::new(),
             published: 0,
+            speaks_as: 0,
             told: BTreeMap::new(),
             has_left: false,
             disk_fails: false,

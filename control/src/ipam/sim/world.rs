@@ -257,6 +257,7 @@ impl World {
         let random = self.random.fork();
         let host = &mut self.hosts[at];
         host.boot = self.boots;
+        host.speaks_as = self.boots;
         host.flows.clear();
         host.blocked.clear();
         host.told.clear();

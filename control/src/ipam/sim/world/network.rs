@@ -139,16 +139,41 @@ impl World {
         {
             return;
         }
+        if origin == host.id {
+            if stamp.0 > host.speaks_as {
+                self.jump(to, part);
+            }
+            return;
+        }
         host.records.insert((origin, part), (stamp, body.clone()));
-        if origin != host.id && !body.is_empty() {
+        if !body.is_empty() {
             self.feed(to, IpamInput::Record { origin, body });
+        }
+    }
+
+    /// A copy of the host, or the host before its disk was put back, has said what outranks it: as gossip does, it says
+    /// everything again so that it is newer, and that there is nothing where it has nothing to say.
+    fn jump(&mut self, at: usize, seen: u16) {
+        self.boots += 1;
+        let host = &mut self.hosts[at];
+        host.speaks_as = self.boots;
+        let own = host
+            .records
+            .iter()
+            .filter(|((origin, _), _)| *origin == host.id);
+        let mut bodies: BTreeMap<u16, Vec<u8>> = own
+            .map(|((_, part), (_, body))| (*part, body.clone()))
+            .collect();
+        bodies.entry(seen).or_default();
+        for (part, body) in bodies {
+            self.publish(at, part, body);
         }
     }
 
     pub(super) fn publish(&mut self, at: usize, part: u16, body: Vec<u8>) {
         let host = &mut self.hosts[at];
         host.published += 1;
-        let (origin, stamp) = (host.id, (host.boot, host.published));
+        let (origin, stamp) = (host.id, (host.speaks_as, host.published));
         host.records.insert((origin, part), (stamp, body.clone()));
         for to in 0..self.hosts.len() {
             let loss = if self.is_calm {
