@@ -69,7 +69,7 @@ impl Ipam {
         if self.cloned {
             believed.findings.push(finding(
                 "another host runs with this host's identity".to_owned(),
-                "`weft reset` on one of the two",
+                "`weft reset` on one of the two; if a store was put back from a backup, wait",
             ));
         }
         believed

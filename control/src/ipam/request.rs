@@ -288,7 +288,7 @@ pub enum Failure {
     Withdrawn(String),
     /// This peer runs twice, so that it may not give addresses.
     #[error(
-        "another host runs with this host's identity: addresses are not given until one of them is reset, and for {} s more",
+        "another host runs with this host's identity: addresses are not given until one of them is reset, and for {} s more (as long after a store was put back from a backup)",
         CLONE_SHOWN.as_secs()
     )]
     Cloned,

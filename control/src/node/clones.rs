@@ -106,7 +106,8 @@ impl Node {
                 ""
             };
             format!(
-                "two hosts run with the identity key of {id}{gives}; run `weft reset` on the copy"
+                "two hosts run with the identity key of {id}{gives}; run `weft reset` on the copy (a store put back from a backup looks so, too, for {} s)",
+                CLONE_SHOWN.as_secs()
             )
         })
     }
