@@ -17,7 +17,8 @@ use weft_control::driver::attach::{self, AttachOptions, Host};
 use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::bridge::{self, BridgeConfig, Keeper, TAP, bridge_mac};
 use weft_control::driver::dns::DnsServer;
-use weft_control::driver::firewall;
+use weft_control::driver::firewall::port::PortGuard;
+use weft_control::driver::firewall::{self, FirewallError};
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
 use weft_control::driver::plugin;
@@ -134,7 +135,8 @@ async fn serve(
     let serving = tokio::spawn(api.serve(requests.clone(), async {
         let _ = api_stopped.await;
     }));
-    let (name, notes) = (driver.name().to_string(), driver.notes());
+    let (name, mut notes) = (driver.name().to_string(), driver.notes());
+    let guard = guard_port(settings).await.map_err(|note| notes.push(note));
     let running = drive(driver, receiver, &requests, &mut orders);
     let (ended, plugin) = docker
         .beside(settings, running, || ready(&name, notes))
@@ -144,13 +146,39 @@ async fn serve(
     }
     drop(proxy);
     drop(server);
-    keeper.stop().await;
+    stop_watching(keeper, guard.ok()).await;
     if matches!(ended, Ok(Ended::Reset)) {
         clear_host(host, &devices, settings).await?;
     }
     drop(stop_api);
     let _ = serving.await;
     ended.map(drop)
+}
+
+/// Shuts our port for containers, or says why it stays open to them.
+async fn guard_port(settings: &Settings) -> Result<PortGuard, String> {
+    let bridges = [Some(settings.bridge.as_str()), settings.docker_bridge()];
+    let bridges: Vec<&str> = bridges.into_iter().flatten().collect();
+    let guard = PortGuard::start(settings.port, &bridges).await;
+    guard.map_err(|error| {
+        let why = match error {
+            FirewallError::Start(_) => "install nftables".to_owned(),
+            error @ (FirewallError::Talk(_)
+            | FirewallError::Watch(_)
+            | FirewallError::Refused(_)) => {
+                format!("{:#}", anyhow::Error::from(error))
+            }
+        };
+        let port = settings.port;
+        format!("note: containers can reach port {port} of this host: {why}")
+    })
+}
+
+async fn stop_watching(keeper: Keeper, guard: Option<PortGuard>) {
+    keeper.stop().await;
+    if let Some(guard) = guard {
+        guard.stop().await;
+    }
 }
 
 /// Removes from the host what outlives a daemon: bridge, TAP, rules, and what is known of Docker's networks.

@@ -5,7 +5,7 @@
 //! change, also on a bridge that was made anew.
 //! The table is there as long as any address is, so that a subnet without rules is known to be one without translation.
 
-mod changes;
+pub(super) mod changes;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,4 +1,5 @@
-//! The host's nftables tables: `inet weft` translates for exposed subnets, `bridge weft` holds blocked addresses back.
+//! The host's nftables tables: `inet weft` translates for exposed subnets, `bridge weft` holds blocked addresses back, and
+//! `inet weft_port` (`port`) keeps containers from the daemon's port.
 //!
 //! ```text
 //!  to 224.0.0.0/4 from an exposed subnet   as it is
@@ -16,6 +17,7 @@
 //! A subnet exposed without translation has no rule; the table is there all the same, so that the next daemon knows.
 
 pub mod docker;
+pub mod port;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -39,6 +41,9 @@ pub enum FirewallError {
     /// It could not be talked to.
     #[error("hand rules to nft")]
     Talk(#[source] io::Error),
+    /// What others change cannot be heard of.
+    #[error("hear of changes of nftables")]
+    Watch(#[source] io::Error),
     /// It said no.
     #[error("nft refuses the rules: {0}")]
     Refused(String),
@@ -70,13 +75,13 @@ pub(crate) async fn apply(
     run(&["-f", "-"], &ruleset(subnets, gate)).await.map(drop)
 }
 
-/// Removes both tables; without `nft` there are none.
+/// Removes all tables; without `nft` there are none.
 ///
 /// # Errors
 ///
 /// If `nft` refuses.
 pub async fn remove() -> Result<(), FirewallError> {
-    let text = [ruleset(None, None), blocking(&[])].concat();
+    let text = [ruleset(None, None), blocking(&[]), port::nothing()].concat();
     match run(&["-f", "-"], &text).await {
         Ok(_) | Err(FirewallError::Start(_)) => Ok(()),
         Err(error) => Err(error),

@@ -20,18 +20,18 @@ const READ_LEN: usize = 8192;
 
 /// News of the namespace in which it was opened.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(in crate::driver) struct Changes {
     socket: AsyncFd<OwnedFd>,
 }
 
 impl Changes {
     /// Needs a tokio runtime.
-    pub(super) fn of_firewall() -> io::Result<Self> {
+    pub(in crate::driver) fn of_firewall() -> io::Result<Self> {
         Self::open(SockProtocol::NetlinkNetFilter, NFTABLES)
     }
 
     /// Needs a tokio runtime.
-    pub(super) fn of_addresses() -> io::Result<Self> {
+    pub(in crate::driver) fn of_addresses() -> io::Result<Self> {
         Self::open(SockProtocol::NetlinkRoute, ADDRESSES)
     }
 
@@ -48,7 +48,7 @@ impl Changes {
     }
 
     /// Returns when something has changed since it last returned.
-    pub(super) async fn next(&self) -> io::Result<()> {
+    pub(in crate::driver) async fn next(&self) -> io::Result<()> {
         let mut ready = self.socket.readable().await?;
         self.drop_all()?;
         ready.clear_ready();

@@ -447,7 +447,7 @@ type Plant = (&'static str, u64, fn(&mut Faults));
 
 /// The planted faults.
 const PLANTED: [Plant; 6] = [
-    ("tie by free counts", 50, |faults| {
+    ("tie by free counts", 671, |faults| {
         faults.tie_by_free = true;
     }),
     ("answer before the write", 43, |faults| {
