@@ -53,7 +53,9 @@ pub use crate::host::Host;
 pub use crate::http::{Answer, HttpClient, HttpConnection, chunked, request};
 pub use crate::lab::Lab;
 pub use crate::mesh::Mesh;
-pub use crate::names::{NameServer, answers, attached, dig, launch_with, resolved};
+pub use crate::names::{
+    NameServer, addresses_in_answer, answers, attached, dig, launch_with, resolved,
+};
 pub use crate::overlay::Overlay;
 pub use crate::ping::{Ping, PingReport};
 pub use crate::raw::RawSocket;

@@ -37,6 +37,15 @@ pub fn answers(from: &Host, words: &[&str]) -> Vec<String> {
     lines
 }
 
+/// How many IPv4 addresses weft's server answers with, and whether it says that there are more.
+#[must_use]
+pub fn addresses_in_answer(from: &Host, words: &[&str]) -> (usize, bool) {
+    let said = dig(from, words);
+    let count = said.lines().filter(|line| line.contains("IN\tA\t")).count();
+    let flags = said.lines().find(|line| line.starts_with(";; flags:"));
+    (count, flags.is_some_and(|flags| flags.contains(" tc")))
+}
+
 /// The first IPv4 address that the C library finds with the host's own files; empty if none.
 #[must_use]
 pub fn resolved(from: &Host, name: &str) -> String {

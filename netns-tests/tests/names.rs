@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use weft_netns_tests::{
-    Host, Lab, NameServer, Weft, answers, attached, dig, in_lab, launch_with, resolved,
-    say_skipped, within,
+    Host, Lab, NameServer, Weft, addresses_in_answer, answers, attached, dig, in_lab, launch_with,
+    resolved, say_skipped, within,
 };
 
 /// A container that is gone must be forgotten in this time.
@@ -228,14 +228,8 @@ fn many_addresses_are_cut_over_udp_and_whole_over_tcp() {
         let words: Vec<&str> = many.iter().map(String::as_str).collect();
         weft.ok(&[&["dns-add"], words.as_slice(), &["-h", "many"]].concat());
 
-        let count = |words: &[&str]| {
-            let said = dig(&c1, &[words, &["many.weave.local"]].concat());
-            let is_cut = said.contains("flags: qr aa tc");
-            (
-                said.lines().filter(|line| line.contains("IN\tA\t")).count(),
-                is_cut,
-            )
-        };
+        let count =
+            |words: &[&str]| addresses_in_answer(&c1, &[words, &["many.weave.local"]].concat());
         let (plain, is_cut) = count(&["+noedns", "+ignore"]);
         assert!(is_cut && (25..35).contains(&plain), "{plain}");
         assert_eq!(count(&["+noedns"]), (50, false), "asked again over TCP");
@@ -469,11 +463,7 @@ fn many_from_elsewhere(lab: &Lab, weft: &Weft, c1: &Host) {
     within("the third server", SOON, || {
         weft.ok(&["status"]).contains("Upstream: 192.0.2.4:53\n")
     });
-    let count = |words: &[&str]| {
-        let said = dig(c1, &[words, &["many.example.org"]].concat());
-        let lines = said.lines().filter(|line| line.contains("IN\tA\t"));
-        (lines.count(), said.contains("flags: qr tc"))
-    };
+    let count = |words: &[&str]| addresses_in_answer(c1, &[words, &["many.example.org"]].concat());
     within("all addresses", SOON, || {
         count(&["+noedns"]) == (100, false)
     });

@@ -9,7 +9,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weft_netns_tests::{Host, Lab, Mesh, Weft, in_lab, is_long, now, record, within};
+use weft_netns_tests::{
+    Host, Lab, Mesh, NameServer, Weft, addresses_in_answer, dig, in_lab, is_long, now, record,
+    resolved, within,
+};
 
 /// From a change to the answer on every host.
 const CHANGE_LIMIT: Duration = Duration::from_secs(1);
@@ -71,6 +74,7 @@ fn containers_of_all_hosts_are_found_on_each_and_balanced() {
             });
         }
         clients[0].run(&["ping", "-c", "1", "-W", "5", "c2"]);
+        ask_as_programs_do(clients);
 
         mesh.weft[2].ok(&["dns-add", "192.0.2.80", "192.0.2.81", "-h", "foo"]);
         within("two more, added by hand", CHANGE_LIMIT, || {
@@ -83,6 +87,53 @@ fn containers_of_all_hosts_are_found_on_each_and_balanced() {
         });
         let listed = mesh.weft[0].ok(&["status", "dns"]);
         assert_eq!(listed.lines().count(), 6, "{listed}");
+    });
+}
+
+/// With the containers' own files, from each host to each other one.
+fn ask_as_programs_do(clients: &[Host]) {
+    for client in clients {
+        for (index, other) in clients.iter().enumerate() {
+            let (name, address) = (other.name(), Mesh::overlay(index).to_string());
+            assert_eq!(resolved(client, name), address, "{}", client.name());
+            let back = client.run(&["getent", "hosts", &address]);
+            assert!(back.contains(&format!("{name}.weave.local")), "{back}");
+            let said = client.run(&["busybox", "nslookup", &format!("{name}.weave.local")]);
+            assert!(said.contains(&address), "{said}");
+            let said = client.run(&["busybox", "nslookup", &address]);
+            assert!(said.contains(&format!("{name}.weave.local")), "{said}");
+        }
+    }
+}
+
+/// Given on h0, asked for on the others.
+#[test]
+fn many_addresses_of_another_host_are_cut_over_udp_and_whole_over_tcp() {
+    in_lab(|lab| {
+        let mesh = three_hosts(lab);
+        (0..3).for_each(|index| mesh.attach(index));
+        let many: Vec<String> = (1..=50).map(|n| format!("10.9.0.{n}")).collect();
+        let words: Vec<&str> = many.iter().map(String::as_str).collect();
+        mesh.weft[0].ok(&[&["dns-add"], words.as_slice(), &["-h", "many"]].concat());
+        for client in &mesh.containers[1..] {
+            let count = |words: &[&str]| {
+                addresses_in_answer(client, &[words, &["many.weave.local"]].concat())
+            };
+            within("all addresses", JOIN_LIMIT, || {
+                count(&["+tcp"]) == (50, false)
+            });
+            let (plain, is_cut) = count(&["+noedns", "+ignore"]);
+            assert!(is_cut && (25..35).contains(&plain), "{plain}");
+            assert_eq!(count(&["+noedns"]), (50, false), "asked again over TCP");
+            let (more, is_cut) = count(&["+bufsize=700", "+ignore"]);
+            assert!(is_cut && more > plain && more < 50, "{more}");
+            assert_eq!(count(&["+bufsize=700"]), (50, false), "asked again, too");
+            let listed = client.run(&["getent", "ahostsv4", "many"]);
+            let found = many
+                .iter()
+                .filter(|one| listed.contains(&format!("{one} ")));
+            assert_eq!(found.count(), 50, "{listed}");
+        }
     });
 }
 
@@ -294,7 +345,7 @@ const SEED: u64 = 20_261_125;
 /// How often each comes or goes, on average.
 const CHANGES_PER_CONTAINER: usize = 3;
 
-/// The names and addresses that a host answers with, in order.
+/// The names and addresses that a host lists, in order.
 fn known(weft: &Weft) -> Vec<(String, String)> {
     let listed = weft.json(&["status", "dns"]);
     let entries = listed["entries"].as_array().cloned().unwrap_or_default();
@@ -305,11 +356,48 @@ fn known(weft: &Weft) -> Vec<(String, String)> {
     pairs
 }
 
+/// The names and addresses that a client gets for the names of a file, in order; all are asked for.
+fn told(client: &Host, file: &str) -> Vec<(String, String)> {
+    let said = dig(client, &["+noall", "+answer", "-f", file]);
+    let pair = |line: &str| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.trim_end_matches('.').to_owned();
+        Some((name, words.next_back()?.to_owned()))
+    };
+    let lines = said.lines().filter(|line| !line.starts_with(';'));
+    let mut pairs: Vec<_> = lines.filter_map(pair).collect();
+    pairs.sort();
+    pairs
+}
+
+/// The same of several at once: what one is asked late would say nothing of the limit.
+fn told_to_all(clients: &[Host], file: &str) -> Vec<Vec<(String, String)>> {
+    std::thread::scope(|scope| {
+        let ask = |client| scope.spawn(move || told(client, file));
+        let asked: Vec<_> = clients.iter().map(ask).collect();
+        let heard = asked.into_iter().map(|asked| asked.join());
+        heard.map(|told| told.expect("dig runs")).collect()
+    })
+}
+
+/// Three hosts with a name server each behind weft's, which knows of no reverse name.
+fn three_hosts_with_servers(lab: &Lab) -> (Mesh, Vec<NameServer>) {
+    let mesh = Mesh::new(lab, 3);
+    let servers = (0..3).map(|index| {
+        let address = Mesh::underlay(index).to_string();
+        let server = NameServer::start(mesh.host(index), &address, &["--bogus-priv"]);
+        mesh.launch(index, &["--dns-upstream", &address], &[0, 1, 2]);
+        server
+    });
+    let servers = servers.collect();
+    (mesh, servers)
+}
+
 /// Containers come and go in random order on three hosts; soon after the last change every server answers the truth.
 #[test]
 fn after_churn_every_server_knows_exactly_what_is_there() {
     in_lab(|lab| {
-        let mesh = three_hosts(lab);
+        let (mesh, _servers) = three_hosts_with_servers(lab);
         let wefts = &mesh.weft;
         let clients: Vec<Host> = (0..3)
             .map(|at| {
@@ -327,6 +415,14 @@ fn after_churn_every_server_knows_exactly_what_is_there() {
             .map(|at| lab.host(&format!("n{at}")))
             .collect();
         let address = |at: usize| format!("10.2.{}.{}", 1 + at / per_host, 1 + at % per_host);
+        let file = lab.folder().join("questions");
+        let questions = spaces
+            .iter()
+            .chain(&clients)
+            .map(|space| format!("{}.weave.local\n", space.name()));
+        std::fs::write(&file, questions.collect::<String>()).expect("the lab's folder is writable");
+        let file = file.to_string_lossy().into_owned();
+        let file = file.as_str();
         let mut random = SEED;
         for _ in 0..CHANGES_PER_CONTAINER * there.len() {
             random = random
@@ -345,9 +441,13 @@ fn after_churn_every_server_knows_exactly_what_is_there() {
             .collect();
         truth.extend((0..3).map(|at| (format!("x{at}.weave.local"), format!("10.2.0.1{at}"))));
         truth.sort();
-        let took = within("the truth on every host", CHANGE_LIMIT, || {
-            wefts.iter().all(|weft| known(weft) == truth)
+        let took = within("the truth from every server", CHANGE_LIMIT, || {
+            told_to_all(&clients, file)
+                .iter()
+                .all(|told| *told == truth)
         });
+        assert!(took <= CHANGE_LIMIT, "the last answer: {took:?}");
+        assert!(wefts.iter().all(|weft| known(weft) == truth));
         let took_ms = (took.as_secs_f64() * 1000.0).round();
         let figures = json!({
             "containers": there.len(),
@@ -356,21 +456,25 @@ fn after_churn_every_server_knows_exactly_what_is_there() {
             "all_known_after_ms": took_ms,
         });
         record("names_churn", &figures);
-        // Forward and reverse, with a real client.
         for (at, is_there) in there.iter().enumerate() {
-            let name = format!("n{at}.weave.local");
             for client in &clients {
-                let forward = answers(client, &[&name]);
-                if *is_there {
-                    let backward = answers(client, &["-x", &address(at)]);
-                    assert_eq!(
-                        (forward, backward),
-                        (vec![address(at)], vec![format!("{name}.")])
-                    );
-                } else {
-                    assert!(forward.is_empty(), "{name}");
-                }
+                finds_both_ways(client, &spaces[at], &address(at), *is_there);
             }
         }
     });
+}
+
+/// Forward and reverse, or neither.
+fn finds_both_ways(client: &Host, container: &Host, address: &str, is_there: bool) {
+    let name = format!("{}.weave.local", container.name());
+    let backward = dig(client, &["-x", address]);
+    if is_there {
+        assert_eq!(answers(client, &[&name]), [address]);
+        let found = format!("PTR\t{name}.\n");
+        assert!(backward.contains(&found), "{backward}");
+        return;
+    }
+    for said in [dig(client, &[&name]), backward] {
+        assert!(said.contains("status: NXDOMAIN"), "{said}");
+    }
 }
