@@ -8,6 +8,7 @@
 //!                          ├─ Dockerd: a real Docker of the host's own, and its client; HttpClient: its API, to the letter
 //!                          ├─ Terminal: a shell on a host, Transcript: what is entered there, for the documentation
 //!                          ├─ Weft: the daemon and every verb, as a user types them
+//!                          ├─ Traces: what was left behind
 //!                          ├─ Capture, RawSocket: frames seen and frames made up
 //!                          └─ flows: TCP and UDP whose every byte is checked
 //! ```
@@ -38,6 +39,7 @@ mod record;
 mod sandbox;
 mod slow;
 mod terminal;
+mod traces;
 mod transcript;
 mod wait;
 mod weft;
@@ -65,6 +67,7 @@ pub use crate::sandbox::{
 };
 pub use crate::slow::SlowHub;
 pub use crate::terminal::Terminal;
+pub use crate::traces::Traces;
 pub use crate::transcript::Transcript;
 pub use crate::wait::{eventually, now, pause, within};
 pub use crate::weft::{Outcome, Weft};

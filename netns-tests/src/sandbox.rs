@@ -22,7 +22,7 @@ const MARK: &str = "WEFT_LAB_INSIDE";
 /// Where the lab keeps a copy of the binary: not in `/run`, for the demo has one of its own.
 pub(crate) const LAB_BINARIES: &str = "/mnt";
 /// Where `ip netns exec` finds files of a namespace.
-const NETNS_FILES: &str = "/etc/netns";
+pub(crate) const NETNS_FILES: &str = "/etc/netns";
 /// A test that takes longer hangs; seconds.
 const LIMIT_S: u32 = 300;
 /// The same for the long versions.

@@ -239,6 +239,20 @@ impl Weft {
         self.signal_and_wait(Signal::SIGKILL);
     }
 
+    /// The daemon's open files.
+    ///
+    /// # Panics
+    ///
+    /// If none runs.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let pid = self
+            .pid()
+            .unwrap_or_else(|| panic!("no weft runs on {}", self.host.name()));
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("root reads what is open");
+        open.count()
+    }
+
     /// The daemon's resident memory in KiB.
     ///
     /// # Panics
