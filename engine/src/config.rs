@@ -130,8 +130,9 @@ pub const COALESCE_FRAMES_MAX: usize = 8192;
 /// Addresses of one peer known only because it sent from them: the one left behind by a move, the one
 /// moved to, and two more, so that re-injected packets cannot make us remember (or probe) many.
 pub const PATHS_LEARNED_MAX: usize = 4;
-/// Probes remembered for one address: 3 s of quick probes, ten a second, the longest a verdict looks back.
-pub const PATH_PROBES_MAX: usize = 32;
+/// Probes remembered for one address, ten a second where it matters: those of the longest timeout (3 s), which have no
+/// verdict yet, and as many of which it is known what became of them.
+pub const PATH_PROBES_MAX: usize = 64;
 /// Path MTU sizes tried at one time: the seven well-known ones, the interface's own, and one that was too
 /// big before.
 pub const MTU_TRIALS_MAX: usize = 9;

@@ -35,6 +35,8 @@ const LOST_BEFORE_OTHER_LOCAL: usize = 3;
 const NARROWER_PROBES: u8 = 3;
 /// The peer's word of it is taken once in this time, in which all of them arrive.
 const NARROWER_EVERY: Duration = Duration::from_secs(1);
+/// The latest probes, of which the share that is lost is told.
+const LOSS_PROBES: usize = 32;
 /// What "lately" means: at most two flaps a minute on a path that answers one probe in ten.
 const DAMPED_FOR: Duration = Duration::from_secs(60);
 
@@ -384,7 +386,11 @@ impl Candidate {
 
     /// Share of the recent small probes that got no answer.
     pub(super) fn loss(&self) -> f32 {
-        let small = |fate| self.count(|sent| sent.full_len.is_none() && sent.fate == fate);
+        let recent = || self.sent.iter().rev().take(LOSS_PROBES);
+        let small = |fate| {
+            let wanted = |sent: &&Sent| sent.full_len.is_none() && sent.fate == fate;
+            recent().filter(wanted).count()
+        };
         let (lost, answered) = (small(Fate::Lost), small(Fate::Answered));
         let share = |part: usize| f32::from(u16::try_from(part).unwrap_or(u16::MAX));
         if lost == 0 {

@@ -422,6 +422,24 @@ fn a_stalled_worker_does_not_take_a_living_path_down() {
     assert_eq!(sim.downs(0), 0);
 }
 
+/// Late answers make the timeout as long as it gets: most of the quick probes have no verdict yet.
+#[test]
+fn a_black_hole_after_late_answers_is_found_in_8_s() {
+    for seed in 0..50 {
+        let mut sim = one(seed, Way::default());
+        sim.run_for(secs(10));
+        sim.ways(|way| (way.latency, way.jitter) = (ms(1), ms(1_400)));
+        sim.run_for(secs(10));
+        sim.ways(|way| (way.latency, way.jitter) = (ms(1), ms(0)));
+        sim.ways(|way| way.cut = true);
+        let found = sim.run_until(secs(60), Sim::both_down);
+        assert!(
+            found.is_some_and(|found| found <= secs(8)),
+            "seed {seed}: {found:?}"
+        );
+    }
+}
+
 #[test]
 fn an_address_that_died_with_the_one_in_use_is_not_taken_for_alive() {
     let mut sim = two(
