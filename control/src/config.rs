@@ -41,9 +41,13 @@ pub const DNS_CLIENT_RATE: u32 = 200;
 pub const DNS_LOCAL_RATE_FACTOR: u32 = 50;
 /// Places in the table of clients; two that fall into one place share its rate.
 pub const DNS_CLIENTS_MAX: usize = 4096;
-/// Waits for forwarded answers, each of a few kilobytes for at most [`DNS_FORWARD_TIMEOUT`]; above it, whoever waits for
-/// most makes room for others.
+/// Waits for forwarded answers, each of some 30 KiB for at most [`DNS_FORWARD_TIMEOUT`], and each with an open socket;
+/// above it, whoever waits for many makes room for others.
 pub const DNS_FORWARDS_MAX: usize = 1024;
+/// So many waits of one client are few: it asks for both kinds of address of a few names at once.
+pub const DNS_FORWARDS_FEW: usize = 8;
+/// What a wait has at least, where all clients have few: nearly every answer takes less.
+pub const DNS_FORWARD_PATIENCE: Duration = Duration::from_millis(400);
 /// The longest a client waits for a forwarded answer: below the five seconds after which resolvers ask again.
 pub const DNS_FORWARD_TIMEOUT: Duration = Duration::from_millis(4700);
 /// The wait for one upstream: a slow one may use all the time that the client has. It is asked again meanwhile, up to

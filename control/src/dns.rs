@@ -18,3 +18,4 @@ pub mod rate;
 pub mod record;
 pub mod registry;
 pub mod seats;
+pub mod waits;

@@ -8,8 +8,7 @@
 //! ```
 //!
 //! The newcomer counts as one of its client's, so whoever has few gets in and whoever has many takes from itself,
-//! however many addresses it has. Seats are TCP connections (`driver::dns::tcp`) and waits for an upstream
-//! (`driver::dns::upstreams`). Bounds: those of [`Limits`].
+//! however many addresses it has. Called by `driver::dns::tcp`. Bounds: those of [`Limits`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};

@@ -64,7 +64,14 @@ impl Listeners {
         // With hundreds of containers the list takes milliseconds, in which questions would wait.
         let found = spawn_blocking(addresses).await.map_err(io::Error::other);
         let mut trouble = Vec::new();
-        let wanted = self.wanted(found.flatten(), &mut trouble);
+        let wanted = match found.flatten() {
+            Ok(addresses) => self.wanted(&addresses, &mut trouble),
+            Err(error) => {
+                trouble.push(format!("changes of addresses: {error}"));
+                // What works is left as it is: the process may be out of files for a while.
+                self.open.keys().cloned().collect()
+            }
+        };
         self.open.retain(|spot, tasks| {
             let stays = wanted.contains(spot) && tasks.iter().all(|task| !task.is_finished());
             if !stays {
@@ -99,19 +106,8 @@ impl Listeners {
         (listening, trouble)
     }
 
-    fn wanted(
-        &self,
-        found: io::Result<Vec<(String, Ipv4Addr)>>,
-        trouble: &mut Vec<String>,
-    ) -> Vec<Spot> {
+    fn wanted(&self, addresses: &[(String, Ipv4Addr)], trouble: &mut Vec<String>) -> Vec<Spot> {
         let mut wanted = Vec::new();
-        let addresses = match found {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                trouble.push(format!("any address: {error}"));
-                return wanted;
-            }
-        };
         if !addresses.contains(&(self.bridge.clone(), self.address)) {
             trouble.push(format!(
                 "{}:{PORT}: {} does not have the address",

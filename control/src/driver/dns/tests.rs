@@ -607,7 +607,7 @@ async fn bad_upstreams_end_in_servfail_in_time_and_hold_up_nobody() {
 
 /// A container that gave itself many addresses asks what nobody answers.
 #[tokio::test]
-async fn who_waits_for_most_makes_room_for_others() {
+async fn who_waits_for_many_makes_room_for_others() {
     let (address, _) = upstream(Upstream::SilenceOf("hole")).await;
     let handler = handler(&config(vec![address]), &[]);
     let mut waiting = tokio::task::JoinSet::new();
@@ -617,7 +617,7 @@ async fn who_waits_for_most_makes_room_for_others() {
         let hole = question(&format!("hole{n}.example.org."), RecordType::A);
         waiting.spawn(async move { try_ask_from(client.into(), &handler, &hole, 1232).await });
     }
-    // Those above the limit have made room for each other.
+    // Those above the limit get no place.
     for _ in 0..1500 - crate::config::DNS_FORWARDS_MAX {
         let reply = waiting.join_next().await.unwrap().unwrap().unwrap();
         assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);

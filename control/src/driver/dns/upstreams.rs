@@ -1,13 +1,13 @@
 //! Asks the host's name servers what we do not know.
 //!
 //! ```text
-//!  question ─► seat ─► under way already? ─► wait for that one
-//!                           │ no
-//!                           └► servers, in their order ─► answer │ nothing │ failure, in time
+//!  question ─► place ─► under way already? ─► wait for that one
+//!                            │ no
+//!                            └► servers, in their order ─► answer │ nothing │ failure, in time
 //! ```
 //!
 //! One question is asked once at a time, whoever asks it: should an upstream ask us what we ask it, the loop ends at
-//! its second turn. When too many wait (an upstream is silent), the client that waits for most gives up its oldest.
+//! its second turn. When too many wait (an upstream is silent), `dns::waits` says who makes room.
 //! Bounds: `config::DNS_FORWARDS_MAX`, `config::DNS_FORWARD_TIMEOUT`, `config::DNS_CACHE_MAX`.
 
 use std::collections::HashMap;
@@ -26,11 +26,12 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
 use super::direct::Wish;
+use super::handler::now;
 use super::resolv_conf::{name_servers, unusable};
 use super::servers::Servers;
 use super::{DnsConfig, PORT};
-use crate::config::{DNS_FORWARD_TIMEOUT, DNS_FORWARDS_MAX};
-use crate::dns::seats::{Limits, SeatId, Seats};
+use crate::config::DNS_FORWARD_TIMEOUT;
+use crate::dns::waits::{WaitId, Waits};
 
 /// As much of a resolv.conf as is read: it names three servers and a few domains.
 const RESOLV_CONF_MAX: u64 = 1 << 16;
@@ -68,7 +69,7 @@ type Flights = HashMap<Key, Arc<OnceCell<Arc<Found>>>>;
 /// The upstreams in use.
 pub(super) struct Upstreams {
     servers: ArcSwapOption<Servers>,
-    waits: Mutex<Waits>,
+    waits: Mutex<Waiting>,
     flights: Mutex<Flights>,
     given: Vec<SocketAddr>,
     resolv_conf: PathBuf,
@@ -88,13 +89,7 @@ impl Upstreams {
     pub(super) fn new(config: &DnsConfig) -> Self {
         Self {
             servers: ArcSwapOption::empty(),
-            waits: Mutex::new(Waits {
-                seats: Seats::new(Limits {
-                    seats: DNS_FORWARDS_MAX,
-                    per_client: DNS_FORWARDS_MAX,
-                }),
-                evictions: HashMap::new(),
-            }),
+            waits: Mutex::default(),
             flights: Mutex::default(),
             given: config.upstreams.clone(),
             resolv_conf: config.resolv_conf.clone(),
@@ -185,37 +180,38 @@ impl Upstreams {
 }
 
 /// Who waits for an answer, and how they are told to give up.
-struct Waits {
-    seats: Seats,
-    evictions: HashMap<SeatId, oneshot::Sender<()>>,
+#[derive(Default)]
+struct Waiting {
+    waits: Waits,
+    evictions: HashMap<WaitId, oneshot::Sender<()>>,
 }
 
 /// One client's wait, over when dropped.
 struct Wait<'a> {
-    waits: &'a Mutex<Waits>,
-    id: SeatId,
+    waiting: &'a Mutex<Waiting>,
+    id: WaitId,
 }
 
 impl<'a> Wait<'a> {
     /// With what tells it to give up.
-    fn take(waits: &'a Mutex<Waits>, client: IpAddr) -> Option<(Self, oneshot::Receiver<()>)> {
-        let mut locked = waits.lock().unwrap_or_else(PoisonError::into_inner);
-        let (id, evicted) = locked.seats.take(client)?;
+    fn take(waiting: &'a Mutex<Waiting>, client: IpAddr) -> Option<(Self, oneshot::Receiver<()>)> {
+        let mut locked = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, evicted) = locked.waits.take(client, now())?;
         if let Some(evicted) = evicted {
             // Dropped, it tells.
             locked.evictions.remove(&evicted);
         }
         let (sender, receiver) = oneshot::channel();
         locked.evictions.insert(id, sender);
-        Some((Self { waits, id }, receiver))
+        Some((Self { waiting, id }, receiver))
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        waits.seats.leave(self.id);
-        waits.evictions.remove(&self.id);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.waits.leave(self.id);
+        waiting.evictions.remove(&self.id);
     }
 }
 
@@ -246,11 +242,12 @@ fn text_of(path: &Path) -> io::Result<String> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     if file.metadata()?.is_file() {
-        file.take(RESOLV_CONF_MAX).read_to_string(&mut text)?;
+        file.take(RESOLV_CONF_MAX).read_to_end(&mut bytes)?;
     }
-    Ok(text)
+    // A name in a comment may be of another encoding.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
@@ -274,5 +271,11 @@ mod tests {
         let long = dir.path().join("long");
         fs::write(&long, "nameserver 192.0.2.1\n".repeat(10_000)).unwrap();
         assert_eq!(text_of(&long).unwrap().len(), 1 << 16);
+        fs::write(&long, b"nameserver 192.0.2.1\n# caf\xe9\n").unwrap();
+        assert!(
+            text_of(&long)
+                .unwrap()
+                .starts_with("nameserver 192.0.2.1\n")
+        );
     }
 }

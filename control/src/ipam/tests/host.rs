@@ -39,3 +39,23 @@ fn the_hosts_own_addresses_are_given_to_nobody_and_never_blocked() {
     net.run_for(DEATH_GRACE + Duration::from_secs(1));
     assert_eq!(net.allocate(0, "b", ""), "192.0.2.1/24");
 }
+
+/// A runtime that does not say whether a container exists: nothing of it is freed, and nobody takes what it has over.
+#[test]
+fn a_silent_runtime_frees_nothing() {
+    let mut net = Net::started(1, "10.32.0.0/12");
+    net.allocate(0, "a", "");
+    net.allocate(0, "b", "");
+    for _ in 0..30 {
+        let sight = Sight {
+            present: BTreeMap::from([("c".to_owned(), vec![net_of("10.32.0.1/12")])]),
+            unsure: BTreeSet::from(["a".to_owned()]),
+        };
+        assert_eq!(net.answer(0, Request::Present(sight)), Ok(Reply::Done));
+        net.run_for(Duration::from_secs(5));
+    }
+    // That of `b`, of whom it is known that it is gone.
+    assert_eq!(net.allocate(0, "d", ""), "10.32.0.2/12");
+    assert!(net.claim(0, "d", "10.32.0.1/12").is_err());
+    assert_eq!(net.allocate(0, "a", ""), "10.32.0.1/12", "it kept it");
+}
