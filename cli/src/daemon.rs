@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 use weft_control::api::ApiError;
 use weft_control::config::{REQUESTS_MAX, RekeyConfig};
@@ -58,6 +59,7 @@ pub(crate) async fn run(
     ready: impl FnOnce(&str, Vec<String>),
 ) -> anyhow::Result<()> {
     let host = NetNs::current().context("open the host's network namespace")?;
+    open_as_many_files_as_may_be();
     bridge::check_name(&settings.bridge)?;
     let is_new =
         !bridge::is_there(&host, TAP).await? && !bridge::is_there(&host, &settings.bridge).await?;
@@ -74,6 +76,15 @@ pub(crate) async fn run(
         let _ = leftovers::remove_devices(&settings.bridge).await;
     }
     ended
+}
+
+/// A shell's usual 1024 are fewer than what one busy container can make us ask of upstreams at once.
+fn open_as_many_files_as_may_be() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn serve(

@@ -8,6 +8,10 @@ use tracing_subscriber::EnvFilter;
 /// Levels that may stand alone, with Weave's and syslog's spelling of one.
 const LEVELS: [&str; 6] = ["error", "warn", "warning", "info", "debug", "trace"];
 
+/// What libraries say of each packet is not ours to pass on, at any speed that somebody else chooses; a filter that names
+/// them brings it back.
+const QUIET: &str = "hickory_proto=off,hickory_net=off,hickory_resolver=off,hickory_server=off,";
+
 /// Reads `--log-level`: a level, or a filter such as `info,weft_control=debug`.
 ///
 /// # Errors
@@ -22,7 +26,7 @@ pub(crate) fn filter(level: &str) -> anyhow::Result<EnvFilter> {
         );
     }
     let spelt = if level == "warning" { "warn" } else { level };
-    match EnvFilter::builder().parse(spelt) {
+    match EnvFilter::builder().parse(format!("{QUIET}{spelt}")) {
         Ok(filter) => Ok(filter),
         Err(error) => bail!("--log-level `{level}` does not parse: {error}"),
     }
@@ -61,6 +65,14 @@ mod tests {
         ] {
             assert!(filter(level).is_ok(), "{level}");
         }
+    }
+
+    #[test]
+    fn libraries_are_silent_unless_they_are_named() {
+        let spelt = |level| filter(level).unwrap().to_string();
+        assert!(spelt("info").contains("hickory_proto=off"));
+        let named = spelt("info,hickory_proto=debug");
+        assert!(named.contains("hickory_proto=debug") && !named.contains("hickory_proto=off"));
     }
 
     #[test]
