@@ -139,6 +139,35 @@ fn restarted_weft_knows_them(
 }
 
 #[test]
+fn who_takes_over_an_address_is_answered_from_the_first_instruction_on() {
+    in_docker_lab(|lab| {
+        let ([a, b], wefts) = two_hosts(lab);
+        wefts[1].wait_for_path(CONNECT_LIMIT);
+        run(&b, "c1", &["--net=weft"]);
+        let there = address(&b, "c1", "ethwe0");
+        let there = bare(&there);
+        let look =
+            format!("cat /sys/class/net/ethwe0/address; hostname -i; ping -c 1 -W 1 {there}");
+        let once = || {
+            let said = a.docker(&["run", "--rm", "--net=weft", IMAGE, "sh", "-c", &look]);
+            let lines = said.stdout.lines().map(str::to_owned);
+            let [mac, own] = Vec::from_iter(lines.take(2))
+                .try_into()
+                .expect("it says two things of itself");
+            (said.code, own, mac)
+        };
+        let mut before = once();
+        // More than once: the first time nobody knows another place of the address.
+        for _ in 0..3 {
+            let now = once();
+            assert_eq!((now.0, &now.1), (0, &before.1), "answered");
+            assert_ne!(now.2, before.2, "another container");
+            before = now;
+        }
+    });
+}
+
+#[test]
 fn own_networks_have_their_subnets_and_fixed_addresses() {
     in_docker_lab(|lab| {
         let (dockers, wefts) = two_hosts(lab);

@@ -422,7 +422,13 @@ impl Shared {
         };
         // Of somebody else's addresses, or of an earlier run of ours: seen on the interface, they are noted.
         let holder = known.unwrap_or_else(|| docker_holder(id.get(..16).unwrap_or(&id)));
-        let endpoint = Endpoint { id, holder, mac };
+        let address = address.map(|address| address.addr());
+        let endpoint = Endpoint {
+            id,
+            holder,
+            address,
+            mac,
+        };
         let made = self.attacher.make_endpoint(&endpoint).await;
         let made = made.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
         Ok(endpoint_answer(mac, &mac_text(made)))

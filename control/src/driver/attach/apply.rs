@@ -374,7 +374,10 @@ fn put_back(guest: &Netlink, index: u32, before: &[IpNet]) {
 }
 
 /// Frames that come before the bridge passes them on are lost, the announcement among them.
-async fn wait_until_forwarding(host: &Netlink, outer: &Interface) -> Result<(), AttachError> {
+pub(super) async fn wait_until_forwarding(
+    host: &Netlink,
+    outer: &Interface,
+) -> Result<(), AttachError> {
     let wait = async {
         loop {
             let now = host.interface_at(outer.index).await?;

@@ -1,7 +1,7 @@
 //! Pairs for Docker's network plugin: made on the host, taken into the container by Docker itself.
 //!
 //! ```text
-//!  CreateEndpoint   bridge ── vethwe0f3c81d2a ── vethwg0f3c81d2a          alias: holder, no path
+//!  CreateEndpoint   bridge ── vethwe0f3c81d2a ── vethwg0f3c81d2a          alias: holder, no path; announced
 //!  Join             bridge ── vethwe0f3c81d2a ── vethwg0f3c81d2a          alias: holder, path
 //!  Docker           bridge ── vethwe0f3c81d2a ─┼── ethwe0  10.32.0.1/12   addresses and routes are Docker's work
 //!  settle           … settings, multicast of other subnets kept away, announced
@@ -9,13 +9,14 @@
 //!
 //! The names follow from Docker's id of the endpoint, so nothing is remembered elsewhere.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::apply::{inner_of, note_announcement, with_gso};
+use super::apply::{inner_of, note_announcement, wait_until_forwarding, with_gso};
 use super::{AttachError, AttachOptions, Host, multicast};
 use crate::driver::announce::announce;
 use crate::driver::identity::{Alias, GUEST_PREFIX, container_mac, endpoint_names};
@@ -30,6 +31,8 @@ pub struct Endpoint {
     pub id: String,
     /// Who has its address.
     pub holder: String,
+    /// That address, if Docker has one for it.
+    pub address: Option<IpAddr>,
     /// Its MAC, if Docker chose one.
     pub mac: Option<[u8; 6]>,
 }
@@ -57,7 +60,7 @@ impl Host {
             .mac
             .unwrap_or_else(|| container_mac(self.peer_name, &endpoint.id));
         let alias = Alias::of_docker(&self.bridge, &endpoint.holder, None);
-        let bridge_name = self.bridge.clone();
+        let (bridge_name, address) = (self.bridge.clone(), endpoint.address);
         let work = move |host: Netlink| async move {
             let bridge = host.interface(&bridge_name).await?;
             let bridge = bridge.filter(|device| device.kind == Some(InfoKind::Bridge));
@@ -66,7 +69,7 @@ impl Host {
                 host.delete(old.index, &old.name).await?;
             }
             let inner = with_gso(LinkMessageBuilder::<LinkUnspec>::new(), options.gso)
-                .name(inner_name)
+                .name(inner_name.clone())
                 .mtu(options.mtu)
                 .address(mac.to_vec());
             let outer = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
@@ -82,7 +85,16 @@ impl Host {
             {
                 host.delete(outer.index, &outer.name).await?;
             }
-            made.map(|()| mac)
+            made?;
+            if let Some(address) = address
+                && let Err(error) = introduce(&host, &inner_name, mac, address).await
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a container's address is announced after its start only"
+                );
+            }
+            Ok(mac)
         };
         self.netns.run(work).await
     }
@@ -161,6 +173,30 @@ async fn settle_port(
     host.change(message.up().build(), name).await?;
     let port = LinkBridgePort::new(outer.index).hairpin(options.hairpin);
     Ok(host.change(port.build(), name).await?)
+}
+
+/// Announces an address from the end that the container will have, while that is still here: Docker starts the program
+/// before it tells anybody, and whoever knew the address elsewhere would send the first answers there.
+async fn introduce(
+    host: &Netlink,
+    name: &str,
+    mac: [u8; 6],
+    address: IpAddr,
+) -> Result<(), AttachError> {
+    let vanished = || AttachError::Vanished(name.to_owned());
+    let inner = host.interface(name).await?.ok_or_else(vanished)?;
+    let outer = inner.peer.ok_or_else(vanished)?;
+    let outer = host.interface_at(outer).await?.ok_or_else(vanished)?;
+    host.stop_ipv6_addresses(&inner).await?;
+    let set = LinkUnspec::new_with_index;
+    host.change(set(inner.index).up().build(), name).await?;
+    let waited = wait_until_forwarding(host, &outer).await;
+    let announced = host.inside(|| announce(name, mac, std::iter::once(address)));
+    // Down again, as Docker has it from other drivers, whatever became of it.
+    host.change(set(inner.index).down().build(), name).await?;
+    waited?;
+    note_announcement(announced?);
+    Ok(())
 }
 
 async fn settle(guest: &Netlink, inner: &Interface) -> Result<Vec<IpNet>, AttachError> {
