@@ -104,6 +104,7 @@ fn containers_of_two_hosts_meet_on_the_network_weft() {
         within("the container in the list", CONNECT_LIMIT, || {
             line_of(&wefts[0], &first).contains(&ours[0])
         });
+        assert_eq!(wefts[0].ok(&["ipam", "check"]), "");
         assert!(routes.contains("default via 172."), "the way out: {routes}");
         restarted_weft_knows_them(&dockers, &wefts, &first, &ours);
 

@@ -137,6 +137,8 @@ pub trait Attacher: Send + Sync {
     fn hide(&self, request: ExposeRequest) -> BoxFuture<Result<Changed, ApiError>>;
     /// Lists what is attached.
     fn list(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
+    /// The same, each by the name that its addresses are noted for: Docker asks for some before it says for whom.
+    fn list_by_holder(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>>;
     /// Finds a container, attached or not: its shown id, its own names, and the addresses that it has.
     fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>>;
     /// Finishes what Docker has put into a running container of its own accord: settings, and who it is. Names come

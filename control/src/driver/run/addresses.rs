@@ -54,7 +54,7 @@ impl<E: EngineHandle> Driver<E> {
             let _ = reply.send(Ok(None));
             return;
         };
-        let listing = self.attacher.list();
+        let listing = self.attacher.list_by_holder();
         tokio::spawn(async move {
             let findings = listing.await.map(|list| Some(against(believed, list)));
             let _ = reply.send(findings);

@@ -199,6 +199,10 @@ impl Attacher for NoContainers {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn list_by_holder(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn adopt(&self, _: String) -> BoxFuture<Result<Changed, ApiError>> {
         Box::pin(async { Ok(Changed::default()) })
     }
