@@ -398,7 +398,20 @@ fn a_running_container_comes_and_goes() {
             found().trim() == bare(&own) && line_of(&weft, &id).contains(&own)
         });
 
+        // On the network twice.
+        weft.ok(&["attach", "c1"]);
+        let inside = dockerd.container("c1");
+        let tables = || {
+            let listed = inside.output(&["nft", "list", "tables", "ip"]);
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            listed.matches("table ip weft").count()
+        };
+        assert_eq!(tables(), 2, "multicast of others is kept from both");
+        weft.ok(&["detach", "c1"]);
+        assert_eq!(tables(), 1);
+
         dockerd.ok(&["network", "disconnect", "weft", "c1"]);
+        assert_eq!(tables(), 0, "rules go with their interface");
         within("the end of the name", NAME_LIMIT, || found().is_empty());
         let fixed = ["run", "--rm", "--net=weft", "--ip", bare(&own)];
         let free = dockerd.docker(&[&fixed[..], &[IMAGE, "true"]].concat());

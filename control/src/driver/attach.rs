@@ -27,6 +27,7 @@ use self::apply::{Plan, find_pair, take};
 pub use self::endpoint::{Endpoint, Settled};
 pub use self::follow::follow_mtu;
 pub use self::follow_dns::follow_dns;
+use self::multicast::Table;
 use super::address::OtherPrefix;
 use super::bridge::BridgeError;
 use super::container::{Container, shown_id};
@@ -319,9 +320,15 @@ impl Host {
     }
 }
 
-/// Takes the rules for multicast out of a container's namespace. For a thread made for that, which stays in there.
-pub(super) fn forget_multicast(guest: NetNs) -> Result<(), NetNsError> {
-    Netlink::open(guest)?.inside(multicast::forget)
+/// Takes the rules for multicast out of a container's namespace, into which the host end `outer` led. For a thread made
+/// for that, which stays in there.
+pub(super) fn forget_multicast(guest: NetNs, alias: &Alias, outer: &str) -> Result<(), NetNsError> {
+    let table = if alias.is_dockers() {
+        Table::of_endpoint(outer)
+    } else {
+        Table::own()
+    };
+    Netlink::open(guest)?.inside(|| multicast::forget(&table))
 }
 
 /// A MAC as it is shown, `da:fa:eb:dc:28:27`.

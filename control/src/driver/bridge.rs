@@ -173,7 +173,7 @@ fn forget_multicast(outer: &Interface) {
     let Some(guest) = NetNs::find(alias.inode, &alias.path) else {
         return;
     };
-    if let Err(error) = attach::forget_multicast(guest) {
+    if let Err(error) = attach::forget_multicast(guest, &alias, &outer.name) {
         tracing::warn!(%error, container = alias.id, "rules for multicast stay in the container");
     }
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::multicast;
+use super::multicast::{self, Table};
 use super::{ADDRESSES_MAX, AttachError, AttachOptions, Attached, CONTAINER_INTERFACE, Detached};
 use crate::driver::address::check_prefix;
 use crate::driver::announce::announce;
@@ -158,7 +158,7 @@ impl Plan {
             undo.push(Undo::Address(index, address));
         }
         let addresses = guest.addresses_of(index).await?;
-        guest.inside(|| multicast::isolate(index, &addresses))?;
+        guest.inside(|| multicast::isolate(&Table::own(), index, &addresses))?;
         undo.push(Undo::Isolation(index, before));
         wait_until_forwarding(host, &pair.outer).await?;
         let mac = pair.inner.mac.unwrap_or(self.mac);
@@ -319,7 +319,7 @@ pub(super) async fn take(
         .collect();
     if remaining.is_empty() {
         host.delete(pair.outer.index, &pair.outer.name).await?;
-        guest.inside(multicast::forget)?;
+        guest.inside(|| multicast::forget(&Table::own()))?;
         return Ok(Detached { left: None, absent });
     }
     for &address in asked {
@@ -330,7 +330,7 @@ pub(super) async fn take(
     for &address in remaining.iter().filter(|address| !left.contains(address)) {
         guest.add_address(index, address).await?;
     }
-    guest.inside(|| multicast::isolate(index, &remaining))?;
+    guest.inside(|| multicast::isolate(&Table::own(), index, &remaining))?;
     let left = Some(Attached {
         mac: pair.inner.mac.unwrap_or_default(),
         addresses: remaining,
@@ -363,9 +363,9 @@ async fn roll_back(host: &Netlink, guest: &Netlink, undo: Vec<Undo>) {
 fn put_back(guest: &Netlink, index: u32, before: &[IpNet]) {
     let entered = guest.inside(|| {
         if before.is_empty() {
-            multicast::forget();
+            multicast::forget(&Table::own());
         } else {
-            multicast::isolate(index, before);
+            multicast::isolate(&Table::own(), index, before);
         }
     });
     if let Err(error) = entered {

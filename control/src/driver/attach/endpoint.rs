@@ -17,7 +17,8 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::apply::{inner_of, note_announcement, wait_until_forwarding, with_gso};
-use super::{AttachError, AttachOptions, Host, multicast};
+use super::multicast::{self, Table};
+use super::{AttachError, AttachOptions, Host};
 use crate::driver::announce::announce;
 use crate::driver::identity::{Alias, GUEST_PREFIX, container_mac, endpoint_names};
 use crate::driver::netlink::{Interface, Netlink};
@@ -127,9 +128,24 @@ impl Host {
                 return Ok(None);
             };
             host.delete(outer.index, &outer.name).await?;
-            Ok::<_, AttachError>(Alias::from_text(&outer.alias).map(|alias| alias.id))
+            Ok::<_, AttachError>(Alias::from_text(&outer.alias))
         };
-        self.netns.run(work).await
+        let Some(alias) = self.netns.run(work).await? else {
+            return Ok(None);
+        };
+        // A container that runs on keeps its namespace, and rules do not go with their interface.
+        if let Some(container) = NetNs::find(alias.inode, &alias.path)
+            && container != self.netns
+        {
+            let table = Table::of_endpoint(&endpoint_names(id).0);
+            let work = |guest: Netlink| async move {
+                Ok::<_, AttachError>(guest.inside(|| multicast::forget(&table))?)
+            };
+            if let Err(error) = container.run(work).await {
+                tracing::debug!(%error, "rules for multicast stay in a container");
+            }
+        }
+        Ok(Some(alias.id))
     }
 
     /// Finishes what Docker has put into this namespace, and says what that is. Doing it again does no harm.
@@ -148,7 +164,8 @@ impl Host {
                 if let Some(alias) = alias
                     && let Some(inner) = inner_of(&guest, &outer).await?
                 {
-                    let addresses = settle(&guest, &inner).await?;
+                    let table = Table::of_endpoint(&outer.name);
+                    let addresses = settle(&guest, &inner, &table).await?;
                     let holder = alias.id;
                     settled.push(Settled { holder, addresses });
                 }
@@ -199,12 +216,16 @@ async fn introduce(
     Ok(())
 }
 
-async fn settle(guest: &Netlink, inner: &Interface) -> Result<Vec<IpNet>, AttachError> {
+async fn settle(
+    guest: &Netlink,
+    inner: &Interface,
+    table: &Table,
+) -> Result<Vec<IpNet>, AttachError> {
     let addresses = guest.addresses_of(inner.index).await?;
     let name = &inner.name;
     let announced = guest.inside(|| {
         sysctl::tune_container_interface(name);
-        multicast::isolate(inner.index, &addresses);
+        multicast::isolate(table, inner.index, &addresses);
         let mac = inner.mac.unwrap_or_default();
         announce(name, mac, addresses.iter().map(IpNet::addr))
     })?;

@@ -1,4 +1,5 @@
-//! Keeps multicast of other subnets away from a container: one nftables table in the container's namespace.
+//! Keeps multicast of other subnets away from a container: an nftables table in the container's namespace for each of
+//! its interfaces.
 //!
 //! ```text
 //!  to 224.0.0.0/4 by this interface, from a subnet of the container's   as it is
@@ -15,16 +16,40 @@ use std::process::{Command, Stdio};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::driver::firewall::{TABLE, without};
+use crate::driver::firewall::TABLE;
+use crate::driver::identity::HOST_PREFIX;
+
+/// Whose rules they are, which come and go with the interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table(String);
+
+impl Table {
+    /// That of `ethwe`.
+    pub(super) fn own() -> Self {
+        Self(TABLE.to_owned())
+    }
+
+    /// That of an interface by Docker's plugin, of which a container may have several; `outer` is its end on the host.
+    pub(super) fn of_endpoint(outer: &str) -> Self {
+        let digits = outer.strip_prefix(HOST_PREFIX).unwrap_or(outer);
+        Self(format!("{TABLE}_{digits}"))
+    }
+
+    /// Declaring it first makes the deletion right whether it was there or not.
+    fn without(&self) -> String {
+        let Self(name) = self;
+        format!("table ip {name}\ndelete table ip {name}\n")
+    }
+}
 
 /// Lets in multicast of the subnets of these addresses alone. For a thread in the container's namespace.
-pub(super) fn isolate(interface: u32, addresses: &[IpNet]) {
-    apply(&rules(interface, addresses));
+pub(super) fn isolate(table: &Table, interface: u32, addresses: &[IpNet]) {
+    apply(&rules(table, interface, addresses));
 }
 
 /// Takes the rules away: the interface goes.
-pub(super) fn forget() {
-    apply(&without("ip"));
+pub(super) fn forget(table: &Table) {
+    apply(&table.without());
 }
 
 fn apply(rules: &str) {
@@ -34,7 +59,7 @@ fn apply(rules: &str) {
 }
 
 /// The interface is meant by its number: a name may hold anything.
-fn rules(interface: u32, addresses: &[IpNet]) -> String {
+fn rules(table: &Table, interface: u32, addresses: &[IpNet]) -> String {
     let subnets: BTreeSet<Ipv4Net> = addresses
         .iter()
         .filter_map(|address| match address {
@@ -42,9 +67,10 @@ fn rules(interface: u32, addresses: &[IpNet]) -> String {
             IpNet::V6(_) => None,
         })
         .collect();
-    let mut text = without("ip");
+    let mut text = table.without();
+    let Table(name) = table;
     text.push_str(&format!(
-        "table ip {TABLE} {{\n\tchain input {{\n\t\ttype filter hook input priority filter; policy accept;\n\
+        "table ip {name} {{\n\tchain input {{\n\t\ttype filter hook input priority filter; policy accept;\n\
          \t\tip daddr != 224.0.0.0/4 accept\n\t\tiif != {interface} accept\n"
     ));
     for subnet in subnets {
@@ -81,8 +107,10 @@ mod tests {
     #[test]
     fn the_containers_own_subnets_are_let_in_and_all_others_dropped() {
         let addresses = ["10.2.1.9/24", "10.2.1.8/24", "10.32.0.1/12", "fd00::1/64"];
-        let text = rules(5, &addresses.map(|text| text.parse().unwrap()));
+        let table = Table::of_endpoint("vethwe3f0c81d2a");
+        let text = rules(&table, 5, &addresses.map(|text| text.parse().unwrap()));
 
+        assert!(text.contains("delete table ip weft_3f0c81d2a\n"), "{text}");
         let lines: Vec<&str> = text.lines().map(str::trim).skip(5).collect();
         assert_eq!(
             lines,
