@@ -180,7 +180,7 @@ fn own_networks_have_their_subnets_and_fixed_addresses() {
             assert_eq!(made.code, 0, "{made:?}");
         }
         let fixed = ["--net=forty", "--ip", "10.40.0.1"];
-        run(a, "c1", &fixed);
+        let first = run(a, "c1", &fixed);
         run(a, "c2", &["--net=forty"]);
         assert_eq!(address(a, "c1", "ethwe0"), "10.40.0.1/16");
         assert_eq!(address(a, "c2", "ethwe0"), "10.40.0.2/16");
@@ -203,6 +203,8 @@ fn own_networks_have_their_subnets_and_fixed_addresses() {
                 "{refused:?}"
             );
         }
+        let refused = a.docker(&again);
+        assert!(refused.stderr.contains(&first[..12]), "{refused:?}");
         a.ok(&["rm", "-f", "c1"]);
         let free = a.docker(&again);
         assert_eq!(free.code, 0, "free again at once: {free:?}");

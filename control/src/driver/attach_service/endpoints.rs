@@ -63,10 +63,12 @@ impl HostAttacher {
         let shared = &self.shared;
         shared.survey().await?;
         let first = self.give_in_time(holder, wanted).await;
-        let Err(AllocateError::Refused(Failure::Held {
-            address,
-            holder: old,
-        })) = &first
+        let Err(
+            refused @ AllocateError::Refused(Failure::Held {
+                address,
+                holder: old,
+            }),
+        ) = &first
         else {
             return first.map_err(|error| in_one_line(&error));
         };
@@ -77,7 +79,9 @@ impl HostAttacher {
                 .await
                 .map_err(|error| in_one_line(&error))?;
         if is_in_use {
-            return first.map_err(|error| in_one_line(&error));
+            let error = in_one_line(refused).error;
+            let error = error.replace(old.as_str(), &shared.known_as(old));
+            return Err(ApiError { error });
         }
         let address = IpNet::from(*address);
         shared.allocator.release(old, &[address]).await;
@@ -168,6 +172,12 @@ impl Shared {
     fn adopted(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // Nothing in here panics half way.
         self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a user knows a holder by: the container that it was given for, once that runs.
+    fn known_as(&self, holder: &str) -> String {
+        let container = self.adopted().get(holder).cloned();
+        container.unwrap_or_else(|| holder.to_owned())
     }
 
     /// The container's own ids in place of the holders of what it got through Docker's plugin.
