@@ -422,6 +422,26 @@ fn a_running_container_comes_and_goes() {
 }
 
 #[test]
+fn what_docker_could_not_start_without_weft_is_started_when_weft_is_back() {
+    in_docker_lab(|lab| {
+        let (mut dockerd, weft) = lab.docker_and_weft(&[], &[]);
+        run(&dockerd, "c1", &["--net=weft", "--restart=always"]);
+        run(&dockerd, "c2", &["--net=weft"]);
+        // Docker waits 15 s for the network, and for each container of it that it starts or finds dead.
+        dockerd.stop(Signal::SIGTERM);
+        weft.crash();
+        dockerd.begin();
+        dockerd.wait_until_it_serves();
+        let names = || dockerd.ok(&["ps", "--format", "{{.Names}}"]);
+        assert_eq!(names(), "", "it waited for weft in vain");
+        weft.ok(&["launch"]);
+        within("the container that is always to be up", BACK_LIMIT, || {
+            names() == "c1" && address(&dockerd, "c1", "ethwe0").ends_with("/12")
+        });
+    });
+}
+
+#[test]
 fn containers_are_whole_again_after_any_crash() {
     in_docker_lab(|lab| {
         let (mut dockerd, weft) = lab.docker_and_weft(&["--live-restore"], &[]);

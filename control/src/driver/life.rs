@@ -6,6 +6,7 @@
 //!                   ├─ die ─► the proxy                      └► the loop: names, settings
 //!                   ├─ destroy ─► its addresses are free at once
 //!                   └─ prune ─► the network `weft` is made again
+//!               └─► what it could not start without us ─► started
 //!  Docker gone ──► nothing is concluded from it; try again
 //! ```
 //!
@@ -24,7 +25,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::docker::{Docker, DockerError, News};
 use super::firewall;
-use super::plugin::ensure_network;
+use super::plugin::{ensure_network, start_left_out};
 use super::proxy::ProxyHandle;
 use super::request::Request;
 use crate::ipam::request::Request as AddressRequest;
@@ -155,6 +156,8 @@ impl Life {
                 // The containers come first: Docker may take its time for a network.
                 () = self.is_wanted.notified() => if let Some(subnet) = self.network {
                     ensure_network(&self.docker, subnet).await;
+                    // Beside all else: each of them asks for a place on a network.
+                    tokio::spawn(start_left_out(self.docker.clone()));
                 }
             }
         }

@@ -8,6 +8,7 @@
 //! No call asks Docker anything, since Docker waits for the answer with locks held. The sockets are there only while
 //! somebody answers at them: Docker waits long for one that is there and dead, and for one that its networks need.
 
+mod left_out;
 mod network;
 mod networks;
 
@@ -197,6 +198,11 @@ impl Plugin {
 /// Has Docker make the network `weft`, unless it is there.
 pub(super) async fn ensure_network(docker: &Docker, subnet: Ipv4Net) {
     network::ensure(docker, subnet).await;
+}
+
+/// Starts containers that Docker was to start while no plugin answered.
+pub(super) async fn start_left_out(docker: Docker) {
+    left_out::start(&docker).await;
 }
 
 /// Forgets what was kept of Docker's networks, for `reset`.
