@@ -163,8 +163,7 @@ impl Attacher for HostAttacher {
 
     fn list_by_holder(&self) -> BoxFuture<Result<Vec<Attachment>, ApiError>> {
         let shared = Arc::clone(&self.shared);
-        let listing = async move { shared.list_by_holder().await };
-        Box::pin(async move { listing.await.map_err(|error| in_one_line(&error)) })
+        Box::pin(async move { shared.list_by_holder().await })
     }
 
     fn describe(&self, container: String) -> BoxFuture<Result<AttachReply, ApiError>> {
@@ -438,12 +437,6 @@ impl Shared {
     async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
         let mut listed = Vec::from_iter(self.own_line().await?);
         listed.extend(self.under_their_ids(self.host.list().await?));
-        Ok(listed)
-    }
-
-    async fn list_by_holder(&self) -> Result<Vec<Attachment>, AttachError> {
-        let mut listed = Vec::from_iter(self.own_line().await?);
-        listed.extend(self.host.list().await?);
         Ok(listed)
     }
 

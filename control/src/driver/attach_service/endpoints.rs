@@ -180,6 +180,14 @@ impl Shared {
         container.unwrap_or_else(|| holder.to_owned())
     }
 
+    /// What is attached, by the holders of the addresses; the host's own line comes first.
+    pub(super) async fn list_by_holder(&self) -> Result<Vec<Attachment>, ApiError> {
+        let own = self.own_line().await.map_err(|error| in_one_line(&error))?;
+        let others = self.host.list().await;
+        let others = others.map_err(|error| in_one_line(&error))?;
+        Ok(own.into_iter().chain(others).collect())
+    }
+
     /// The container's own ids in place of the holders of what it got through Docker's plugin.
     pub(super) fn under_their_ids(&self, mut listed: Vec<Attachment>) -> Vec<Attachment> {
         let mut adopted = self.adopted();
