@@ -184,7 +184,7 @@ pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use weft_control::api::IpamOwner;
+    use weft_control::api::{IpamGauges, IpamOwner};
 
     use super::*;
 
@@ -215,7 +215,11 @@ mod tests {
             misplaced: Vec::new(),
             strangers: Vec::new(),
             waiting: 0,
+            pending_allocates: Vec::new(),
+            pending_claims: Vec::new(),
+            election: None,
             voters: Vec::new(),
+            gauges: IpamGauges::default(),
         };
         assert_eq!(
             owners(Some(&report), "host1"),

@@ -38,7 +38,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use addresses::{
-    ExposeRequest, IpamFinding, IpamOwner, IpamReport, RemoveReply, RemoveRequest, ResetRequest,
+    ExposeRequest, IpamElection, IpamFinding, IpamGauges, IpamOwner, IpamReport, PendingAddress,
+    RemoveReply, RemoveRequest, ResetRequest,
 };
 pub use containers::{AttachReply, AttachRequest, ContainerFiles, FindRequest, ProxyStatus};
 

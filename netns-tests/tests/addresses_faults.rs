@@ -272,6 +272,10 @@ fn waiting(weft: &Weft) -> u64 {
 fn start_to_wait(weft: &Weft, container: &Host) -> Child {
     let client = start(weft, &["attach", &container.as_container()]);
     within("the request to wait", WAIT_LIMIT, || waiting(weft) == 1);
+    let gauges = &weft.json(&["status"])["ipam"]["gauges"];
+    assert_eq!(gauges["ipam_pending_allocates"], 1, "{gauges}");
+    assert_eq!(gauges["ipam_pending_claims"], 0, "{gauges}");
+    assert_eq!((&gauges["ips"], &gauges["max_ips"]), (&6.into(), &8.into()));
     client
 }
 

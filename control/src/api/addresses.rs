@@ -89,10 +89,61 @@ pub struct IpamReport {
     pub misplaced: Vec<(IpAddr, String)>,
     /// Peers with another ring or range, by PeerId.
     pub strangers: Vec<String>,
-    /// Requests that wait.
+    /// Requests of every kind that wait: for addresses, for a first ring, for votes.
     pub waiting: usize,
+    /// Of these, who waits for an address, and in which subnet.
+    #[serde(default)]
+    pub pending_allocates: Vec<PendingAddress>,
+    /// Of these, who waits for this very address.
+    #[serde(default)]
+    pub pending_claims: Vec<PendingAddress>,
+    /// What is known of the vote on a first ring, while one is awaited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election: Option<IpamElection>,
     /// Who votes on removals, by PeerId.
     pub voters: Vec<String>,
+    /// The numbers of all this.
+    #[serde(default)]
+    pub gauges: IpamGauges,
+}
+
+/// A request for an address that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingAddress {
+    /// The container or other owner.
+    pub holder: String,
+    /// Subnet, or address with its prefix length.
+    pub cidr: String,
+}
+
+/// A vote on a first ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamElection {
+    /// False for an observer.
+    pub votes: bool,
+    /// Voters within reach, this host among them.
+    pub known: usize,
+    /// Votes that decide.
+    pub quorum: usize,
+}
+
+/// What can be drawn over time. But for `owned_ips`, Weave's metrics are called so, with `weave_` before it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct IpamGauges {
+    /// Addresses in use on this host; Weave's label is `state="local-used"`.
+    pub ips: u64,
+    /// Addresses that this host owns.
+    pub owned_ips: u64,
+    /// Size of the range.
+    pub max_ips: u64,
+    /// Peers out of reach that own ranges.
+    pub ipam_unreachable_count: u64,
+    /// Their share of the range.
+    pub ipam_unreachable_percentage: f64,
+    /// Requests for some address that wait.
+    pub ipam_pending_allocates: u64,
+    /// Requests for a certain address that wait.
+    pub ipam_pending_claims: u64,
 }
 
 /// One owner of ranges.

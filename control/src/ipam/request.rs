@@ -339,10 +339,27 @@ pub struct IpamStatus {
     pub misplaced: Vec<(Ipv4Addr, String)>,
     /// Peers with another ring or another range.
     pub strangers: Vec<PeerId>,
-    /// Requests that wait.
+    /// Requests of every kind that wait.
     pub waiting: usize,
+    /// Of these, who waits for an address, and in which subnet.
+    pub pending_allocates: Vec<(String, IpNet)>,
+    /// Of these, who waits for this very address.
+    pub pending_claims: Vec<(String, IpNet)>,
+    /// What is known of the vote on a first ring, while one is awaited.
+    pub election: Option<ElectionStatus>,
     /// The voters.
     pub members: Vec<PeerId>,
+}
+
+/// A vote on a first ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ElectionStatus {
+    /// False for an observer.
+    pub votes: bool,
+    /// Voters within reach, we among them.
+    pub known: usize,
+    /// Votes that decide.
+    pub quorum: usize,
 }
 
 /// One owner.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ipam::request::{IpamStatus, OwnerStatus};
+use ipnet::IpNet;
+
+use crate::ipam::request::{ElectionStatus, IpamStatus, OwnerStatus, Request};
 use crate::ipam::{Contact, Ipam};
 use crate::ipam::{IpamInit, allocate::Need};
 use crate::peer::{PeerId, PeerName};
@@ -56,6 +58,9 @@ impl Ipam {
                 .collect(),
             strangers: self.strangers.iter().copied().collect(),
             waiting: self.pending.len(),
+            pending_allocates: self.pending_allocates(),
+            pending_claims: self.pending_claims(),
+            election: self.election_status(),
             members: self
                 .ring
                 .iter()
@@ -64,12 +69,44 @@ impl Ipam {
         }
     }
 
+    fn pending_allocates(&self) -> Vec<(String, IpNet)> {
+        let default = self.config.default_subnet;
+        let asked = self.pending.values().filter_map(|pending| {
+            let Request::Allocate { holder, subnet } = &pending.what else {
+                return None;
+            };
+            Some((holder.clone(), IpNet::V4(subnet.unwrap_or(default))))
+        });
+        asked.collect()
+    }
+
+    fn pending_claims(&self) -> Vec<(String, IpNet)> {
+        let asked = self.pending.values().filter_map(|pending| {
+            let Request::Claim { holder, address } = &pending.what else {
+                return None;
+            };
+            Some((holder.clone(), *address))
+        });
+        asked.collect()
+    }
+
+    fn needs(&self, wanted: fn(&Need) -> bool) -> bool {
+        self.pending
+            .values()
+            .any(|pending| pending.need.as_ref().is_some_and(wanted))
+    }
+
+    fn election_status(&self) -> Option<ElectionStatus> {
+        let wanted = self.needs(|need| *need == Need::Ring) || self.election.needed;
+        let awaited = wanted && self.ring.is_none() && !self.is_relearning();
+        awaited.then(|| ElectionStatus {
+            votes: self.votes_on_first_ring(),
+            known: self.known_electors().len(),
+            quorum: self.first_quorum(),
+        })
+    }
+
     fn state(&self, owners: &[OwnerStatus]) -> String {
-        let needs = |wanted: fn(&Need) -> bool| {
-            self.pending
-                .values()
-                .any(|pending| pending.need.as_ref().is_some_and(wanted))
-        };
         if self.is_relearning() {
             "learning from peers what this host owns - its store was damaged or gone".to_owned()
         } else if self.ring.is_some() {
@@ -78,20 +115,16 @@ impl Ipam {
                     .to_owned()
             } else if self.store_failed {
                 "no new addresses - the store takes no writes".to_owned()
-            } else if needs(|need| matches!(need, Need::Space(_) | Need::Address(_))) {
+            } else if self.needs(|need| matches!(need, Need::Space(_) | Need::Address(_))) {
                 "waiting for IP(s) to become available".to_owned()
             } else {
                 "ready".to_owned()
             }
-        } else if needs(|need| *need == Need::Ring) || self.election.needed {
+        } else if let Some(ElectionStatus { known, quorum, .. }) = self.election_status() {
             if self.config.init == IpamInit::Observer {
                 "priming".to_owned()
             } else {
-                format!(
-                    "awaiting consensus (quorum: {}, known: {})",
-                    self.first_quorum(),
-                    self.known_electors().len()
-                )
+                format!("awaiting consensus (quorum: {quorum}, known: {known})")
             }
         } else {
             "idle".to_owned()

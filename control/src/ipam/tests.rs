@@ -447,6 +447,22 @@ fn without_a_quorum_a_request_says_what_it_waits_for() {
         net.status(0).state,
         "awaiting consensus (quorum: 2, known: 1)"
     );
+    let address = net_of("10.32.0.9/12");
+    net.ask(
+        0,
+        Request::Claim {
+            holder: "b".into(),
+            address,
+        },
+    );
+    net.ask(0, Request::Prime);
+    let status = net.status(0);
+    let of = |holder: &str, asked: &str| vec![(holder.to_owned(), net_of(asked))];
+    assert_eq!(status.pending_allocates, of("a", "10.32.0.0/12"));
+    assert_eq!(status.pending_claims, of("b", "10.32.0.9/12"));
+    assert_eq!(status.waiting, 3, "the prime, too");
+    let election = status.election.map(|it| (it.votes, it.known, it.quorum));
+    assert_eq!(election, Some((true, 1, 2)));
     net.release(0, "nobody");
     net.run_for(Duration::from_secs(11));
     let failure = net.machines[0]
@@ -467,6 +483,7 @@ fn without_a_quorum_a_request_says_what_it_waits_for() {
     net.start(1);
     assert_eq!(net.answer(0, Request::Prime), Ok(Reply::Done));
     assert_eq!(net.owns(0) + net.owns(1), 1 << 20);
+    assert_eq!(net.status(0).election, None);
 }
 
 #[test]

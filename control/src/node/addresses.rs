@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use weft_engine::command::{Command, Flow};
 
-use crate::api::{IpamOwner, IpamReport};
+use crate::api::{IpamElection, IpamGauges, IpamOwner, IpamReport, PendingAddress};
 use crate::config::{BootId, LINK_DEAD_AFTER, REFUSALS_SHOWN};
 use crate::ipam::check::Believed;
-use crate::ipam::request::{Failure, OwnerStatus};
+use crate::ipam::request::{Failure, IpamStatus, OwnerStatus};
+use crate::ipam::span::Span;
 use crate::ipam::{Contact, Ipam, IpamInput, IpamNotice, IpamOutput};
 use crate::link::message::ByeReason;
 use crate::node::Node;
@@ -34,6 +36,30 @@ pub(super) struct Addresses {
     look: bool,
     /// Peers with another ring or range, and in which way; until we agree. At most [`REFUSALS_SHOWN`].
     apart: BTreeMap<PeerId, String>,
+}
+
+fn pending(requests: &[(String, IpNet)]) -> Vec<PendingAddress> {
+    let requests = requests.iter().map(|(holder, cidr)| PendingAddress {
+        holder: holder.clone(),
+        cidr: cidr.to_string(),
+    });
+    requests.collect()
+}
+
+fn gauges(status: &IpamStatus, me: PeerId) -> IpamGauges {
+    let own = status.owners.iter().find(|owner| owner.peer == me);
+    let unreachable = || status.owners.iter().filter(|owner| !owner.reachable);
+    // Not `sum`, which makes -0 of none.
+    let share = unreachable().fold(0.0, |share, owner| share + owner.share);
+    IpamGauges {
+        ips: status.active,
+        owned_ips: own.map_or(0, |own| own.count),
+        max_ips: Span::of(status.range).count(),
+        ipam_unreachable_count: unreachable().count() as u64,
+        ipam_unreachable_percentage: share,
+        ipam_pending_allocates: status.pending_allocates.len() as u64,
+        ipam_pending_claims: status.pending_claims.len() as u64,
+    }
 }
 
 impl Node {
@@ -95,7 +121,15 @@ impl Node {
                 .collect(),
             strangers: ids(&status.strangers),
             waiting: status.waiting,
+            pending_allocates: pending(&status.pending_allocates),
+            pending_claims: pending(&status.pending_claims),
+            election: status.election.map(|election| IpamElection {
+                votes: election.votes,
+                known: election.known,
+                quorum: election.quorum,
+            }),
             voters: ids(&status.members),
+            gauges: gauges(&status, self.identity.peer_id()),
         })
     }
 
@@ -330,5 +364,71 @@ impl Node {
         if let Some(body) = body.map(<[u8]>::to_vec) {
             self.ipam_input(IpamInput::Record { origin, body }, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_count_what_is_shown() {
+        let owner = |n: u8, count, share, reachable| OwnerStatus {
+            peer: PeerId([n; 16]),
+            count,
+            share,
+            reachable,
+            seed: None,
+        };
+        let asked = |cidr: &str| ("c1".to_owned(), cidr.parse().expect("a network"));
+        let range = "10.32.0.0/24".parse().expect("a network");
+        let mut status = IpamStatus {
+            state: String::new(),
+            range,
+            default_subnet: range,
+            range6: None,
+            genesis: None,
+            owners: Vec::new(),
+            active: 0,
+            disputed: Vec::new(),
+            misplaced: Vec::new(),
+            strangers: Vec::new(),
+            waiting: 0,
+            pending_allocates: Vec::new(),
+            pending_claims: Vec::new(),
+            election: None,
+            members: Vec::new(),
+        };
+        let nothing = gauges(&status, PeerId([1; 16]));
+        let all = IpamGauges {
+            max_ips: 256,
+            ..IpamGauges::default()
+        };
+        assert_eq!(nothing, all);
+        assert!(nothing.ipam_unreachable_percentage.is_sign_positive());
+
+        status.active = 3;
+        status.owners = vec![
+            owner(1, 128, 50.0, true),
+            owner(2, 64, 25.0, false),
+            owner(3, 32, 12.5, true),
+            owner(4, 32, 12.5, false),
+        ];
+        // Those for votes or a ring count as neither.
+        status.waiting = 5;
+        status.pending_allocates = vec![asked("10.32.0.0/24"); 2];
+        status.pending_claims = vec![asked("10.32.0.9/24")];
+        assert_eq!(
+            gauges(&status, PeerId([1; 16])),
+            IpamGauges {
+                ips: 3,
+                owned_ips: 128,
+                max_ips: 256,
+                ipam_unreachable_count: 2,
+                ipam_unreachable_percentage: 37.5,
+                ipam_pending_allocates: 2,
+                ipam_pending_claims: 1,
+            }
+        );
     }
 }
