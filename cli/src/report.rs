@@ -4,7 +4,7 @@
 //! keys. Parts that a daemon does not run are absent, as in Weave.
 
 use serde_json::{Map, Value, json};
-use weft_control::api::{Connection, DnsEntry, DnsStatus, Report};
+use weft_control::api::{Connection, DnsEntry, DnsStatus, IpamReport, PendingAddress, Report};
 
 use crate::client::Client;
 use crate::output;
@@ -29,10 +29,50 @@ fn seen_by_templates(report: &Report) -> anyhow::Result<Value> {
     all.insert("Ready".to_owned(), true.into());
     all.insert("Version".to_owned(), report.status.version.clone().into());
     all.insert("Router".to_owned(), router(report));
+    if let Some(ipam) = &report.status.ipam {
+        all.insert("IPAM".to_owned(), addresses(ipam));
+    }
     if let Some(dns) = &report.status.dns {
         all.insert("DNS".to_owned(), names(dns, &report.dns_entries));
     }
     Ok(all.into())
+}
+
+/// An entry is an owner, with all that it owns; Weave's were runs of the ring.
+fn addresses(ipam: &IpamReport) -> Value {
+    let paxos = ipam.election.map(|election| {
+        json!({
+            "Elector": election.votes,
+            "KnownNodes": election.known,
+            "Quorum": election.quorum,
+        })
+    });
+    let owners = ipam.owners.iter().map(|owner| {
+        json!({
+            "Size": owner.addresses,
+            "Peer": owner.name,
+            "Nickname": owner.nickname,
+            "IsKnownPeer": owner.reachable,
+        })
+    });
+    let claims = ipam
+        .pending_claims
+        .iter()
+        .map(|PendingAddress { holder, cidr }| json!({ "Ident": holder, "CIDR": cidr }));
+    let allocates = ipam
+        .pending_allocates
+        .iter()
+        .map(|PendingAddress { holder, cidr }| format!("{holder} {cidr}"));
+    json!({
+        "Paxos": paxos,
+        "Range": ipam.range,
+        "RangeNumIPs": ipam.gauges.max_ips,
+        "ActiveIPs": ipam.active,
+        "DefaultSubnet": ipam.default_subnet,
+        "Entries": owners.collect::<Vec<_>>(),
+        "PendingClaims": claims.collect::<Vec<_>>(),
+        "PendingAllocates": allocates.collect::<Vec<_>>(),
+    })
 }
 
 fn names(dns: &DnsStatus, entries: &[DnsEntry]) -> Value {
@@ -130,4 +170,74 @@ fn peers(report: &Report) -> Vec<Value> {
         })
     });
     std::iter::once(ours).chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_control::api::{IpamElection, IpamGauges, IpamOwner};
+
+    use super::*;
+
+    #[test]
+    fn addresses_have_weaves_shape() {
+        let asked = |holder: &str, cidr: &str| {
+            vec![PendingAddress {
+                holder: holder.to_owned(),
+                cidr: cidr.to_owned(),
+            }]
+        };
+        let mut report = IpamReport {
+            state: "waiting for IP(s) to become available".to_owned(),
+            range: "10.32.0.0/12".to_owned(),
+            default_subnet: "10.32.1.0/24".to_owned(),
+            range6: None,
+            ring: Some("01020304".to_owned()),
+            active: 2,
+            owners: vec![IpamOwner {
+                peer_id: "ff".to_owned(),
+                name: "da:fa:eb:dc:28:27".to_owned(),
+                nickname: "host1".to_owned(),
+                addresses: 1 << 20,
+                share: 100.0,
+                reachable: true,
+                unheard: false,
+            }],
+            disputed: Vec::new(),
+            misplaced: Vec::new(),
+            strangers: Vec::new(),
+            waiting: 2,
+            pending_allocates: asked("c1", "10.32.1.0/24"),
+            pending_claims: asked("c2", "10.32.1.9/24"),
+            election: None,
+            voters: Vec::new(),
+            gauges: IpamGauges {
+                max_ips: 1 << 20,
+                ..IpamGauges::default()
+            },
+        };
+        assert_eq!(
+            addresses(&report),
+            json!({
+                "Paxos": null,
+                "Range": "10.32.0.0/12",
+                "RangeNumIPs": 1_048_576,
+                "ActiveIPs": 2,
+                "DefaultSubnet": "10.32.1.0/24",
+                "Entries": [{
+                    "Size": 1_048_576, "Peer": "da:fa:eb:dc:28:27", "Nickname": "host1", "IsKnownPeer": true,
+                }],
+                "PendingClaims": [{ "Ident": "c2", "CIDR": "10.32.1.9/24" }],
+                "PendingAllocates": ["c1 10.32.1.0/24"],
+            })
+        );
+        report.election = Some(IpamElection {
+            votes: true,
+            known: 1,
+            quorum: 2,
+        });
+        assert_eq!(
+            addresses(&report)["Paxos"],
+            json!({ "Elector": true, "KnownNodes": 1, "Quorum": 2 })
+        );
+    }
 }

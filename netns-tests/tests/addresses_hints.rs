@@ -8,18 +8,25 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use weft_netns_tests::{in_lab, within};
+use weft_netns_tests::{Weft, in_lab, within};
 
 /// To be connected and to agree, on a busy machine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const LAUNCH: [&str; 3] = ["launch", "--password", "secret"];
 
+/// What a template picks from the report.
+fn told(weft: &Weft, template: &str) -> String {
+    weft.ok(&["report", "-f", template]).trim().to_owned()
+}
+
 #[test]
 fn prime_says_what_it_waits_for_until_it_is_there() {
     in_lab(|lab| {
         let [a, b] = lab.two_hosts().map(|host| lab.weft(&host));
-        a.ok(&[&LAUNCH[..], &["192.0.2.2"]].concat());
+        let subnet = ["--ipalloc-default-subnet", "10.32.1.0/24"];
+        a.ok(&[&LAUNCH[..], &subnet, &["192.0.2.2"]].concat());
         assert!(a.ok(&["status"]).contains("Status: idle"));
+        assert_eq!(told(&a, "{{json .IPAM.Paxos}}"), "null");
         let mut waiting = a.command(&["prime"]);
         let mut waiting = waiting.stderr(Stdio::piped()).spawn().expect("weft starts");
         let said = BufReader::new(waiting.stderr.take().expect("it is piped"));
@@ -31,8 +38,22 @@ fn prime_says_what_it_waits_for_until_it_is_there() {
             first,
             "weft: awaiting consensus (quorum: 2, known: 1), not connected: 192.0.2.2"
         );
+        assert_eq!(
+            told(&a, "{{json .IPAM.Paxos}} {{len .IPAM.Entries}}"),
+            r#"{"Elector":true,"KnownNodes":1,"Quorum":2} 0"#
+        );
         b.ok(&[&LAUNCH[..], &["192.0.2.1"]].concat());
         assert!(waiting.wait().expect("it ends").success());
+        assert_eq!(
+            told(
+                &a,
+                "{{.IPAM.DefaultSubnet}} {{.IPAM.Range}} {{.IPAM.RangeNumIPs}} {{.IPAM.ActiveIPs}} \
+                 {{len .IPAM.Entries}} {{json .IPAM.Paxos}} {{len .IPAM.PendingAllocates}} {{len .IPAM.PendingClaims}}"
+            ),
+            "10.32.1.0/24 10.32.0.0/12 1048576 0 2 null 0 0"
+        );
+        let shown = a.ok(&["status"]);
+        assert!(shown.contains("DefaultSubnet: 10.32.1.0/24"), "{shown}");
         let unknown = a.run(&["rmpeer", "--dry-run", "nobody"]);
         assert_eq!((unknown.code, &*unknown.stdout), (1, ""), "{unknown:?}");
         assert!(
