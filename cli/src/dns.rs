@@ -6,6 +6,7 @@ use nix::ifaddrs::getifaddrs;
 use weft_control::api::{DnsEntry, DnsFound, DnsLookup, DnsReply, DnsRequest, DnsStatus};
 use weft_control::driver::dns::{ADDRESS_DEFAULT, DOCKER_BRIDGE_DEFAULT, DOMAIN_DEFAULT};
 
+use crate::args::DnsLookupArgs;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -50,8 +51,13 @@ pub(crate) fn change(
 /// # Errors
 ///
 /// The daemon's line.
-pub(crate) fn lookup(client: &Client, name: String, format: Format) -> anyhow::Result<()> {
-    let found: DnsFound = client.post("/dns/lookup", &DnsLookup { name })?;
+pub(crate) fn lookup(client: &Client, args: DnsLookupArgs, format: Format) -> anyhow::Result<()> {
+    let DnsLookupArgs { all, name } = args;
+    let mut found: DnsFound = client.post("/dns/lookup", &DnsLookup { name })?;
+    // As Weave, so that `ping $(weft dns-lookup NAME)` has one address where the name has one of each family.
+    if !all && found.addresses.iter().any(IpAddr::is_ipv4) {
+        found.addresses.retain(IpAddr::is_ipv4);
+    }
     match format {
         Format::Json => output::json(&found),
         Format::Text => {

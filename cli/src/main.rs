@@ -80,7 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::DnsRemove(args) => {
             dns::change(&client, "/dns/remove", &args.words, args.name, format)?;
         }
-        Verb::DnsLookup(args) => dns::lookup(&client, args.name, format)?,
+        Verb::DnsLookup(args) => dns::lookup(&client, args, format)?,
         Verb::Env(args) => docker::environment(&client, args.restore, format)?,
         Verb::Config => docker::argument(&client, format)?,
         Verb::DnsArgs => dns::docker_arguments(&client, format)?,

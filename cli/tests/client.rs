@@ -246,6 +246,23 @@ fn report_is_json_with_everything() {
 }
 
 #[test]
+fn dns_lookup_prints_ipv6_only_if_there_is_nothing_else_or_all_is_wanted() {
+    let found = |answer: &str, flags: &[&str]| {
+        let daemon = FakeDaemon::answering(200, &format!(r#"{{"addresses":[{answer}]}}"#));
+        stdout(&daemon.weft(&[&["dns-lookup", "c1"], flags].concat()))
+    };
+    let both = r#""10.32.0.1","10.32.0.2","fd57::1""#;
+    assert_eq!(found(both, &[]), "10.32.0.1\n10.32.0.2\n");
+    assert_eq!(found(both, &["--all"]), "10.32.0.1\n10.32.0.2\nfd57::1\n");
+    assert_eq!(
+        serde_json::from_str::<Value>(&found(both, &["-o", "json"])).unwrap(),
+        json!({ "addresses": ["10.32.0.1", "10.32.0.2"] })
+    );
+    assert_eq!(found(r#""fd57::1""#, &[]), "fd57::1\n");
+    assert_eq!(found("", &["--all"]), "");
+}
+
+#[test]
 fn ps_prints_a_line_each_and_skips_what_is_not_asked_for() {
     let listed = r#"[{"id":"weave:expose","mac":"da:fa:eb:dc:28:27","addresses":[]},
                      {"id":"blue","mac":"86:00:00:00:00:01","addresses":["10.2.1.3/24"]}]"#;

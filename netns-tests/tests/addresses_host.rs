@@ -158,6 +158,13 @@ fn containers_have_addresses_of_both_families() {
             found("A") == second[0].to_string()
         });
         assert_eq!(found("AAAA"), second[1].to_string());
+        let looked_up = |flags: &[&str]| words(&a.ok(&[&["dns-lookup", "d1"], flags].concat()));
+        assert_eq!(
+            looked_up(&[]),
+            second[..1],
+            "for `ping $(weft dns-lookup d1)`"
+        );
+        assert_eq!(looked_up(&["--all"]), second);
         assert!(a.ok(&["status", "dns"]).contains(&second[1].to_string()));
 
         a.crash();

@@ -122,8 +122,13 @@ pub(crate) struct DnsRemoveArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ping $(weft dns-lookup web)")]
+#[command(
+    after_help = "Prints a line for each IPv4 address; the IPv6 ones only of a name that has no others, or with --all.\n\nExample:\n  ping $(weft dns-lookup web)"
+)]
 pub(crate) struct DnsLookupArgs {
+    /// IPv6 addresses beside those of IPv4.
+    #[arg(long, env = "WEFT_ALL", hide_env = true, value_parser = BoolishValueParser::new())]
+    pub(crate) all: bool,
     /// The name: whole, or one label of our domain.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
