@@ -170,7 +170,7 @@ pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
     }
     for span in &report.disputed {
         text.push_str(&format!(
-            "disputed: {span}, quarantined until its claimants agree\n"
+            "disputed: {span}, nothing of it is given until its claimants meet: `weft ipam check` names them\n"
         ));
     }
     for (address, holder) in &report.misplaced {
@@ -232,12 +232,15 @@ mod tests {
             misplaced.map(|(ip, holder)| (ip.parse().expect("an address"), holder.to_owned()));
         let blocked = IpamReport {
             owners: Vec::new(),
+            disputed: vec!["10.32.0.0/24".to_owned(), "10.36.0.1-10.36.0.6".to_owned()],
             misplaced: misplaced.to_vec(),
             ..report
         };
         assert_eq!(
             owners(Some(&blocked), "host1"),
-            "blocked: 10.32.0.1 of c1 belongs to another peer: detach it, then attach it again\n\
+            "disputed: 10.32.0.0/24, nothing of it is given until its claimants meet: `weft ipam check` names them\n\
+             disputed: 10.36.0.1-10.36.0.6, nothing of it is given until its claimants meet: `weft ipam check` names them\n\
+             blocked: 10.32.0.1 of c1 belongs to another peer: detach it, then attach it again\n\
              blocked: 10.32.0.2 of weave:expose belongs to another peer: `weft hide`, then `weft expose`\n"
         );
         assert_eq!(
