@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client 203.0.113.2 ── eth1 a eth0 ══ eth0 b eth1 ── 198.51.100.2 outside: services
-//!                        weft a, c1     weft b, d1
+//!                        weft a, c1     weft b, d1 eth2 ── 198.18.0.2 elsewhere
 //! ```
 
 use std::process::Child;
@@ -90,7 +90,7 @@ fn is_served(client: &Host, address: &str, port: u16, server: &mut Child) {
 }
 
 #[test]
-fn a_service_is_imported_under_a_name_and_bound_anew_behind_it() {
+fn a_service_is_imported_under_a_name_and_bound_anew_and_moved_behind_it() {
     in_lab(|lab| {
         let place = place(lab);
         let [a, b] = &place.wefts;
@@ -107,6 +107,16 @@ fn a_service_is_imported_under_a_name_and_bound_anew_behind_it() {
         point(b.host(), Some(service), 3322, "198.51.100.2:4434");
         let mut second = serve(&place.outside, 4434);
         is_served(&container, service, 3322, &mut second);
+
+        // It moves to another machine, and its clients go on as before.
+        let elsewhere = lab.host("elsewhere");
+        lab.link(
+            (b.host(), "eth2", "198.18.0.1/24"),
+            (&elsewhere, "eth0", "198.18.0.2/24"),
+        );
+        point(b.host(), Some(service), 3322, "198.18.0.2:2211");
+        let mut third = serve(&elsewhere, 2211);
+        is_served(&container, service, 3322, &mut third);
     });
 }
 
