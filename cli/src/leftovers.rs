@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use weft_control::driver::bridge::{self, BridgeConfig, TAP};
+use weft_control::driver::dns::parked::Parked;
 use weft_control::driver::firewall;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
@@ -31,6 +32,7 @@ pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
     for file in [places.socket(), places.pid_file()] {
         gone(fs::remove_file(&file), &file)?;
     }
+    Parked::below(&places.data_dir).clear();
     if places.data_dir.exists() {
         for entry in fs::read_dir(&places.data_dir)? {
             let path = entry?.path();

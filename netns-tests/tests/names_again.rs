@@ -234,3 +234,25 @@ fn a_container_without_room_for_its_name_is_told_so() {
         assert!(outcome.stderr.contains(note), "{outcome:?}");
     });
 }
+
+/// What waits for DNS goes with all else that a host leaves behind, whether its daemon runs or not.
+#[test]
+fn a_reset_removes_files_that_wait_for_dns() {
+    in_lab(|lab| {
+        let weft = host(lab);
+        for is_running in [true, false] {
+            launch_with(&weft, &[]);
+            let name = format!("c{}", u8::from(is_running));
+            attached(lab, &weft, &name, &["10.2.1.1/24"]);
+            weft.ok(&["stop"]);
+            launch_with(&weft, &["--no-dns"]);
+            assert!(weft.data_dir().join("netns").join(&name).exists());
+            if !is_running {
+                weft.ok(&["stop"]);
+            }
+            weft.ok(&["reset", "--force"]);
+            assert!(!weft.data_dir().join("netns").exists());
+            assert!(!weft.data_dir().join("store.redb").exists());
+        }
+    });
+}

@@ -18,8 +18,6 @@ use crate::args::DnsLaunchArgs;
 const TTL_MAX: u32 = i32::MAX as u32;
 /// The server's port.
 const PORT: u16 = 53;
-/// Below the data directory.
-const PARKED: &str = "netns";
 /// Domains that cannot be ours: reverse names, the host itself, and what multicast DNS answers, though domains below
 /// that are nobody's.
 const TAKEN: [&str; 3] = ["*.arpa", "*.localhost", "local"];
@@ -128,7 +126,7 @@ impl DnsSettings {
 impl Settings {
     /// Where files of containers wait for DNS.
     pub(crate) fn parked(&self) -> Parked {
-        Parked::new(&self.data_dir.join(PARKED))
+        Parked::below(&self.data_dir)
     }
 
     /// What containers get. Without DNS what they had, if they had it: enough to take it away.

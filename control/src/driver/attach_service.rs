@@ -522,7 +522,7 @@ mod tests {
             Host::new(NetNs::current().unwrap(), "weft", [2; 6]),
             docker,
             options,
-            Err(Parked::new(Path::new("/nowhere"))),
+            Err(Parked::below(Path::new("/nowhere"))),
             Allocator::new(None),
             None,
         )

@@ -425,7 +425,7 @@ mod tests {
 
     fn guest(folder: &Path) -> Guest {
         let domain = Domain::parse("weave.local").unwrap();
-        let parked = Parked::new(&folder.join("parked"));
+        let parked = Parked::below(folder);
         Guest::new(domain, Ipv4Addr::new(169, 254, 53, 1), folder, parked)
     }
 

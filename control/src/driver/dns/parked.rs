@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use super::files::{self, FILES};
 use crate::driver::container::Container;
 
+/// Below the data directory.
+const FOLDER: &str = "netns";
+
 /// The place for them.
 #[derive(Debug, Clone)]
 pub struct Parked {
@@ -22,11 +25,11 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Below this folder, which is made when it is needed.
+    /// That of a data directory, made when it is needed.
     #[must_use]
-    pub fn new(folder: &Path) -> Self {
+    pub fn below(data_dir: &Path) -> Self {
         Self {
-            folder: folder.to_owned(),
+            folder: data_dir.join(FOLDER),
         }
     }
 

@@ -52,7 +52,7 @@ impl Machine {
             Host::new(NetNs::current().unwrap(), "weft", [2; 6]),
             Docker::new(Some("unix:///nowhere/docker.sock")).unwrap(),
             options,
-            Err(Parked::new(dir.path())),
+            Err(Parked::below(dir.path())),
             Allocator::new(Some(requests.clone())),
             None,
         );
