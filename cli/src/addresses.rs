@@ -184,7 +184,7 @@ pub(crate) fn owners(report: Option<&IpamReport>, own_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use weft_control::api::{IpamGauges, IpamOwner};
+    use weft_control::api::IpamOwner;
 
     use super::*;
 
@@ -211,15 +211,7 @@ mod tests {
                 owner("0a:00:27:00:00:01", "host2", 131_072, 12.5, false),
                 owner("00:00:00:00:00:03", "", 131_072, 12.5, false),
             ],
-            disputed: Vec::new(),
-            misplaced: Vec::new(),
-            strangers: Vec::new(),
-            waiting: 0,
-            pending_allocates: Vec::new(),
-            pending_claims: Vec::new(),
-            election: None,
-            voters: Vec::new(),
-            gauges: IpamGauges::default(),
+            ..IpamReport::default()
         };
         assert_eq!(
             owners(Some(&report), "host1"),

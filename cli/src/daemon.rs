@@ -147,7 +147,7 @@ async fn serve(
         let _ = api_stopped.await;
     }));
     let (name, mut notes) = (driver.name().to_string(), driver.notes());
-    let guard = guard_port(settings).await.map_err(|note| notes.push(note));
+    let guard = guard_port(settings, &mut notes).await;
     let running = drive(driver, receiver, &requests, &mut orders);
     let (ended, plugin) = docker
         .beside(settings, running, || ready(&name, notes))
@@ -157,7 +157,7 @@ async fn serve(
     }
     drop(proxy);
     drop(server);
-    stop_watching(keeper, guard.ok()).await;
+    stop_watching(keeper, guard).await;
     if matches!(ended, Ok(Ended::Reset)) {
         clear_host(host, &devices, settings).await?;
     }
@@ -166,23 +166,20 @@ async fn serve(
     ended.map(drop)
 }
 
-/// Shuts our port for containers, or says why it stays open to them.
-async fn guard_port(settings: &Settings) -> Result<PortGuard, String> {
+/// Shuts our port for containers, or notes why it stays open to them.
+async fn guard_port(settings: &Settings, notes: &mut Vec<String>) -> Option<PortGuard> {
     let bridges = [Some(settings.bridge.as_str()), settings.docker_bridge()];
     let bridges: Vec<&str> = bridges.into_iter().flatten().collect();
-    let guard = PortGuard::start(settings.port, &bridges).await;
-    guard.map_err(|error| {
-        let why = match error {
-            FirewallError::Start(_) => "install nftables".to_owned(),
-            error @ (FirewallError::Talk(_)
-            | FirewallError::Watch(_)
-            | FirewallError::Refused(_)) => {
-                format!("{:#}", anyhow::Error::from(error))
-            }
-        };
-        let port = settings.port;
-        format!("note: containers can reach port {port} of this host: {why}")
-    })
+    let why = match PortGuard::start(settings.port, &bridges).await {
+        Ok(guard) => return Some(guard),
+        Err(FirewallError::Start(_)) => "install nftables".to_owned(),
+        Err(error) => format!("{:#}", anyhow::Error::from(error)),
+    };
+    let port = settings.port;
+    notes.push(format!(
+        "note: containers can reach port {port} of this host: {why}"
+    ));
+    None
 }
 
 async fn stop_watching(keeper: Keeper, guard: Option<PortGuard>) {

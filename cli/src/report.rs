@@ -202,18 +202,14 @@ mod tests {
                 reachable: true,
                 unheard: false,
             }],
-            disputed: Vec::new(),
-            misplaced: Vec::new(),
-            strangers: Vec::new(),
             waiting: 2,
             pending_allocates: asked("c1", "10.32.1.0/24"),
             pending_claims: asked("c2", "10.32.1.9/24"),
-            election: None,
-            voters: Vec::new(),
             gauges: IpamGauges {
                 max_ips: 1 << 20,
                 ..IpamGauges::default()
             },
+            ..IpamReport::default()
         };
         assert_eq!(
             addresses(&report),

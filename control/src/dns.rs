@@ -14,6 +14,7 @@ pub mod name;
 pub mod names;
 mod parts;
 pub mod plain;
+mod ranks;
 pub mod rate;
 pub mod record;
 pub mod registry;

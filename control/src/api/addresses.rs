@@ -66,7 +66,7 @@ pub struct IpamFinding {
 }
 
 /// What `weft status ipam` shows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct IpamReport {
     /// Weave's words: `ready`, `idle`, `awaiting consensus (quorum: q, known: k)`, …
     pub state: String,

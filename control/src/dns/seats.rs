@@ -1,4 +1,4 @@
-//! Who may have one of a limited number of seats: when all are taken, whoever has the most gives one up.
+//! Who may have a TCP connection: when all seats are taken, whoever has the most gives one up.
 //!
 //! ```text
 //!  take ─┬─ its client has its own limit ────────────────► none
@@ -8,36 +8,38 @@
 //! ```
 //!
 //! The newcomer counts as one of its client's, so whoever has few gets in and whoever has many takes from itself,
-//! however many addresses it has. Called by `driver::dns::tcp`. Bounds: those of [`Limits`].
+//! however many addresses it has. Called by `driver::dns::tcp`. Bounds: `config::DNS_CONNECTIONS_MAX`,
+//! `config::DNS_CONNECTIONS_PER_CLIENT_MAX`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// How many seats there are.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// In all.
-    pub seats: usize,
-    /// Of these, for one client.
-    pub per_client: usize,
-}
+use super::ranks::Ranks;
+use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX};
 
-/// One seat; no two ever have the same.
+/// One connection's seat; no two ever have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeatId(u64);
 
 /// The seats that are taken.
 #[derive(Debug)]
 pub struct Seats {
-    limits: Limits,
     taken: HashMap<SeatId, Seat>,
-    /// Never an empty set.
-    clients: HashMap<IpAddr, BTreeSet<Place>>,
-    /// Of each client; the last has to give.
-    ranks: BTreeSet<Rank>,
+    ranks: Ranks<Place>,
     /// Rises with all that happens: what is older has less.
     turn: u64,
+}
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self {
+            taken: HashMap::new(),
+            // Even one counts.
+            ranks: Ranks::new(0),
+            turn: 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,30 +58,14 @@ struct Place {
     id: SeatId,
 }
 
-/// How many a client has, its first place, and who it is.
-type Rank = (usize, Reverse<Place>, IpAddr);
-
 impl Seats {
-    /// All are free.
-    #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            taken: HashMap::new(),
-            clients: HashMap::new(),
-            ranks: BTreeSet::new(),
-            turn: 0,
-        }
-    }
-
     /// Gives a client a seat, perhaps that of another, which is to end now and has none any more. `None` if the client
     /// has as many as one may.
     pub fn take(&mut self, client: IpAddr) -> Option<(SeatId, Option<SeatId>)> {
-        let own = self.clients.get(&client).map_or(0, BTreeSet::len);
-        if own >= self.limits.per_client {
+        if self.ranks.count(client) >= DNS_CONNECTIONS_PER_CLIENT_MAX {
             return None;
         }
-        let evicted = (self.taken.len() >= self.limits.seats)
+        let evicted = (self.taken.len() >= DNS_CONNECTIONS_MAX)
             .then(|| self.least_deserved(client))
             .flatten();
         if let Some(evicted) = evicted {
@@ -93,7 +79,7 @@ impl Seats {
             id,
         };
         self.taken.insert(id, Seat { client, place });
-        self.change(client, |places| places.insert(place));
+        self.ranks.insert(client, place);
         Some((id, evicted))
     }
 
@@ -106,46 +92,23 @@ impl Seats {
         let (client, before) = (seat.client, seat.place);
         let place = Place { is_busy, since, id };
         seat.place = place;
-        self.change(client, |places| {
-            places.remove(&before);
-            places.insert(place)
-        });
+        self.ranks.remove(client, before);
+        self.ranks.insert(client, place);
     }
 
     /// The seat is free again.
     pub fn leave(&mut self, id: SeatId) {
         if let Some(Seat { client, place }) = self.taken.remove(&id) {
-            self.change(client, |places| places.remove(&place));
+            self.ranks.remove(client, place);
         }
     }
 
     /// The newcomer counts as one more of its client's, and is not asked to leave itself.
     fn least_deserved(&self, newcomer: IpAddr) -> Option<SeatId> {
-        let own = self
-            .rank(newcomer)
-            .map(|(count, first, client)| (count + 1, first, client));
-        let (_, Reverse(place), _) = own.into_iter().chain(self.ranks.last().copied()).max()?;
+        let own = self.ranks.of(newcomer);
+        let own = own.map(|(count, first)| (count + 1, first));
+        let (_, Reverse(place)) = own.into_iter().chain(self.ranks.last()).max()?;
         Some(place.id)
-    }
-
-    fn rank(&self, client: IpAddr) -> Option<Rank> {
-        let places = self.clients.get(&client)?;
-        Some((places.len(), Reverse(*places.first()?), client))
-    }
-
-    fn change(&mut self, client: IpAddr, change: impl FnOnce(&mut BTreeSet<Place>) -> bool) {
-        if let Some(before) = self.rank(client) {
-            self.ranks.remove(&before);
-        }
-        change(self.clients.entry(client).or_default());
-        match self.rank(client) {
-            Some(after) => {
-                self.ranks.insert(after);
-            }
-            None => {
-                self.clients.remove(&client);
-            }
-        }
     }
 
     fn next_turn(&mut self) -> u64 {
@@ -160,35 +123,26 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        seats: 128,
-        per_client: 16,
-    };
-
-    fn seats() -> Seats {
-        Seats::new(LIMITS)
-    }
-
     fn client(number: u8) -> IpAddr {
         IpAddr::from([10, 32, 0, number])
     }
 
     /// So many connections of each of these clients in turn.
     fn full(seats: &mut Seats, clients: std::ops::Range<u8>) -> Vec<SeatId> {
-        let clients = clients.cycle().take(LIMITS.seats);
+        let clients = clients.cycle().take(DNS_CONNECTIONS_MAX);
         let taken = clients.map(|number| seats.take(client(number)));
         taken.map(|taken| taken.unwrap().0).collect()
     }
 
     #[test]
     fn a_client_has_its_limit_while_seats_are_free() {
-        let mut seats = seats();
+        let mut seats = Seats::default();
         let mut own = Vec::new();
         while let Some((id, evicted)) = seats.take(client(1)) {
             assert_eq!(evicted, None);
             own.push(id);
         }
-        assert_eq!(own.len(), LIMITS.per_client);
+        assert_eq!(own.len(), DNS_CONNECTIONS_PER_CLIENT_MAX);
         assert!(seats.take(client(2)).is_some());
         seats.leave(own[3]);
         assert!(seats.take(client(1)).is_some());
@@ -197,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_client_with_the_most_gives_up_what_is_idle_longest() {
-        let mut seats = seats();
+        let mut seats = Seats::default();
         // Eight have the limit each.
         let ids = full(&mut seats, 1..9);
         seats.set_busy(ids[0], true);
@@ -216,7 +170,7 @@ mod tests {
 
     #[test]
     fn whoever_has_the_most_takes_from_itself() {
-        let mut seats = seats();
+        let mut seats = Seats::default();
         // One each, and the oldest wants a second.
         let ids = full(&mut seats, 0..128);
         let (_, evicted) = seats.take(client(0)).unwrap();
@@ -225,7 +179,7 @@ mod tests {
 
     #[test]
     fn where_all_are_busy_the_longest_gives_way() {
-        let mut seats = seats();
+        let mut seats = Seats::default();
         let ids = full(&mut seats, 1..9);
         for id in ids.iter().rev() {
             seats.set_busy(*id, true);
@@ -240,7 +194,7 @@ mod tests {
             addresses in 2..60u8,
             steps in proptest::collection::vec((0..4u8, any::<u8>(), any::<bool>()), 0..600),
         ) {
-            let mut seats = seats();
+            let mut seats = Seats::default();
             let honest = client(200);
             let mut hostile = full(&mut seats, 0..addresses.max(8));
             let (own, _) = seats.take(honest).expect("there is a seat for it");
@@ -252,13 +206,7 @@ mod tests {
                     _ => seats.set_busy(own, is_busy),
                 }
                 prop_assert!(seats.taken.contains_key(&own), "others have two at least");
-                prop_assert!(seats.taken.len() <= LIMITS.seats);
-                let mut counts = HashMap::<IpAddr, usize>::new();
-                for seat in seats.taken.values() {
-                    *counts.entry(seat.client).or_default() += 1;
-                }
-                let ranked = seats.ranks.iter().map(|(count, _, client)| (*client, *count));
-                prop_assert_eq!(counts, ranked.collect::<HashMap<_, _>>());
+                prop_assert!(seats.taken.len() <= DNS_CONNECTIONS_MAX);
             }
         }
     }

@@ -14,10 +14,11 @@
 //! `driver::dns::upstreams`. Bounds: `config::DNS_FORWARDS_MAX`, `config::DNS_FORWARD_PATIENCE`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::ranks::Ranks;
 use crate::config::{DNS_FORWARD_PATIENCE, DNS_FORWARDS_FEW, DNS_FORWARDS_MAX};
 
 /// One wait; no two ever have the same, and an older one has a lower number.
@@ -25,18 +26,22 @@ use crate::config::{DNS_FORWARD_PATIENCE, DNS_FORWARDS_FEW, DNS_FORWARDS_MAX};
 pub struct WaitId(u64);
 
 /// All waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Waits {
     waiting: BTreeMap<WaitId, (IpAddr, Instant)>,
-    /// Never an empty set.
-    clients: HashMap<IpAddr, BTreeSet<WaitId>>,
-    /// Of each client; the last has to give.
-    ranks: BTreeSet<Rank>,
+    ranks: Ranks<WaitId>,
     next: u64,
 }
 
-/// How many a client has, few being all alike; its oldest; who it is.
-type Rank = (usize, Reverse<WaitId>, IpAddr);
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            ranks: Ranks::new(DNS_FORWARDS_FEW),
+            next: 0,
+        }
+    }
+}
 
 impl Waits {
     /// Gives a client a place, perhaps that of another wait, which is to end now and has none any more. `None` if it has
@@ -44,7 +49,7 @@ impl Waits {
     pub fn take(&mut self, client: IpAddr, now: Instant) -> Option<(WaitId, Option<WaitId>)> {
         let mut evicted = None;
         if self.waiting.len() >= DNS_FORWARDS_MAX {
-            let own = self.clients.get(&client).map_or(0, BTreeSet::len) + 1;
+            let own = self.ranks.count(client) + 1;
             let oldest = self.to_leave(own.max(DNS_FORWARDS_FEW), now)?;
             self.leave(oldest);
             evicted = Some(oldest);
@@ -52,50 +57,26 @@ impl Waits {
         let id = WaitId(self.next);
         self.next += 1;
         self.waiting.insert(id, (client, now));
-        self.change(client, |ids| ids.insert(id));
+        self.ranks.insert(client, id);
         Some((id, evicted))
     }
 
     /// The wait has ended.
     pub fn leave(&mut self, id: WaitId) {
         if let Some((client, _)) = self.waiting.remove(&id) {
-            self.change(client, |ids| ids.remove(&id));
+            self.ranks.remove(client, id);
         }
     }
 
     /// Whose place somebody gets who would have `own`, at least few.
     fn to_leave(&self, own: usize, now: Instant) -> Option<WaitId> {
-        let (most, Reverse(oldest), _) = self.ranks.last()?;
-        if *most > own {
-            return Some(*oldest);
+        let (most, Reverse(oldest)) = self.ranks.last()?;
+        if most > own {
+            return Some(oldest);
         }
-        let (_, since) = self.waiting.get(oldest)?;
+        let (_, since) = self.waiting.get(&oldest)?;
         let has_patience = own <= DNS_FORWARDS_FEW && now >= *since + DNS_FORWARD_PATIENCE;
-        has_patience.then_some(*oldest)
-    }
-
-    fn change(&mut self, client: IpAddr, change: impl FnOnce(&mut BTreeSet<WaitId>) -> bool) {
-        if let Some(before) = self.rank(client) {
-            self.ranks.remove(&before);
-        }
-        change(self.clients.entry(client).or_default());
-        match self.rank(client) {
-            Some(after) => {
-                self.ranks.insert(after);
-            }
-            None => {
-                self.clients.remove(&client);
-            }
-        }
-    }
-
-    fn rank(&self, client: IpAddr) -> Option<Rank> {
-        let ids = self.clients.get(&client)?;
-        Some((
-            ids.len().max(DNS_FORWARDS_FEW),
-            Reverse(*ids.first()?),
-            client,
-        ))
+        has_patience.then_some(oldest)
     }
 }
 
@@ -189,9 +170,8 @@ mod tests {
                 }
                 prop_assert!(waits.waiting.contains_key(&own));
                 prop_assert!(waits.waiting.len() <= DNS_FORWARDS_MAX);
-                let counted = waits.clients.values().map(BTreeSet::len).sum::<usize>();
-                prop_assert_eq!(counted, waits.waiting.len());
-                prop_assert_eq!(waits.ranks.len(), waits.clients.len());
+                let counted = waits.waiting.values().filter(|(client, _)| *client == HONEST);
+                prop_assert_eq!(counted.count(), waits.ranks.count(HONEST));
             }
         }
     }

@@ -103,7 +103,7 @@ pub(crate) async fn block(addresses: &[Ipv4Addr]) -> Result<(), FirewallError> {
 }
 
 fn blocking(addresses: &[Ipv4Addr]) -> String {
-    let mut text = without("bridge");
+    let mut text = without("bridge", TABLE);
     if addresses.is_empty() {
         return text;
     }
@@ -146,13 +146,13 @@ async fn run(arguments: &[&str], input: &str) -> Result<String, FirewallError> {
     }
 }
 
-/// Takes the family's table away. Declaring it first makes the deletion right whether it was there or not.
-pub(super) fn without(family: &str) -> String {
-    format!("table {family} {TABLE}\ndelete table {family} {TABLE}\n")
+/// Takes a table away. Declaring it first makes the deletion right whether it was there or not.
+pub(super) fn without(family: &str, table: &str) -> String {
+    format!("table {family} {table}\ndelete table {family} {table}\n")
 }
 
 fn ruleset(subnets: Option<&[Ipv4Net]>, gate: Option<&Gate>) -> String {
-    let mut text = without("inet");
+    let mut text = without("inet", TABLE);
     let Some(subnets) = subnets else {
         return text;
     };

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::driver::firewall::TABLE;
+use crate::driver::firewall::{TABLE, without};
 use crate::driver::identity::HOST_PREFIX;
 
 /// Whose rules they are, which come and go with the interface.
@@ -35,10 +35,8 @@ impl Table {
         Self(format!("{TABLE}_{digits}"))
     }
 
-    /// Declaring it first makes the deletion right whether it was there or not.
     fn without(&self) -> String {
-        let Self(name) = self;
-        format!("table ip {name}\ndelete table ip {name}\n")
+        without("ip", &self.0)
     }
 }
 

@@ -23,19 +23,16 @@ use tokio::time::timeout;
 use super::handler::{Handler, Short, now};
 use super::udp::{format_error, is_answer};
 use super::wire::WireAnswer;
-use crate::config::{DNS_CONNECTIONS_MAX, DNS_CONNECTIONS_PER_CLIENT_MAX, DNS_TCP_TIMEOUT};
+use crate::config::DNS_TCP_TIMEOUT;
 use crate::dns::plain::Room;
-use crate::dns::seats::{Limits, SeatId, Seats};
+use crate::dns::seats::{SeatId, Seats};
 
 /// Pause after a failed accept: the process is out of files, and another try at once would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers until it is aborted.
 pub(super) async fn serve(listener: TcpListener, handler: Arc<Handler>) {
-    let seats = Arc::new(Mutex::new(Seats::new(Limits {
-        seats: DNS_CONNECTIONS_MAX,
-        per_client: DNS_CONNECTIONS_PER_CLIENT_MAX,
-    })));
+    let seats = Arc::default();
     let mut connections = JoinSet::new();
     let mut seated = BTreeMap::<SeatId, AbortHandle>::new();
     loop {

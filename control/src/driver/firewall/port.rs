@@ -12,11 +12,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{FirewallError, run};
+use super::{FirewallError, run, without};
 use crate::driver::expose::changes::Changes;
 
 /// The table.
@@ -27,8 +26,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 /// Guards the port until stopped.
 #[derive(Debug)]
 pub struct PortGuard {
-    stop: oneshot::Sender<()>,
-    done: JoinHandle<()>,
+    watch: JoinHandle<()>,
 }
 
 impl PortGuard {
@@ -43,21 +41,15 @@ impl PortGuard {
         let rules = ruleset(port, bridges);
         run(&["-f", "-"], &rules).await?;
         let listed = listing().await?;
-        let (stop, stopped) = oneshot::channel();
-        let done = tokio::spawn(async move {
-            tokio::select! {
-                () = watch(&changes, &rules, &listed) => {}
-                _ = stopped => {}
-            }
-        });
-        Ok(Self { stop, done })
+        let watch = tokio::spawn(async move { watch(&changes, &rules, &listed).await });
+        Ok(Self { watch })
     }
 
     /// Stops, and opens the port: nobody listens there any more.
     pub async fn stop(self) {
-        drop(self.stop);
-        // It ends at once.
-        let _ = self.done.await;
+        self.watch.abort();
+        // An `nft` that it has begun ends with it.
+        let _ = self.watch.await;
         if let Err(error) = run(&["-f", "-"], &nothing()).await {
             tracing::warn!(
                 error = &error as &dyn Error,
@@ -94,9 +86,8 @@ async fn listing() -> Result<String, FirewallError> {
     run(&["-s", "list", "table", "inet", TABLE], "").await
 }
 
-/// Of this table; declaring it first makes the deletion right whether it was there or not.
 pub(super) fn nothing() -> String {
-    format!("table inet {TABLE}\ndelete table inet {TABLE}\n")
+    without("inet", TABLE)
 }
 
 fn ruleset(port: u16, bridges: &[&str]) -> String {
