@@ -63,12 +63,10 @@ impl HostAttacher {
         let shared = &self.shared;
         shared.survey().await?;
         let first = self.give_in_time(holder, wanted).await;
-        let Err(
-            refused @ AllocateError::Refused(Failure::Held {
-                address,
-                holder: old,
-            }),
-        ) = &first
+        let Err(AllocateError::Refused(Failure::Held {
+            address,
+            holder: old,
+        })) = &first
         else {
             return first.map_err(|error| in_one_line(&error));
         };
@@ -79,9 +77,9 @@ impl HostAttacher {
                 .await
                 .map_err(|error| in_one_line(&error))?;
         if is_in_use {
-            let error = in_one_line(refused).error;
-            let error = error.replace(old.as_str(), &shared.known_as(old));
-            return Err(ApiError { error });
+            let holder = shared.known_as(old);
+            let address = *address;
+            return Err(in_one_line(&Failure::Held { address, holder }));
         }
         let address = IpNet::from(*address);
         shared.allocator.release(old, &[address]).await;
