@@ -2,38 +2,45 @@
 //!
 //! ```text
 //!  socket ──splice──► pipe ──splice──► socket      data: pages change hands, nothing is copied
-//!    └─ read ─ framing ─► write ┘                  sizes of chunks: a few bytes, which have to be read
+//!    └─ peek ─► where the next chunk ends          a few bytes of each chunk are looked at, and stay where they are
 //! ```
 //!
-//! A copy in and a copy out would cost as much as all that Docker and its client do with the same bytes.
+//! A copy in and a copy out would cost as much as all that Docker and its client do with the same bytes. What costs
+//! after that is to be woken: so whoever sends gets a moment to send more.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
-use nix::unistd::{pipe2, write};
+use nix::sys::socket::sockopt::SndBufForce;
+use nix::sys::socket::{MsgFlags, recv, setsockopt};
+use nix::unistd::pipe2;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::task::coop::consume_budget;
-use tokio::time::timeout;
+use tokio::task::yield_now;
 
 use super::stream::StreamError;
 use crate::proxy::body::Body;
 
 /// What a pipe is asked to hold. A kernel that gives less has its reasons, and the pipe works all the same.
 const PIPE_LEN: i32 = 1024 * 1024;
-/// What is collected before it goes out: some pieces of 32 KiB, as Docker and its client write them, and less than a
-/// unix socket holds.
-const PASS_LEN: usize = 128 * 1024;
-/// Read where a chunk's size is to be: room for it, and no more than a copy that costs nothing. Below what a pipe takes
-/// at once.
-const FRAMING_LEN: usize = 512;
+/// What is collected before it goes out: more than a sender's socket holds, so what is short of it is all there is.
+const PASS_LEN: usize = 256 * 1024;
+/// What the reader's socket is asked to hold: some of that, so that we seldom wait for the reader.
+const SOCKET_LEN: usize = 1024 * 1024;
+/// Looked at where a chunk's size is to be: room for it and the end of the chunk before.
+const FRAMING_LEN: usize = 64;
 
-/// How long a chunk's size waits for the chunk: Docker's client writes one and then the other, and whoever is woken for
-/// six bytes waits for the rest anyway.
-const CHUNK_SOON: Duration = Duration::from_millis(1);
+/// How long a sender may go on before what it wrote is passed on. Docker and its client write a chunk of 32 KiB in three
+/// pieces: without this each of them wakes us, and we wake whoever reads. Less than a sender needs to fill its socket,
+/// and nothing that a reader would notice.
+const GATHER: Duration = Duration::from_micros(100);
+/// How often in a row that is waited for a sender who has written nothing, before we wait to be woken.
+const PAUSES_MAX: u32 = 3;
 
 const AT_ONCE: SpliceFFlags = SpliceFFlags::SPLICE_F_MOVE.union(SpliceFFlags::SPLICE_F_NONBLOCK);
 
@@ -43,117 +50,114 @@ pub(super) struct Pipe {
     out: OwnedFd,
     into: OwnedFd,
     held: usize,
-    /// How much of that was written, not spliced: it has pages of its own.
-    framing: usize,
+    /// Bytes to come of which is known that they belong to the body, which is followed past them already.
+    ahead: u64,
 }
 
 /// How a body ended.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Passed {
-    /// As it says, with these bytes of what follows.
-    Whole(Vec<u8>),
+    /// As it says; what follows was not read.
+    Whole,
     /// With its connection.
     Cut,
+}
+
+/// What came of an attempt to fill the pipe.
+#[derive(Debug, Clone, Copy)]
+enum Taken {
+    /// So many bytes; 0 at the end of the connection.
+    Len(usize),
+    /// There are none.
+    Nothing,
+    /// The pipe has no room for more.
+    Full,
 }
 
 impl Pipe {
     pub(super) fn new() -> io::Result<Self> {
         let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(PIPE_LEN));
-        let (held, framing) = (0, 0);
+        let (held, ahead) = (0, 0);
         Ok(Self {
             out,
             into,
             held,
-            framing,
+            ahead,
         })
     }
 
     /// Passes the rest of a body on, of which nothing was read yet.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a pause by the clock is the point: to wait for an event is to be woken by every piece"
+    )]
     pub(super) async fn pass(
         mut self,
         from: &UnixStream,
         body: &mut Body,
         to: &UnixStream,
     ) -> Result<Passed, StreamError> {
-        let mut rest = Vec::new();
-        while !body.is_done() {
-            let taken = match body.data_ahead() {
-                0 => self.take_framing(from, body, to, &mut rest).await?,
-                data => self.take_data(from, body, data)?,
-            };
+        // Without the right to it the socket is as small as others.
+        let _ = setsockopt(to, SndBufForce, &SOCKET_LEN);
+        let mut pauses = 0;
+        while self.ahead > 0 || !body.is_done() {
+            let taken = self.take(from, body)?;
+            let pauses_max = if self.held == 0 { PAUSES_MAX } else { 1 };
             match taken {
-                Some(0) => {
+                Taken::Len(0) => {
                     self.empty(to).await?;
                     return Ok(Passed::Cut);
                 }
-                Some(_) if self.held < PASS_LEN => {}
-                None if self.held == 0 => from.readable().await?,
-                None if self.holds_a_size() && body.data_ahead() > 0 => {
-                    if timeout(CHUNK_SOON, from.readable()).await.is_err() {
-                        self.empty(to).await?;
-                    }
+                Taken::Len(_) if self.held < PASS_LEN => {}
+                Taken::Nothing if pauses < pauses_max => {
+                    pauses += 1;
+                    // The thread, not the task: in the poller each piece that comes or goes would wake it.
+                    thread::sleep(GATHER);
+                    yield_now().await;
                 }
-                Some(_) | None => self.empty(to).await?,
+                Taken::Nothing if self.held == 0 => {
+                    let more = || peek(from, &mut [0]);
+                    from.async_io(Interest::READABLE, more).await?;
+                    pauses = 0;
+                }
+                Taken::Len(_) | Taken::Nothing | Taken::Full => {
+                    self.empty(to).await?;
+                    pauses = 0;
+                    // Between two sockets that are always ready nobody else would have a turn.
+                    consume_budget().await;
+                }
             }
-            // Between two sockets that are always ready it would never wait.
-            consume_budget().await;
         }
         self.empty(to).await?;
-        Ok(Passed::Whole(rest))
+        Ok(Passed::Whole)
     }
 
-    /// Nothing but where chunks begin and end: the pipe has room, whatever kernel gave it.
-    fn holds_a_size(&self) -> bool {
-        self.held == self.framing && self.held <= FRAMING_LEN
-    }
-
-    /// Takes what is there of the data; none if there is nothing, or the pipe may be full.
-    fn take_data(
-        &mut self,
-        from: &UnixStream,
-        body: &mut Body,
-        data: u64,
-    ) -> io::Result<Option<usize>> {
-        let len = usize::try_from(data).map_or(PASS_LEN, |data| data.min(PASS_LEN));
-        let taken = from.try_io(Interest::READABLE, || {
-            match splice(from, None, &self.into, None, len, AT_ONCE) {
-                // It does not say which of the two has no more.
-                Err(Errno::EAGAIN) if !self.holds_a_size() => Ok(None),
-                taken => Ok(Some(taken?)),
-            }
-        });
-        let taken = unless_it_waits(taken)?.flatten();
-        if let Some(len) = taken {
-            self.held += len;
-            body.skip_data(len as u64);
-        }
-        Ok(taken)
-    }
-
-    /// Reads on where chunks begin and end, with some of the data beside.
-    async fn take_framing(
-        &mut self,
-        from: &UnixStream,
-        body: &mut Body,
-        to: &UnixStream,
-        rest: &mut Vec<u8>,
-    ) -> Result<Option<usize>, StreamError> {
-        let mut framing = [0; FRAMING_LEN];
-        let Some(len) = unless_it_waits(from.try_read(&mut framing))? else {
-            return Ok(None);
-        };
-        let ours = body.advance(&framing[..len], |_| ())?;
-        rest.extend_from_slice(&framing[ours..len]);
-        loop {
-            match write(&self.into, &framing[..ours]) {
-                Err(Errno::EAGAIN) if self.held > 0 => self.empty(to).await?,
-                written => {
-                    let len_written = written.map_err(io::Error::from)?;
-                    self.held += len_written;
-                    self.framing += len_written;
-                    return Ok(Some(len));
+    /// Takes what is there.
+    fn take(&mut self, from: &UnixStream, body: &mut Body) -> Result<Taken, StreamError> {
+        if self.ahead == 0 {
+            let mut framing = [0; FRAMING_LEN];
+            let len = match peek(from, &mut framing) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Taken::Nothing);
                 }
+                len => len?,
+            };
+            let ours = body.advance(&framing[..len], |_| ())?;
+            let data = body.data_ahead();
+            body.skip_data(data);
+            self.ahead = data.saturating_add(ours as u64);
+        }
+        let len = usize::try_from(self.ahead).map_or(PASS_LEN, |ahead| ahead.min(PASS_LEN));
+        match splice(from, None, &self.into, None, len, AT_ONCE) {
+            // It does not say which of the two has no more.
+            Err(Errno::EAGAIN) if self.held > 0 && peek(from, &mut [0]).is_ok() => Ok(Taken::Full),
+            Err(Errno::EAGAIN) => Ok(Taken::Nothing),
+            taken => {
+                let taken = taken.map_err(io::Error::from)?;
+                self.held += taken;
+                self.ahead -= taken as u64;
+                Ok(Taken::Len(taken))
             }
         }
     }
@@ -161,27 +165,22 @@ impl Pipe {
     /// Sends everything.
     async fn empty(&mut self, to: &UnixStream) -> io::Result<()> {
         while self.held > 0 {
-            to.writable().await?;
-            let sent = to.try_io(Interest::WRITABLE, || {
+            let sent = to.async_io(Interest::WRITABLE, || {
                 Ok(splice(&self.out, None, to, None, self.held, AT_ONCE)?)
             });
-            match unless_it_waits(sent)? {
-                Some(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Some(len) => self.held -= len,
-                None => {}
+            match sent.await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                len => self.held -= len,
             }
         }
-        self.framing = 0;
         Ok(())
     }
 }
 
-fn unless_it_waits<T>(done: io::Result<T>) -> io::Result<Option<T>> {
-    match done {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Looks at what can be read next, and leaves it there; 0 at the end.
+fn peek(socket: &UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    Ok(recv(socket.as_raw_fd(), bytes, flags)?)
 }
 
 #[cfg(test)]
@@ -190,30 +189,32 @@ mod tests {
 
     use super::*;
 
-    /// Passes `sent` through small sockets, as fast as it is read; returns how it ended and what arrived.
+    /// Passes `sent` through small sockets, as fast as it is read; returns how it ended, what arrived, and what was left.
     async fn passed(
         sent: Vec<u8>,
         mut body: Body,
         piece: usize,
-    ) -> (Result<Passed, StreamError>, Vec<u8>) {
-        let (mut docker, from) = UnixStream::pair().unwrap();
+    ) -> (Result<Passed, StreamError>, Vec<u8>, Vec<u8>) {
+        let (mut docker, mut from) = UnixStream::pair().unwrap();
         let (to, mut client) = UnixStream::pair().unwrap();
         let send = async {
             for piece in sent.chunks(piece) {
                 docker.write_all(piece).await.unwrap();
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             drop(docker);
         };
         let pass = async {
             let ended = Pipe::new().unwrap().pass(&from, &mut body, &to).await;
             drop(to);
-            ended
+            let mut left = Vec::new();
+            from.read_to_end(&mut left).await.unwrap();
+            (ended, left)
         };
         let mut got = Vec::new();
-        let (ended, (), read) = tokio::join!(pass, send, client.read_to_end(&mut got));
+        let ((ended, left), (), read) = tokio::join!(pass, send, client.read_to_end(&mut got));
         read.unwrap();
-        (ended, got)
+        (ended, got, left)
     }
 
     fn random(len: usize) -> Vec<u8> {
@@ -243,24 +244,24 @@ mod tests {
             for size in [1000, 32 * 1024, 1_000_000] {
                 let sent = chunked(&data, size);
                 let more = [&sent[..], b"GET /next"].concat();
-                let (ended, got) = passed(more, Body::chunked(), piece).await;
+                let (ended, got, left) = passed(more, Body::chunked(), piece).await;
                 assert!(
                     got == sent,
                     "{piece}, {size}: {} of {}",
                     got.len(),
                     sent.len()
                 );
-                let Ok(Passed::Whole(rest)) = ended else {
-                    panic!("{piece}, {size}: {ended:?}");
-                };
-                assert!(b"GET /next".starts_with(&rest), "{piece}, {size}");
+                assert_eq!(ended.unwrap(), Passed::Whole, "{piece}, {size}");
+                assert_eq!(left, b"GET /next", "{piece}, {size}");
             }
             let more = [&data[..], b"GET /next"].concat();
             let length = Body::Length(data.len() as u64);
-            let (ended, got) = passed(more, length, piece).await;
-            assert!(got == data && matches!(ended, Ok(Passed::Whole(rest)) if rest.is_empty()));
-            let (ended, got) = passed(data.clone(), Body::UntilClose, piece).await;
-            assert!(got == data && matches!(ended, Ok(Passed::Cut)));
+            let (ended, got, left) = passed(more, length, piece).await;
+            assert!(got == data && left == b"GET /next");
+            assert_eq!(ended.unwrap(), Passed::Whole);
+            let (ended, got, _) = passed(data.clone(), Body::UntilClose, piece).await;
+            assert!(got == data);
+            assert_eq!(ended.unwrap(), Passed::Cut);
         }
     }
 
@@ -268,40 +269,59 @@ mod tests {
     async fn a_body_that_breaks_off_or_makes_no_sense_is_seen() {
         let data = random(300_000);
         let short = Body::Length(data.len() as u64 + 1);
-        let (ended, got) = passed(data.clone(), short, 4096).await;
-        assert!(got == data && matches!(ended, Ok(Passed::Cut)));
+        let (ended, got, _) = passed(data.clone(), short, 4096).await;
+        assert!(got == data);
+        assert_eq!(ended.unwrap(), Passed::Cut);
         let mut sent = chunked(&data, 1000);
         sent.truncate(200_000);
         sent.extend_from_slice(b"\r\r\r\r");
-        let (ended, _) = passed(sent, Body::chunked(), 4096).await;
+        let (ended, ..) = passed(sent, Body::chunked(), 4096).await;
         // In the data those bytes are data.
-        assert!(!matches!(ended, Ok(Passed::Whole(_))), "{ended:?}");
+        assert!(!matches!(ended, Ok(Passed::Whole)), "{ended:?}");
         let bad = b"no size\r\n".to_vec();
-        let (ended, got) = passed(bad, Body::chunked(), 4096).await;
+        let (ended, got, _) = passed(bad, Body::chunked(), 4096).await;
         assert!(matches!(ended, Err(StreamError::Refused(_))), "{ended:?}");
         assert_eq!(got, b"");
     }
 
     /// Nobody can know that the sender will not wait for an answer in the middle of a chunk.
     #[tokio::test]
-    async fn the_size_of_a_chunk_waits_for_it_but_not_for_long() {
+    async fn a_part_of_a_chunk_goes_on_without_the_rest() {
         let (mut docker, from) = UnixStream::pair().unwrap();
         let (to, mut client) = UnixStream::pair().unwrap();
         let mut body = Body::chunked();
         let pass = Pipe::new().unwrap();
         let talk = async {
-            let mut got = vec![0; 1000];
-            docker.write_all(b"5\r\n").await.unwrap();
-            assert_eq!(client.read(&mut got).await.unwrap(), 3);
-            docker.write_all(b"hello\r\n6\r\n").await.unwrap();
-            tokio::task::yield_now().await;
-            docker.write_all(b", you!\r\n0\r\n\r\n").await.unwrap();
-            let rest = b"hello\r\n6\r\n, you!\r\n0\r\n\r\n";
-            client.read_exact(&mut got[..rest.len()]).await.unwrap();
-            assert_eq!(&got[..rest.len()], rest);
+            let mut got = [0; 100];
+            for part in [&b"5"[..], b"\r\nhe", b"llo", b"\r", b"\n0\r\n\r\n"] {
+                docker.write_all(part).await.unwrap();
+                client.read_exact(&mut got[..part.len()]).await.unwrap();
+                assert_eq!(&got[..part.len()], part);
+            }
         };
         let (ended, ()) = tokio::join!(pass.pass(&from, &mut body, &to), talk);
-        assert!(matches!(ended, Ok(Passed::Whole(rest)) if rest.is_empty()));
+        assert_eq!(ended.unwrap(), Passed::Whole);
+    }
+
+    /// Sizes and ends of a byte or two take as much room in a pipe as a page of data.
+    #[tokio::test]
+    async fn more_small_pieces_than_a_pipe_has_room_for_pass() {
+        let (mut docker, from) = UnixStream::pair().unwrap();
+        let (to, mut client) = UnixStream::pair().unwrap();
+        let pieces = 100;
+        for _ in 0..pieces {
+            docker.write_all(b"1\r\nx\r\n").await.unwrap();
+        }
+        docker.write_all(b"0\r\n\r\n").await.unwrap();
+        let mut body = Body::chunked();
+        let pipe = Pipe::new().unwrap();
+        fcntl(&pipe.into, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        let ended = pipe.pass(&from, &mut body, &to).await;
+        assert_eq!(ended.unwrap(), Passed::Whole);
+        drop(to);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), pieces * 6 + 5);
     }
 
     #[tokio::test]

@@ -230,10 +230,7 @@ impl<R: Reader> Input<R> {
                 && let Ok(pipe) = Pipe::new()
             {
                 return match pipe.pass(from, body, to).await? {
-                    Passed::Whole(rest) => {
-                        self.buffer.extend_from_slice(&rest);
-                        Ok(())
-                    }
+                    Passed::Whole => Ok(()),
                     Passed::Cut => {
                         self.has_ended = true;
                         ended_within(body)
