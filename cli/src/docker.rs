@@ -17,6 +17,21 @@ const PROXY_HOST: &str = "PROXY_HOST";
 /// Where its old value is kept.
 const ORIGINAL: &str = "ORIG_DOCKER_HOST";
 
+/// Says so if the user's shell goes on asking a proxy that has just ended.
+pub(crate) fn warn_of_ended_proxy(run_dir: &Path) {
+    if std::env::var(HOST).is_ok_and(|host| leads_below(&host, run_dir)) {
+        output::talk(&format!(
+            "weft: warning: {HOST} still leads to weft's proxy, which has ended: `eval $(weft env --restore)`"
+        ));
+    }
+}
+
+/// True of the proxy's own socket.
+fn leads_below(host: &str, run_dir: &Path) -> bool {
+    let path = host.strip_prefix("unix://");
+    path.is_some_and(|path| Path::new(path).starts_with(run_dir))
+}
+
 /// Prints the assignment for a shell; nothing if no proxy runs.
 ///
 /// # Errors
@@ -138,6 +153,10 @@ mod tests {
         );
         assert!(set(Some("tcp://h:2375")).ends_with(" ORIG_DOCKER_HOST=tcp://h:2375"));
         assert_eq!(set(None), "export DOCKER_HOST=unix:///run/weft/docker.sock");
+        let run_dir = Path::new("/run/weft");
+        assert!(leads_below("unix:///run/weft/docker.sock", run_dir));
+        assert!(!leads_below("unix:///run/docker.sock", run_dir));
+        assert!(!leads_below("tcp://h:2375", run_dir));
         assert_eq!(restoring(Some(String::new())).unwrap(), "DOCKER_HOST=");
         assert_eq!(
             restoring(Some("a b'c".to_owned())).unwrap(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use weft_control::driver::bridge::{self, BridgeConfig, TAP};
@@ -33,13 +33,30 @@ pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
         gone(fs::remove_file(&file), &file)?;
     }
     Parked::below(&places.data_dir).clear();
-    if places.data_dir.exists() {
-        for entry in fs::read_dir(&places.data_dir)? {
-            let path = entry?.path();
-            gone(fs::remove_file(&path), &path)?;
-        }
+    for path in state(&places.data_dir)? {
+        gone(fs::remove_file(&path), &path)?;
     }
     Ok(())
+}
+
+/// Files of a host that was part of a network. Folders are none: in the one that stays is the program with which
+/// Docker's containers start, and those that have it could not start without.
+///
+/// # Errors
+///
+/// When the directory is there and cannot be read.
+pub(crate) fn state(data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if data_dir.exists() {
+        let cannot = || format!("read {}", data_dir.display());
+        for entry in fs::read_dir(data_dir).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            if !entry.file_type().with_context(cannot)?.is_dir() {
+                files.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Removes the bridge, the TAP and the containers' interfaces.

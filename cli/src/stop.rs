@@ -8,8 +8,10 @@ use weft_control::api::STOPPING;
 
 use crate::args::Places;
 use crate::client::Client;
+use crate::docker;
 use crate::failure::Failure;
 use crate::launch::lock::Watched;
+use crate::leftovers;
 use crate::output;
 
 /// The daemon takes two seconds at most; `reset` has interfaces and files to remove besides.
@@ -26,7 +28,11 @@ pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
             output::talk("weft: weft is not running");
             Ok(())
         }
-        outcome => outcome,
+        outcome => {
+            outcome?;
+            docker::warn_of_ended_proxy(&places.run_dir);
+            Ok(())
+        }
     }
 }
 
@@ -38,15 +44,17 @@ pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
 pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
     match end(places, "/reset", &json!({ "force": force })) {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
-            if !force && places.data_dir.exists() && places.data_dir.read_dir()?.next().is_some() {
+            if !force && !leftovers::state(&places.data_dir)?.is_empty() {
                 bail!(error.context(
                     "cannot take this host out of the network: launch again and reset, or use --force"
                 ));
             }
-            crate::leftovers::remove(places)
+            leftovers::remove(places)?;
         }
-        outcome => outcome,
+        outcome => outcome?,
     }
+    docker::warn_of_ended_proxy(&places.run_dir);
+    Ok(())
 }
 
 fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {

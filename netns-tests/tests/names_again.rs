@@ -250,9 +250,15 @@ fn a_reset_removes_files_that_wait_for_dns() {
             if !is_running {
                 weft.ok(&["stop"]);
             }
+            // With what is in here Docker's containers start: it stays.
+            let programs = weft.data_dir().join("wait/1");
+            fs::create_dir_all(&programs).unwrap();
             weft.ok(&["reset", "--force"]);
             assert!(!weft.data_dir().join("netns").exists());
             assert!(!weft.data_dir().join("store.redb").exists());
+            assert!(programs.exists());
+            // And it is nothing that a host would have to hand over.
+            weft.ok(&["reset"]);
         }
     });
 }
