@@ -28,11 +28,7 @@ pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
             output::talk("weft: weft is not running");
             Ok(())
         }
-        outcome => {
-            outcome?;
-            docker::warn_of_ended_proxy(&places.run_dir);
-            Ok(())
-        }
+        outcome => outcome,
     }
 }
 
@@ -49,12 +45,10 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
                     "cannot take this host out of the network: launch again and reset, or use --force"
                 ));
             }
-            leftovers::remove(places)?;
+            leftovers::remove(places)
         }
-        outcome => outcome?,
+        outcome => outcome,
     }
-    docker::warn_of_ended_proxy(&places.run_dir);
-    Ok(())
 }
 
 fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
@@ -67,5 +61,7 @@ fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
             asked?;
         }
     }
-    watched.wait_end(END_TIMEOUT)
+    watched.wait_end(END_TIMEOUT)?;
+    docker::warn_of_ended_proxy(&places.run_dir);
+    Ok(())
 }
