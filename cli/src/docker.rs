@@ -7,7 +7,6 @@ use weft_control::api::Status;
 
 use crate::args::CONTROL_SOCKET;
 use crate::client::Client;
-use crate::failure::Failure;
 use crate::output::{self, Format};
 
 /// The variable that `docker` reads.
@@ -16,6 +15,10 @@ const HOST: &str = "DOCKER_HOST";
 const PROXY_HOST: &str = "PROXY_HOST";
 /// Where its old value is kept.
 const ORIGINAL: &str = "ORIG_DOCKER_HOST";
+
+/// The daemon says that it has none.
+const NO_PROXY: &str =
+    "weft runs without its Docker proxy: `weft stop`, then `weft launch` without --no-proxy";
 
 /// Says so if the user's shell goes on asking a proxy that has just ended.
 pub(crate) fn warn_of_ended_proxy(run_dir: &Path) {
@@ -32,11 +35,11 @@ fn leads_below(host: &str, run_dir: &Path) -> bool {
     path.is_some_and(|path| Path::new(path).starts_with(run_dir))
 }
 
-/// Prints the assignment for a shell; nothing if no proxy runs.
+/// Prints the assignment for a shell; nothing but a note if weft runs without a proxy.
 ///
 /// # Errors
 ///
-/// With `restore`, if there is nothing to restore.
+/// If weft does not run; with `restore`, if there is nothing to restore.
 pub(crate) fn environment(client: &Client, restore: bool, format: Format) -> anyhow::Result<()> {
     let variable = |name| std::env::var(name).ok();
     if restore {
@@ -50,7 +53,10 @@ pub(crate) fn environment(client: &Client, restore: bool, format: Format) -> any
     let addresses = proxy(client)?;
     match (format, addresses.first()) {
         (Format::Json, address) => output::json(&serde_json::json!({ "docker_host": address })),
-        (Format::Text, None) => Ok(()),
+        (Format::Text, None) => {
+            output::talk(&format!("weft: {NO_PROXY}"));
+            Ok(())
+        }
         (Format::Text, Some(address)) => {
             let before = variable(HOST).unwrap_or_default();
             let noted = variable(ORIGINAL);
@@ -64,10 +70,10 @@ pub(crate) fn environment(client: &Client, restore: bool, format: Format) -> any
 ///
 /// # Errors
 ///
-/// If no proxy runs.
+/// If no weft runs, or one without a proxy.
 pub(crate) fn argument(client: &Client, format: Format) -> anyhow::Result<()> {
     match (proxy(client)?.first(), format) {
-        (None, _) => bail!("no Docker proxy runs: `weft launch`, without --no-proxy"),
+        (None, _) => bail!("{NO_PROXY}"),
         (Some(address), Format::Json) => {
             output::json(&serde_json::json!({ "docker_host": address }))
         }
@@ -75,15 +81,9 @@ pub(crate) fn argument(client: &Client, format: Format) -> anyhow::Result<()> {
     }
 }
 
-/// The proxy's addresses; none if none runs.
+/// The proxy's addresses; none if weft runs without one.
 fn proxy(client: &Client) -> anyhow::Result<Vec<String>> {
-    let status: Status = match client.get("/status") {
-        Ok(status) => status,
-        Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error),
-    };
+    let status: Status = client.get("/status")?;
     let host = std::env::var(PROXY_HOST).ok();
     let reached = |address: &String| reachable(address, host.as_deref());
     let addresses = status.proxy.map(|proxy| proxy.addresses);

@@ -34,7 +34,7 @@ fn one_line(output: &Output) -> String {
 #[test]
 fn without_a_daemon_every_asking_verb_exits_3_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let verbs: [&[&str]; 10] = [
+    let verbs: [&[&str]; 12] = [
         &["status"],
         &["status", "targets"],
         &["status", "connections", "-o", "json"],
@@ -45,6 +45,8 @@ fn without_a_daemon_every_asking_verb_exits_3_and_says_what_to_do() {
         &["attach", "10.2.1.1/24", "netns:blue"],
         &["detach", "10.2.1.1/24", "netns:blue"],
         &["bench", "host2"],
+        &["env"],
+        &["config"],
     ];
     for verb in verbs {
         let output = weft(&dir, verb);
@@ -81,8 +83,9 @@ fn resetting_a_stopped_peer_needs_force() {
 #[test]
 fn a_line_that_does_not_parse_exits_2_and_names_the_culprit() {
     let dir = tempfile::tempdir().unwrap();
-    let lines: [(&[&str], &str); 15] = [
+    let lines: [(&[&str], &str); 16] = [
         (&["--nonsense"], "--nonsense"),
+        (&["launch", "-H", "foo"], "-H, --proxy-host `foo`"),
         (&["lanch"], "lanch"),
         (&["launch", "--port", "many"], "many"),
         (&["launch", "--port", "0"], "--port"),

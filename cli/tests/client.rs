@@ -233,6 +233,22 @@ fn status_is_text_for_people_and_json_for_programs() {
 }
 
 #[test]
+fn a_daemon_without_the_proxy_is_told_from_none() {
+    let without = || FakeDaemon::answering(200, &status().to_string());
+    let env = without().weft(&["env"]);
+    assert_eq!((env.status.code(), stdout(&env).as_str()), (Some(0), ""));
+    let config = without().weft(&["config"]);
+    assert_eq!(config.status.code(), Some(1));
+    for output in [env, config] {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("runs without its Docker proxy") && said.contains("--no-proxy"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn report_is_json_with_everything() {
     let mut report = status();
     report["attachments"] = json!([]);

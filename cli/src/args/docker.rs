@@ -79,7 +79,7 @@ pub(crate) struct DockerArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints nothing where no proxy runs. The old DOCKER_HOST is kept in ORIG_DOCKER_HOST.\n\nExamples:\n  eval $(weft env)              # docker run is on the network now\n  eval $(weft env --restore)"
+    after_help = "Prints nothing where weft runs without the proxy. The old DOCKER_HOST is kept in ORIG_DOCKER_HOST.\n\nExamples:\n  eval $(weft env)              # docker run is on the network now\n  eval $(weft env --restore)"
 )]
 pub(crate) struct EnvArgs {
     /// Print what takes the setting back.

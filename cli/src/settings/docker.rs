@@ -90,7 +90,7 @@ impl DockerSettings {
 
     fn addresses(&self) -> anyhow::Result<Vec<ListenAddress>> {
         let parse = |text: &String| {
-            ListenAddress::parse(text).with_context(|| format!("--proxy-host `{text}`"))
+            ListenAddress::parse(text).with_context(|| format!("-H, --proxy-host `{text}`"))
         };
         self.listen.iter().map(parse).collect()
     }
