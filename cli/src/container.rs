@@ -128,11 +128,11 @@ fn split_words(words: &[String]) -> Result<(Vec<String>, String), Failure> {
             if first.contains(':') { 64 } else { 24 }
         ))),
         [first, ..] if is_like_an_address(first) => Err(Failure::Usage(format!(
-            "`{first}` is no address: accepted are addresses such as 10.2.1.1/24"
+            "`{first}` is no address: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default"
         ))),
         [container] => Ok((addresses.to_vec(), container.clone())),
         [first, second, ..] => Err(Failure::Usage(format!(
-            "`{second}` after the container `{first}`: accepted are addresses such as 10.2.1.1/24, then one container"
+            "`{second}` after the container `{first}`: accepted are addresses (ADDR/LEN, ip:ADDR/LEN, net:CIDR, net:default), then one container"
         ))),
     }
 }
@@ -265,6 +265,10 @@ mod tests {
                 .to_string()
                 .contains("`10.2.1.1/24`")
         );
+        let forms =
+            "accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default";
+        let faulty = split("10.2.1.256 web").unwrap_err().to_string();
+        assert_eq!(faulty, format!("`10.2.1.256` is no address: {forms}"));
     }
 
     #[test]

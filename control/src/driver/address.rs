@@ -10,14 +10,21 @@ use ipnet::IpNet;
 /// Most address arguments in one request: an interface with more is a mistake, and each costs a netlink request.
 const ARGUMENTS_MAX: usize = 64;
 
+/// The forms that are read.
+const FORMS: &str =
+    "accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default";
+
 /// Why an address argument was refused: names it, and what is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not of the form at all.
-    #[error("{0:?} is no address: give an address with its prefix length, such as 10.2.1.1/24")]
+    #[error("{0:?} is no address: {FORMS}")]
     Unreadable(String),
+    /// The word that leaves a container alone, which is not alone itself.
+    #[error("\"none\" is no address, and stands alone in WEAVE_CIDR: {FORMS}")]
+    NoneAmongOthers,
     /// Of the form `a.b.c.d`.
-    #[error("{0} lacks its prefix length: give it as in 10.2.1.1/24")]
+    #[error("{0} lacks its prefix length: {FORMS}")]
     NoPrefix(String),
     /// The prefix leaves no subnet around the address.
     #[error("{0} leaves no room for a network: use a prefix length from 1 to {max}", max = longest_prefix(.0))]
@@ -140,8 +147,10 @@ fn read_cidr(text: &str) -> Result<IpNet, AddressError> {
     if text.parse::<IpAddr>().is_ok() {
         return Err(AddressError::NoPrefix(text.to_owned()));
     }
-    text.parse()
-        .map_err(|_| AddressError::Unreadable(text.to_owned()))
+    text.parse().map_err(|_| match text {
+        "none" => AddressError::NoneAmongOthers,
+        other => AddressError::Unreadable(other.to_owned()),
+    })
 }
 
 fn subnet_argument(subnet: IpNet) -> Result<AddressArgument, AddressError> {
@@ -250,12 +259,13 @@ mod tests {
 
     /// What is typed, and the answer.
     const REFUSED: &str = r#"
- => "" is no address: give an address with its prefix length, such as 10.2.1.1/24
-x => "x" is no address: give an address with its prefix length, such as 10.2.1.1/24
-10.2.1.1/33 => "10.2.1.1/33" is no address: give an address with its prefix length, such as 10.2.1.1/24
-10.2.1.256/24 => "10.2.1.256/24" is no address: give an address with its prefix length, such as 10.2.1.1/24
-10.2.1.1 => 10.2.1.1 lacks its prefix length: give it as in 10.2.1.1/24
-ip:fd00::1 => fd00::1 lacks its prefix length: give it as in 10.2.1.1/24
+ => "" is no address: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
+x => "x" is no address: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
+10.2.1.1/33 => "10.2.1.1/33" is no address: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
+10.2.1.256/24 => "10.2.1.256/24" is no address: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
+none => "none" is no address, and stands alone in WEAVE_CIDR: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
+10.2.1.1 => 10.2.1.1 lacks its prefix length: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
+ip:fd00::1 => fd00::1 lacks its prefix length: accepted are ADDR/LEN such as 10.2.1.1/24, ip:ADDR/LEN, net:CIDR and net:default
 10.2.1.0/24 => 10.2.1.0/24 is the address of the network itself: give one inside it, such as 10.2.1.1/24
 fd00::/64 => fd00::/64 is the address of the network itself: give one inside it, such as fd00::1/64
 10.2.1.255/24 => 10.2.1.255/24 is the broadcast address of its network: give one inside it, such as 10.2.1.1/24
