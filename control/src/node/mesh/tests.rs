@@ -252,11 +252,13 @@ fn peers_that_share_a_nickname_are_named_and_both_reached() {
     let said = |notice: &Notice| matches!(notice, Notice::Namesakes { name: None, nickname, .. } if nickname.as_str() == "h2");
     assert!(sim.hosts[1].notices.iter().any(said));
     let notes = sim.status(1).unwrap().engine.notes;
-    let ids = [2, twin].map(|host| sim.identity(host).peer_id().to_string());
+    let ids = [2, twin].map(|host| sim.identity(host).peer_id());
+    let names = ids.map(|id| format!("{}(h2)", id.name()));
+    let ids = ids.map(|id| id.to_string());
     assert!(
-        notes
-            .iter()
-            .any(|note| note.contains("nickname h2") && ids.iter().all(|id| note.contains(id))),
+        notes.iter().any(
+            |note| note.contains("nickname h2") && names.iter().all(|name| note.contains(name))
+        ),
         "{notes:?}"
     );
     let node = sim.node(1).unwrap();
