@@ -94,19 +94,19 @@ fn judge(found: &Forwarding, filtered: bool, bridge: &str) -> Check {
         Forwarding { drops: None, .. } => {
             return Check::ok("forwarding", "no rule rejects what is forwarded");
         }
-        Forwarding { drops: Some(_), .. } if filtered => (
-            "the FORWARD chain drops by default and sees bridged frames: containers may be cut off",
-            inside,
-        ),
         // The daemon sees to Docker's.
         Forwarding {
             has_docker: true, ..
         } => {
             return Check::ok(
                 "forwarding",
-                "Docker's filter drops by default, and weft opens it for exposed subnets",
+                "Docker's filter drops by default, and launch lets weft's bridge and exposed subnets pass",
             );
         }
+        Forwarding { drops: Some(_), .. } if filtered => (
+            "the FORWARD chain drops by default and sees bridged frames: containers may be cut off",
+            inside,
+        ),
         Forwarding {
             drops: Some((table, chain)),
             ..
@@ -161,11 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn dockers_dropping_policy_matters_only_to_frames_that_pass_it() {
+    fn what_launch_does_itself_is_asked_of_nobody() {
         let docker = "-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n";
-
-        assert_eq!(of_iptables(docker, false).verdict, Verdict::Ok);
-        assert_eq!(of_iptables(docker, true).verdict, Verdict::Warn);
+        for filtered in [false, true] {
+            assert_eq!(of_iptables(docker, filtered).verdict, Verdict::Ok);
+        }
+        let other = of_iptables("-P FORWARD DROP\n", true);
+        let rule = "iptables -I FORWARD -i weft -o weft -j ACCEPT";
+        assert!(other.mend.unwrap().ends_with(rule));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 
 use weft_control::api::Status;
+use weft_control::driver::dns::DOCKER_BRIDGE_DEFAULT;
 
 use crate::args::Places;
 use crate::client::Client;
@@ -155,12 +157,21 @@ fn default_interface_v6(table: &str) -> Option<String> {
 pub(super) fn bridge_filter() -> Check {
     let calls =
         |family: &str| read(&format!("/proc/sys/net/bridge/bridge-nf-call-{family}")).trim() == "1";
-    judge_bridge_filter(calls("iptables"), calls("ip6tables"))
+    let has_docker = Path::new("/sys/class/net")
+        .join(DOCKER_BRIDGE_DEFAULT)
+        .exists();
+    judge_bridge_filter(calls("iptables"), calls("ip6tables"), has_docker)
 }
 
-fn judge_bridge_filter(v4: bool, v6: bool) -> Check {
+fn judge_bridge_filter(v4: bool, v6: bool, has_docker: bool) -> Check {
     if !v4 && !v6 {
         return Check::ok("br_netfilter", "bridged frames do not pass iptables");
+    }
+    if has_docker {
+        return Check::ok(
+            "br_netfilter",
+            "bridged frames pass iptables, as Docker has it; launch lets those of weft's bridge through",
+        );
     }
     Check::warn(
         "br_netfilter",
