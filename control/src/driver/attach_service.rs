@@ -563,8 +563,8 @@ mod tests {
             (
                 "c1",
                 "10.2.1.1/24",
-                "\"c1\" is no address, netns:NAME, netns:/path or pid:N, so it would be a Docker container's NAME or ID: \
-                 cannot reach Docker at unix:///nowhere/docker.sock: ",
+                "Docker at unix:///nowhere/docker.sock does not answer (its socket is not there), so no container \"c1\" is \
+                 found: start Docker, or name a namespace by netns:NAME, netns:/path or pid:N",
             ),
         ];
         for (container, address, beginning) in table {

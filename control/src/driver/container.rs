@@ -50,7 +50,8 @@ pub enum ContainerError {
     Docker(#[from] DockerError),
     /// There is no Docker to ask, and perhaps none was meant.
     #[error(
-        "{name:?} is no address, netns:NAME, netns:/path or pid:N{hint}, so it would be a Docker container's NAME or ID"
+        "{source}, so no container {name:?} is found: start Docker, or name a namespace by netns:NAME, netns:/path or \
+         pid:N{hint}"
     )]
     NoDocker {
         /// As typed.

@@ -5,6 +5,7 @@
 
 mod hosts_file;
 mod queries;
+mod silence;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use bollard::models::{ContainerInspectResponse, NetworkSettings};
 
 pub use hosts_file::HostsFile;
 pub use queries::{News, Started};
+pub use silence::Silence;
 
 /// Where Docker listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -37,13 +39,12 @@ pub enum DockerError {
     )]
     Off,
     /// No answer, or no Docker.
-    #[error("cannot reach Docker at {host}")]
+    #[error("Docker at {host} does not answer ({silence})")]
     Unreachable {
         /// Where it was tried.
         host: String,
         /// Why not.
-        #[source]
-        source: Box<BollardError>,
+        silence: Silence,
     },
     /// It went away.
     #[error("Docker at {host} has ended")]
@@ -191,7 +192,7 @@ impl Docker {
         }
         let unreachable = |cause| DockerError::Unreachable {
             host: self.host.clone(),
-            source: Box::new(cause),
+            silence: Silence::of(&cause),
         };
         let socket = self.socket.to_string_lossy();
         let client =
@@ -219,7 +220,7 @@ impl Docker {
         }
         DockerError::Unreachable {
             host,
-            source: Box::new(cause),
+            silence: Silence::of(&cause),
         }
     }
 }
@@ -378,10 +379,9 @@ mod tests {
             .await
             .unwrap_err();
 
-        let text = error.to_string();
-        assert!(
-            text.starts_with("cannot reach Docker at unix:///nowhere/docker.sock"),
-            "{text}"
+        assert_eq!(
+            error.to_string(),
+            "Docker at unix:///nowhere/docker.sock does not answer (its socket is not there)"
         );
         assert!(!error.is_request_fault());
     }

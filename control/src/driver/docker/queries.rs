@@ -1,13 +1,15 @@
 //! What else Docker is asked: images, running containers, news of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::models::{ContainerInspectResponse, EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::{Stream, StreamExt};
+use tokio::net::UnixStream;
 
-use super::{Docker, DockerError};
+use super::{Docker, DockerError, Silence};
 use crate::proxy::WAIT_FOLDER;
 use crate::proxy::create::{Image, is_mounted_at_ours};
 
@@ -77,6 +79,42 @@ impl Docker {
         let found = found.map_err(|cause| self.refusal(name, cause))?;
         started(found).ok_or_else(|| DockerError::NotRunning {
             name: name.to_owned(),
+        })
+    }
+
+    /// The network by which a container has an address.
+    pub async fn network_of(&self, container: &str, address: IpAddr) -> Option<String> {
+        let client = self.connect().await.ok()?;
+        let found = client.inspect_container(container, None).await.ok()?;
+        network_with(found, address)
+    }
+
+    /// The driver of a network; `None`: there is no such network.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn driver_of(&self, network: &str) -> Result<Option<String>, DockerError> {
+        let found = self.connect().await?.inspect_network(network, None).await;
+        match found.map_err(|cause| self.refusal(network, cause)) {
+            Ok(found) => Ok(Some(found.driver.unwrap_or_default())),
+            Err(DockerError::Unknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fails if nobody listens at Docker's socket; asks nothing.
+    ///
+    /// # Errors
+    /// [`DockerError::Unreachable`].
+    pub async fn knock(&self) -> Result<(), DockerError> {
+        let silence = match UnixStream::connect(&self.socket).await {
+            Ok(_) => return Ok(()),
+            Err(error) => Silence::of_system(&error),
+        };
+        // Whoever is too busy to let us in is there.
+        silence.map_or(Ok(()), |silence| {
+            let host = self.host.clone();
+            Err(DockerError::Unreachable { host, silence })
         })
     }
 
@@ -154,6 +192,16 @@ fn seconds() -> u64 {
     now.map_or(0, |now| now.as_secs())
 }
 
+fn network_with(found: ContainerInspectResponse, address: IpAddr) -> Option<String> {
+    let address = address.to_string();
+    let networks = found.network_settings?.networks?;
+    let mut named = networks.into_iter().filter(|(_, endpoint)| {
+        let both = [&endpoint.ip_address, &endpoint.global_ipv6_address];
+        both.into_iter().flatten().any(|had| *had == address)
+    });
+    named.next().map(|(name, _)| name)
+}
+
 fn started(found: ContainerInspectResponse) -> Option<Started> {
     let pid = found.state.and_then(|state| state.pid);
     let pid = pid.and_then(|pid| u32::try_from(pid).ok());
@@ -176,7 +224,9 @@ fn started(found: ContainerInspectResponse) -> Option<Started> {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::{ContainerConfig, ContainerState, EventActor, HostConfig};
+    use bollard::models::{
+        ContainerConfig, ContainerState, EndpointSettings, EventActor, HostConfig, NetworkSettings,
+    };
 
     use super::*;
 
@@ -204,6 +254,26 @@ mod tests {
         assert_eq!((found.pid, found.entrypoint[0].as_str()), (7, "/w/w"));
         assert_eq!(started(running(7, &["/a:/www"])).unwrap().folder, None);
         assert_eq!(started(running(0, &[])), None);
+    }
+
+    #[test]
+    fn the_network_of_an_address_is_found_by_it() {
+        let on = |address: &str| EndpointSettings {
+            ip_address: Some(address.to_owned()),
+            ..EndpointSettings::default()
+        };
+        let networks = [("bridge", "172.17.0.2"), ("blue", "10.40.0.1")];
+        let networks = networks.map(|(name, address)| (name.to_owned(), on(address)));
+        let found = ContainerInspectResponse {
+            network_settings: Some(NetworkSettings {
+                networks: Some(HashMap::from(networks)),
+                ..NetworkSettings::default()
+            }),
+            ..ContainerInspectResponse::default()
+        };
+        let of = |address: &str| network_with(found.clone(), address.parse().unwrap());
+        assert_eq!(of("10.40.0.1").as_deref(), Some("blue"));
+        assert_eq!(of("10.40.0.2"), None);
     }
 
     #[test]
