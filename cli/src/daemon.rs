@@ -137,7 +137,7 @@ async fn serve(
     attach::follow_dns(host, &settings.bridge, &guest, settings.dns.is_some()).await?;
     // Once the bridge has its address: the server binds it, and only then is the daemon ready.
     let (driver, server) = with_dns(driver, settings)?;
-    let driver = driver.with_proxy(told);
+    let driver = driver.with_proxy(told).with_docker_sight(docker.sight());
     let tap_maker = Arc::clone(&engine);
     let keeper = Keeper::start(host.clone(), devices.clone(), move || {
         tap_maker.make_tap_again()

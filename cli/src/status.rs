@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use weft_control::api::{Connection, DnsStatus, EngineStatus, Status, Target};
+use weft_control::api::{Connection, DnsStatus, EngineStatus, PluginStatus, Status, Target};
 
 use crate::dns::what_was_asked;
 
@@ -41,19 +41,42 @@ pub(crate) fn overview(status: &Status) -> String {
     if let Some(proxy) = &status.proxy {
         row(&mut text, "Service", "proxy");
         row(&mut text, "Address", &proxy.addresses.join(" "));
-        let docker = match &proxy.trouble {
-            None => proxy.docker.clone(),
-            Some(_) => format!(
-                "{}, not there (its containers follow when it is)",
-                proxy.docker
-            ),
-        };
-        row(&mut text, "Docker", &docker);
+        row(
+            &mut text,
+            "Docker",
+            &docker(&proxy.docker, proxy.trouble.as_ref()),
+        );
+        text.push('\n');
+    }
+    if let Some(serving) = &status.plugin {
+        plugin(&mut text, serving);
         text.push('\n');
     }
     engine(&mut text, &status.engine, status.mtu);
     text.push('\n');
     text
+}
+
+/// Docker's address, and that nobody is there.
+fn docker(address: &str, trouble: Option<&String>) -> String {
+    match trouble {
+        None => address.to_owned(),
+        Some(_) => format!("{address}, not there (its containers follow when it is)"),
+    }
+}
+
+fn plugin(text: &mut String, plugin: &PluginStatus) {
+    row(text, "Service", "plugin");
+    row(text, "Drivers", &plugin.drivers.join(" "));
+    if let Some(network) = &plugin.network {
+        let network = match &plugin.network_fault {
+            Some(fault) if plugin.trouble.is_none() => format!("{network}, {fault}"),
+            Some(_) | None => network.clone(),
+        };
+        row(text, "Network", &network);
+    }
+    let docker = docker(&plugin.docker, plugin.trouble.as_ref());
+    row(text, "Docker", &docker);
 }
 
 /// Returns the text of `weft status targets`: one a line, as given.

@@ -246,8 +246,29 @@ pub struct Status {
     /// The Docker API proxy, if it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyStatus>,
+    /// Docker's network plugin, if it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginStatus>,
     /// The engine's part.
     pub engine: EngineStatus,
+}
+
+/// Docker's network plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// What `docker network create --driver` is told.
+    pub drivers: Vec<String>,
+    /// The network that is made in Docker; absent if no addresses are given.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Why Docker does not have it as it is to be.
+    #[serde(default)]
+    pub network_fault: Option<String>,
+    /// Docker's own address.
+    pub docker: String,
+    /// Why Docker does not answer.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A peer that somebody named.

@@ -16,6 +16,7 @@ mod complaint;
 pub mod container;
 pub mod dns;
 pub mod docker;
+pub mod docker_sight;
 pub mod engine;
 pub mod expose;
 pub mod firewall;

@@ -3,13 +3,16 @@
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
+use weft_control::api::PluginStatus;
 use weft_control::driver::attach_service::HostAttacher;
 use weft_control::driver::docker::Docker;
+use weft_control::driver::docker_sight::DockerSight;
 use weft_control::driver::life::Life;
-use weft_control::driver::plugin::{Plugin, PluginConfig};
+use weft_control::driver::plugin::{DEFAULT_NETWORK, Plugin, PluginConfig};
 use weft_control::driver::proxy::ProxyHandle;
 use weft_control::driver::request::Request;
 use weft_control::driver::run::Ended;
+use weft_control::plugin::DRIVERS;
 
 use crate::settings::Settings;
 
@@ -19,6 +22,7 @@ pub(super) struct DockerSide {
     pub(super) docker: Docker,
     pub(super) requests: mpsc::Sender<Request>,
     proxy: Option<ProxyHandle>,
+    sight: DockerSight,
     /// Made once the peer's name is known.
     attacher: Arc<OnceLock<HostAttacher>>,
 }
@@ -33,8 +37,14 @@ impl DockerSide {
             docker,
             requests,
             proxy,
+            sight: DockerSight::default(),
             attacher: Arc::default(),
         }
+    }
+
+    /// What is seen of Docker while the daemon runs.
+    pub(super) fn sight(&self) -> DockerSight {
+        self.sight.clone()
     }
 
     /// Docker's containers are attached by this.
@@ -68,6 +78,7 @@ impl DockerSide {
             &settings.bridge,
             self.proxy.clone(),
         );
+        let life = life.with_sight(self.sight());
         let life = (!settings.docker.is_off()).then(|| tokio::spawn(life.follow()));
         ready();
         let ended = running.await;
@@ -89,8 +100,22 @@ impl DockerSide {
             range: addresses.as_ref().map(|given| given.range),
         };
         let attacher = self.attacher.get()?.clone();
+        let status = PluginStatus {
+            // The one for everybody first; the other is for swarms.
+            drivers: DRIVERS
+                .map(|(driver, _)| driver.to_owned())
+                .into_iter()
+                .rev()
+                .collect(),
+            network: config.default_subnet.map(|_| DEFAULT_NETWORK.to_owned()),
+            docker: self.docker.host().to_owned(),
+            ..PluginStatus::default()
+        };
         match Plugin::start(config, attacher, self.requests.clone(), self.docker.clone()).await {
-            Ok(plugin) => Some(plugin),
+            Ok(plugin) => {
+                self.sight.plugin_serves(status);
+                Some(plugin)
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "no network plugin for Docker");

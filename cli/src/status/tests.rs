@@ -19,6 +19,7 @@ fn status() -> Status {
         mtu: 1376,
         ipam: None,
         proxy: None,
+        plugin: None,
         uptime_s: 3_725,
         targets: vec![
             Target {
@@ -225,4 +226,43 @@ fn times_have_as_many_digits_as_say_something() {
     assert_eq!(duration(59), "59s");
     assert_eq!(duration(61), "1m1s");
     assert_eq!(duration(90_061), "1d1h");
+}
+
+#[test]
+fn the_plugin_is_told_with_its_drivers_its_network_and_docker() {
+    let mut status = status();
+    assert!(!overview(&status).contains("Service: plugin"));
+    status.plugin = Some(PluginStatus {
+        drivers: vec!["weftmesh".into(), "weft".into()],
+        network: Some("weft".into()),
+        network_fault: None,
+        docker: "unix:///d.sock".into(),
+        trouble: None,
+    });
+    let block = "
+        Service: plugin
+        Drivers: weftmesh weft
+        Network: weft
+         Docker: unix:///d.sock
+
+";
+    let text = overview(&status);
+    assert!(text.contains(block), "{text}");
+
+    let mut plugin = status.plugin.take().unwrap();
+    plugin.network_fault = Some("which Docker does not have".into());
+    let mut told = String::new();
+    super::plugin(&mut told, &plugin);
+    assert!(
+        told.contains("Network: weft, which Docker does not have\n"),
+        "{told}"
+    );
+    // Nobody can tell then.
+    plugin.trouble = Some("gone".into());
+    told.clear();
+    super::plugin(&mut told, &plugin);
+    assert!(
+        told.contains("Network: weft\n") && told.contains("d.sock, not there"),
+        "{told}"
+    );
 }

@@ -24,11 +24,13 @@ use ipnet::Ipv4Net;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::docker::{Docker, DockerError, News};
+use super::docker_sight::DockerSight;
 use super::firewall;
-use super::plugin::{ensure_network, start_left_out};
+use super::plugin::{DEFAULT_NETWORK, ensure_network, start_left_out};
 use super::proxy::ProxyHandle;
 use super::request::Request;
 use crate::ipam::request::Request as AddressRequest;
+use crate::plugin::LOCAL_DRIVER;
 
 /// Before the first new attempt to reach Docker.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -38,6 +40,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often is looked at what runs, since events may be missed around a break; at the rule for Docker's filter, which
 /// somebody may flush; and what failed is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often is looked whether somebody listens at Docker's socket: a Docker that is told to end shuts it at once, and
+/// keeps the stream of events open until its containers have ended.
+const KNOCK_EVERY: Duration = Duration::from_secs(1);
 /// Containers that are tried again; a bridge of Linux has 1024 ports. Others wait for their next event.
 const FAILED_MAX: usize = 1024;
 /// Containers that are taken up at the same time: Docker describes one in milliseconds.
@@ -53,6 +58,7 @@ pub struct Life {
     /// Docker may be without it.
     is_wanted: Arc<Notify>,
     proxy: Option<ProxyHandle>,
+    sight: DockerSight,
     bridge: String,
     places: Arc<Semaphore>,
     /// Containers that were not taken up.
@@ -76,9 +82,24 @@ impl Life {
             network,
             is_wanted: Arc::default(),
             proxy,
+            sight: DockerSight::default(),
             bridge: bridge.to_owned(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failed: Arc::default(),
+        }
+    }
+
+    /// The same, which writes down what it sees.
+    #[must_use]
+    pub fn with_sight(self, sight: DockerSight) -> Self {
+        Self { sight, ..self }
+    }
+
+    /// Docker answers, or why not.
+    fn docker_is_there(&self, there: Result<(), String>) {
+        self.sight.docker_is_there(there.clone());
+        if let Some(proxy) = &self.proxy {
+            proxy.docker_is_there(there);
         }
     }
 
@@ -94,9 +115,7 @@ impl Life {
         while !self.requests.is_closed() {
             let mut was_there = false;
             let Err(error) = self.while_it_is_there(&mut was_there).await;
-            if let Some(proxy) = &self.proxy {
-                proxy.docker_is_there(Err(error.to_string()));
-            }
+            self.docker_is_there(Err(error.to_string()));
             if was_there {
                 (pause, is_told) = (PAUSE, false);
                 tracing::debug!(%error, "Docker broke off");
@@ -145,14 +164,17 @@ impl Life {
     /// were left.
     async fn look_now_and_again(&self, was_there: &mut bool) -> Result<Infallible, DockerError> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut knocks = tokio::time::interval(KNOCK_EVERY);
         self.is_wanted.notify_one();
         loop {
             tokio::select! {
                 biased;
                 _ = looks.tick() => {
                     self.look(std::mem::replace(was_there, true)).await?;
+                    self.look_at_network().await?;
                     pass_filter(&self.bridge).await;
                 }
+                _ = knocks.tick() => self.docker.knock().await?,
                 // The containers come first: Docker may take its time for a network.
                 () = self.is_wanted.notified() => if let Some(subnet) = self.network {
                     ensure_network(&self.docker, subnet).await;
@@ -165,10 +187,8 @@ impl Life {
 
     async fn look(&self, was_there: bool) -> Result<(), DockerError> {
         let running = self.docker.running().await?;
-        let new = self.proxy.as_ref().map(|proxy| {
-            proxy.docker_is_there(Ok(()));
-            proxy.unknown(&running)
-        });
+        self.docker_is_there(Ok(()));
+        let new = self.proxy.as_ref().map(|proxy| proxy.unknown(&running));
         if was_there {
             self.try_again();
             new.into_iter().flatten().for_each(|id| self.take_up(id));
@@ -178,6 +198,16 @@ impl Life {
             tracing::info!(running = running.len(), "follows Docker");
             running.into_iter().for_each(|id| self.take_up(id));
         }
+        Ok(())
+    }
+
+    /// Whether Docker has the network that containers ask for; nothing is done about it here.
+    async fn look_at_network(&self) -> Result<(), DockerError> {
+        if self.network.is_none() {
+            return Ok(());
+        }
+        let driver = self.docker.driver_of(DEFAULT_NETWORK).await?;
+        self.sight.network_has(fault_of(driver.as_deref()));
         Ok(())
     }
 
@@ -246,6 +276,17 @@ impl Life {
     }
 }
 
+/// What is to be said of the network in Docker, by its driver.
+fn fault_of(driver: Option<&str>) -> Option<String> {
+    match driver {
+        Some(LOCAL_DRIVER) => None,
+        Some(other) => Some(format!(
+            "which in Docker is of the driver {other}: remove that one"
+        )),
+        None => Some("which Docker does not have: `weft stop`, then launch makes it".to_owned()),
+    }
+}
+
 /// Without iptables Docker does not filter either.
 async fn pass_filter(bridge: &str) {
     if firewall::docker::ensure(bridge).await.is_ok_and(|new| new) {
@@ -297,5 +338,36 @@ mod tests {
             panic!("they are freed");
         };
         assert_eq!(holder, "c1");
+    }
+
+    #[test]
+    fn a_network_that_is_not_as_it_should_be_is_told() {
+        assert_eq!(fault_of(Some("weftmesh")), None);
+        let other = fault_of(Some("bridge")).unwrap();
+        assert!(other.contains("the driver bridge"), "{other}");
+        assert!(fault_of(None).unwrap().contains("does not have"));
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_of_docker_is_written_down() {
+        let sight = DockerSight::default();
+        let (requests, _asked) = mpsc::channel(8);
+        let docker = Docker::new(Some("unix:///nowhere/docker.sock")).unwrap();
+        let life = Life::new(docker, requests, None, "weft", None).with_sight(sight.clone());
+        life.docker_is_there(Err("early".to_owned()));
+        assert_eq!(
+            sight.plugin(),
+            None,
+            "without a plugin there is nothing to tell"
+        );
+
+        sight.plugin_serves(crate::api::PluginStatus::default());
+        let gone = tokio::spawn(life.follow());
+        let trouble = || sight.plugin().unwrap().trouble;
+        while trouble().is_none() {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+        assert!(trouble().unwrap().contains("its socket is not there"));
     }
 }

@@ -32,6 +32,7 @@ use tokio::time::Interval;
 
 use crate::api::{ApiError, PingReply};
 use crate::config::{BootId, NodeConfig};
+use crate::driver::docker_sight::DockerSight;
 use crate::driver::engine::EngineHandle;
 use crate::driver::log;
 use crate::driver::proxy::ProxyHandle;
@@ -91,6 +92,7 @@ pub struct Driver<E> {
     /// None without DNS.
     naming: Option<Naming>,
     proxy: Option<ProxyHandle>,
+    docker_sight: DockerSight,
     addresses: Addresses,
     /// What is attached to this host, by shown id and MAC.
     attached: BTreeMap<(String, String), LocalAttachment>,
@@ -203,6 +205,7 @@ impl<E: EngineHandle> Driver<E> {
             benching: None,
             naming: None,
             proxy: None,
+            docker_sight: DockerSight::default(),
             addresses: Addresses::default(),
             attached: BTreeMap::new(),
         })

@@ -53,6 +53,7 @@ impl Node {
             dns: None,
             ipam: self.show_ipam(),
             proxy: None,
+            plugin: None,
             engine,
         };
         let advice = self.mtu_note(&status, now);

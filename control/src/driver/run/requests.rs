@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use crate::api::{ApiError, BenchRequest, ConnectRequest, PeerRequest, PingReply, Report, Status};
 use crate::driver::bench::{self, Bench, Progress};
 use crate::driver::dns::desk::Change;
+use crate::driver::docker_sight::DockerSight;
 use crate::driver::engine::EngineHandle;
 use crate::driver::proxy::ProxyHandle;
 use crate::driver::request::{BoxFuture, Reply, Request};
@@ -25,6 +26,15 @@ impl<E: EngineHandle> Driver<E> {
     #[must_use]
     pub fn with_proxy(self, proxy: Option<ProxyHandle>) -> Self {
         Self { proxy, ..self }
+    }
+
+    /// Lets the status tell of Docker's network plugin.
+    #[must_use]
+    pub fn with_docker_sight(self, docker_sight: DockerSight) -> Self {
+        Self {
+            docker_sight,
+            ..self
+        }
     }
 
     pub(super) fn request(&mut self, request: Request, beside: &Beside) {
@@ -142,6 +152,7 @@ impl<E: EngineHandle> Driver<E> {
         let mut status = self.node.status(self.engine.status(), now());
         status.engine.notes.extend(self.store.notes());
         status.proxy = self.proxy.as_ref().map(ProxyHandle::status);
+        status.plugin = self.docker_sight.plugin();
         status
     }
 
