@@ -30,9 +30,10 @@ Examples:
   weft status connections                    who is linked, how, and how well
   weft doctor                                can this host run weft well
 
-Every flag has an environment variable of its name: --log-level, WEFT_LOG_LEVEL. Those of `launch` and the
-places below are keys of the configuration file, too: `log-level = \"debug\"`. A flag beats the environment
-beats the file.
+Every flag has an environment variable of its name: --log-level, WEFT_LOG_LEVEL.
+Those of `launch` and the places above are keys of the configuration file, too:
+`log-level = \"debug\"`. A flag beats the environment beats the file.
+`weft VERB --help` says more of each verb, with examples.
 Exit codes: 0 done, 1 failed, 2 usage, 3 the daemon is not running.";
 
 /// Joins containers and hosts on many machines into one encrypted virtual Ethernet.
@@ -158,7 +159,7 @@ pub(crate) enum Verb {
     /// Print the addresses of a name; nothing if there are none.
     DnsLookup(DnsLookupArgs),
     /// Print the arguments that make `docker run` use our DNS server.
-    #[command(after_help = "Example:\n  docker run $(weft dns-args) -ti app")]
+    #[command(after_help = DNS_ARGS)]
     DnsArgs,
     /// Print what makes a shell's `docker` use the proxy: `eval $(weft env)`.
     Env(EnvArgs),
@@ -315,6 +316,26 @@ pub(crate) struct PingArgs {
     pub(crate) peer: String,
 }
 
+const PS: &str = "\
+The id is Docker's, cut to 12 digits, or the name, path or number by which a
+namespace was attached; weave:expose is the host itself. endpoint:… is a container
+on one of weft's networks in Docker that is not known itself: for a moment at its
+start, or while Docker does not answer. What follows is the beginning of its
+EndpointID in `docker network inspect NETWORK`.
+
+Examples:
+  weft ps
+  weft ps web netns:blue -o json";
+
+const DNS_ARGS: &str = "\
+The server listens at two addresses. On a host with Docker this prints the one of
+Docker's own bridge, 172.17.0.1 unless Docker was told otherwise, which a container
+reaches before it is attached; on one without, 169.254.53.1 on weft's bridge
+(launch --dns-address), which every container on the network reaches, on every host.
+
+Example:
+  docker run $(weft dns-args) -ti app";
+
 const TEMPLATES: &str = "\
 A template is text with actions in it, a part of Go's template language:
   {{.Router.NickName}}  {{.nickname}}  {{.engine.backend}}      a field; {{.}} is the value at hand, {{$}} the whole
@@ -345,7 +366,9 @@ pub(crate) struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  weft ps\n  weft ps web netns:blue -o json")]
+#[command(
+    after_help = PS
+)]
 pub(crate) struct PsArgs {
     /// Only these; an unknown one is skipped.
     #[arg(value_name = "CONTAINER")]

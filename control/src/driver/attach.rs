@@ -294,6 +294,12 @@ impl Host {
 
     /// All attached containers, by id. One whose namespace cannot be found is listed without addresses.
     pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
+        let listed = self.list_as_shown().await?;
+        Ok(listed.into_iter().map(|(line, _)| line).collect())
+    }
+
+    /// The same, each with what users know it by if that is not its id.
+    pub async fn list_as_shown(&self) -> Result<Vec<(Attachment, Option<String>)>, AttachError> {
         let (bridge, peer_name) = (self.bridge.clone(), self.peer_name);
         self.netns
             .run(move |host| async move {
@@ -307,13 +313,14 @@ impl Host {
                     let found = look_inside(&alias, &outer).await?;
                     let (mac, addresses) =
                         found.unwrap_or_else(|| (container_mac(peer_name, &alias.id), Vec::new()));
-                    attachments.push(Attachment {
+                    let line = Attachment {
                         id: shown_id(&alias.id).to_owned(),
                         mac: mac_text(mac),
                         addresses,
-                    });
+                    };
+                    attachments.push((line, alias.shown));
                 }
-                attachments.sort_by(|a, b| a.id.cmp(&b.id));
+                attachments.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
                 Ok(attachments)
             })
             .await

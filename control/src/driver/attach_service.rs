@@ -1,5 +1,6 @@
 //! Answers the API's attach, detach and ps: reads what was typed, finds the container, and has it done.
 
+mod absent;
 pub(super) mod endpoints;
 mod host;
 
@@ -62,8 +63,8 @@ struct Shared {
     looking: Mutex<()>,
     /// Nothing is given before the addresses in use are known.
     surveyed: OnceCell<()>,
-    /// Containers by the holders of the addresses that they got through Docker's plugin.
-    adopted: StdMutex<BTreeMap<String, String>>,
+    /// What users know the holders by of addresses that came through Docker's plugin: container or endpoint.
+    known: StdMutex<BTreeMap<String, String>>,
 }
 
 impl HostAttacher {
@@ -97,7 +98,7 @@ impl HostAttacher {
                 turns: Turns::default(),
                 looking: Mutex::new(()),
                 surveyed: OnceCell::new(),
-                adopted: StdMutex::default(),
+                known: StdMutex::default(),
             }),
         }
     }
@@ -249,7 +250,7 @@ impl Shared {
         let turn = self.turn_of(&container.id, &client).await?;
         let turn = turn.with(client, Some(container.clone()));
         let obtained = self.allocator.obtain(&turn, &arguments).await;
-        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        let obtained = obtained.map_err(|error| self.refusal(error))?;
         let addresses = obtained.addresses.clone();
         // Before the last sign of being attached, which the container's program may wait for.
         let hosts_note = write_hosts(&container, request, &addresses);
@@ -279,7 +280,7 @@ impl Shared {
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         let mut reply = reply(&container, &addresses, names);
-        let overlaps = overlaps(&arguments, self.host.bridge());
+        let overlaps = overlaps(&arguments, self.host.bridge(), container.shown());
         reply.warnings = [overlaps, hosts_note, notes, unnamed].concat();
         let effect = is_on(&container, attached);
         Ok(Changed { reply, effect })
@@ -323,7 +324,7 @@ impl Shared {
     async fn turn_of(&self, owner: &str, client: &Client) -> Result<Turn, ApiError> {
         tokio::select! {
             turn = self.turns.take(owner) => Ok(turn),
-            () = client.gone() => Err(in_one_line(&Failure::Abandoned(owner.to_owned()))),
+            () = client.gone() => Err(self.refusal(Failure::Abandoned(owner.to_owned()).into())),
         }
     }
 
@@ -333,6 +334,7 @@ impl Shared {
         let addresses = self.meant(&container, &arguments).await?;
         let mut reply = reply(&container, &addresses, Vec::new());
         if addresses.is_empty() {
+            reply.warnings = self.of_docker(&container, &request.container, None).await;
             let effect = Effect::Nothing;
             return Ok(Changed { reply, effect });
         }
@@ -341,10 +343,8 @@ impl Shared {
             .detach(&container, &addresses)
             .await
             .map_err(|error| in_one_line(&error))?;
-        let absent = absent.iter();
-        reply.warnings = absent
-            .map(|address| format!("{address} was not attached to {}", request.container))
-            .collect();
+        let typed = &request.container;
+        reply.warnings = self.why_absent(&container, typed, &absent).await;
         // Off the interface first, free only then.
         let still = left.iter().flat_map(|left| &left.addresses);
         let off = off_the_wire(&addresses, still);
@@ -436,7 +436,7 @@ impl Shared {
     /// The host's own line comes first, with or without addresses.
     async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
         let mut listed = Vec::from_iter(self.own_line().await?);
-        listed.extend(self.under_their_ids(self.host.list().await?));
+        listed.extend(self.as_shown(self.host.list_as_shown().await?));
         Ok(listed)
     }
 

@@ -25,7 +25,8 @@ pub fn host_routes(bridge: &str) -> Vec<HostRoute> {
 }
 
 /// Says which explicit addresses lie where a route of the host leads already: the host would not find them on `bridge`.
-pub(super) fn overlaps(arguments: &[AddressArgument], bridge: &str) -> Vec<String> {
+/// In the log, too, for containers that nobody attaches by hand.
+pub(super) fn overlaps(arguments: &[AddressArgument], bridge: &str, owner: &str) -> Vec<String> {
     let explicit: Vec<Ipv4Addr> = arguments
         .iter()
         .filter_map(|argument| match argument {
@@ -39,9 +40,14 @@ pub(super) fn overlaps(arguments: &[AddressArgument], bridge: &str) -> Vec<Strin
         return Vec::new();
     }
     let routes = host_routes(bridge);
-    let told = explicit.into_iter();
-    told.filter_map(|address| overlap(address, &routes))
-        .collect()
+    let explicit = explicit.into_iter();
+    let told: Vec<String> = explicit
+        .filter_map(|address| overlap(address, &routes))
+        .collect();
+    for overlap in &told {
+        tracing::warn!(container = owner, "{overlap}");
+    }
+    told
 }
 
 fn overlap(address: Ipv4Addr, routes: &[HostRoute]) -> Option<String> {

@@ -9,13 +9,14 @@
 //! ```
 //!
 //! Path `@` means that name under `/run/netns`, `=` the id itself. A pair that Docker's plugin made has the namespace
-//! number 0, for only its path is known, and `-` for the path until Docker has said it.
+//! number 0, for only its path is known, and `-` for the path until Docker has said it. After its id, which is a mark of
+//! ours, comes what users know it by: Docker's id of the endpoint, and once that is known the container's.
 
 use std::path::{Path, PathBuf};
 
 use blake2::{Blake2s256, Digest};
 
-use super::container::Container;
+use super::container::{Container, shown_id};
 use super::netns::NetNs;
 
 /// How the host ends of all container interfaces begin; `veth` keeps desktop tools quiet about them.
@@ -29,6 +30,8 @@ const MARK: &str = "weft";
 pub(super) const UNNUMBERED: u64 = 0;
 /// Stands for a path that is not known yet.
 const NOWHERE: &str = "-";
+/// Before the id of an endpoint whose container is not known yet.
+const ENDPOINT_PREFIX: &str = "endpoint:";
 
 /// Name of the host end. The namespace's number is part of it: a name or process number can come again while the
 /// namespace that it stood for lives on.
@@ -62,6 +65,16 @@ pub(super) fn endpoint_names(endpoint: &str) -> (String, String) {
     )
 }
 
+/// What users know an endpoint by whose container is not known.
+pub(super) fn shown_endpoint(endpoint: &str) -> String {
+    format!("{ENDPOINT_PREFIX}{}", shown_id(endpoint))
+}
+
+/// Whether that is what a pair is known by.
+pub(super) fn is_endpoint(shown: &str) -> bool {
+    shown.starts_with(ENDPOINT_PREFIX)
+}
+
 fn digest(purpose: &str, salt: &[u8], id: &str) -> [u8; 32] {
     let mut hash = Blake2s256::new();
     for part in [purpose.as_bytes(), salt, id.as_bytes()] {
@@ -82,6 +95,8 @@ pub(super) struct Alias {
     pub(super) path: PathBuf,
     /// The container's id.
     pub(super) id: String,
+    /// What users know a pair of Docker's plugin by.
+    pub(super) shown: Option<String>,
 }
 
 impl Alias {
@@ -91,16 +106,23 @@ impl Alias {
             inode: container.netns.inode(),
             path: container.path.clone(),
             id: container.id.clone(),
+            shown: None,
         }
     }
 
     /// That of a pair for Docker's plugin: Docker puts it into a namespace at `sandbox`, if that is known.
-    pub(super) fn of_docker(bridge: &str, holder: &str, sandbox: Option<&Path>) -> Self {
+    pub(super) fn of_docker(
+        bridge: &str,
+        holder: &str,
+        sandbox: Option<&Path>,
+        shown: Option<String>,
+    ) -> Self {
         Self {
             bridge: bridge.to_owned(),
             inode: UNNUMBERED,
             path: sandbox.unwrap_or(Path::new(NOWHERE)).to_owned(),
             id: holder.to_owned(),
+            shown,
         }
     }
 
@@ -116,6 +138,7 @@ impl Alias {
             inode,
             path,
             id,
+            shown,
         } = self;
         let path = path.to_string_lossy();
         let path = if path == id.as_str() {
@@ -125,7 +148,11 @@ impl Alias {
         } else {
             &path
         };
-        format!("{MARK} {bridge} {inode} {path} {id}")
+        let text = format!("{MARK} {bridge} {inode} {path} {id}");
+        match shown {
+            Some(shown) => format!("{text} {shown}"),
+            None => text,
+        }
     }
 
     /// Reads an alias; none if the interface is not weft's.
@@ -137,7 +164,13 @@ impl Alias {
         let bridge = parts.next()?.to_owned();
         let inode = parts.next()?.parse().ok()?;
         let path = parts.next()?;
-        let id = parts.next()?.to_owned();
+        let id = parts.next()?;
+        // Other ids may have spaces.
+        let (id, shown) = match id.split_once(' ') {
+            Some((id, shown)) if inode == UNNUMBERED => (id, Some(shown.to_owned())),
+            Some(_) | None => (id, None),
+        };
+        let id = id.to_owned();
         let path = match path {
             "=" => PathBuf::from(&id),
             "@" => NetNs::named_path(&id).ok()?,
@@ -148,6 +181,7 @@ impl Alias {
             inode,
             path,
             id,
+            shown,
         })
     }
 }
@@ -195,10 +229,15 @@ mod tests {
     fn an_alias_of_docker_knows_its_place_by_path_alone() {
         let holder = "docker:0123456789abcdef";
         for sandbox in [None, Some(Path::new("/var/run/docker/netns/0123456789ab"))] {
-            let alias = Alias::of_docker("weft-bridge-15c", holder, sandbox);
-            assert!(alias.is_dockers());
-            assert_eq!(Alias::from_text(&alias.to_text()), Some(alias));
+            for shown in [None, Some(shown_endpoint(&"ab".repeat(32)))] {
+                let alias = Alias::of_docker("weft-bridge-15c", holder, sandbox, shown.clone());
+                assert!(alias.is_dockers());
+                let read = Alias::from_text(&alias.to_text()).unwrap();
+                assert_eq!((read.id.as_str(), &read.shown), (holder, &shown));
+                assert_eq!(read, alias);
+            }
         }
+        assert_eq!(shown_endpoint(&"ab".repeat(32)), "endpoint:abababababab");
         let (outer, inner) = endpoint_names(&"ab".repeat(32));
         assert_eq!((outer.len(), inner.len()), (15, 15));
         assert_ne!(outer, inner);

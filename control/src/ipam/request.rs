@@ -303,6 +303,22 @@ pub enum Failure {
     Leaving,
 }
 
+impl Failure {
+    /// The owner of addresses that it names, for whoever knows a better name.
+    pub(crate) fn holder_mut(&mut self) -> Option<&mut String> {
+        if let Self::Held { holder, .. }
+        | Self::TooMany { holder }
+        | Self::Died(holder)
+        | Self::Abandoned(holder)
+        | Self::Withdrawn(holder) = self
+        {
+            Some(holder)
+        } else {
+            None
+        }
+    }
+}
+
 /// The names of peers that are missed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing(pub Vec<String>);

@@ -20,7 +20,8 @@ use super::apply::{inner_of, note_announcement, wait_until_forwarding, with_gso}
 use super::multicast::{self, Table};
 use super::{AttachError, AttachOptions, Host};
 use crate::driver::announce::announce;
-use crate::driver::identity::{Alias, GUEST_PREFIX, container_mac, endpoint_names};
+use crate::driver::container::shown_id;
+use crate::driver::identity::{Alias, GUEST_PREFIX, container_mac, endpoint_names, shown_endpoint};
 use crate::driver::netlink::{Interface, Netlink};
 use crate::driver::netns::{NetNs, run_between};
 use crate::driver::sysctl;
@@ -60,7 +61,8 @@ impl Host {
         let mac = endpoint
             .mac
             .unwrap_or_else(|| container_mac(self.peer_name, &endpoint.id));
-        let alias = Alias::of_docker(&self.bridge, &endpoint.holder, None);
+        let shown = Some(shown_endpoint(&endpoint.id));
+        let alias = Alias::of_docker(&self.bridge, &endpoint.holder, None, shown);
         let (bridge_name, address) = (self.bridge.clone(), endpoint.address);
         let work = move |host: Netlink| async move {
             let bridge = host.interface(&bridge_name).await?;
@@ -110,7 +112,7 @@ impl Host {
             let outer = outer.ok_or_else(|| AttachError::Vanished(outer_name.clone()))?;
             let known = Alias::from_text(&outer.alias);
             let known = known.ok_or_else(|| AttachError::Vanished(outer_name.clone()))?;
-            let alias = Alias::of_docker(&bridge, &known.id, Some(&sandbox));
+            let alias = Alias::of_docker(&bridge, &known.id, Some(&sandbox), known.shown);
             let message = LinkUnspec::new_with_index(outer.index).alias(alias.to_text());
             host.change(message.build(), &outer.name).await?;
             Ok::<_, AttachError>(inner_name)
@@ -118,9 +120,12 @@ impl Host {
         self.netns.run(work).await
     }
 
-    /// Removes an endpoint's pair, wherever Docker has left the other end; says who had its address. None if it is
-    /// gone already.
-    pub async fn remove_endpoint(&self, id: &str) -> Result<Option<String>, AttachError> {
+    /// Removes an endpoint's pair, wherever Docker has left the other end; says who had its address, and what the pair
+    /// was known by. None if it is gone already.
+    pub(in crate::driver) async fn remove_endpoint(
+        &self,
+        id: &str,
+    ) -> Result<Option<Alias>, AttachError> {
         let _turn = self.turn.lock().await;
         let (outer_name, _) = endpoint_names(id);
         let work = move |host: Netlink| async move {
@@ -145,27 +150,39 @@ impl Host {
                 tracing::debug!(%error, "rules for multicast stay in a container");
             }
         }
-        Ok(Some(alias.id))
+        Ok(Some(alias))
     }
 
-    /// Finishes what Docker has put into this namespace, and says what that is. Doing it again does no harm.
-    pub async fn settle_endpoints(&self, container: &NetNs) -> Result<Vec<Settled>, AttachError> {
+    /// Finishes what Docker has put into this namespace, notes whose it is, and says what that is. Doing it again does
+    /// no harm.
+    pub async fn settle_endpoints(
+        &self,
+        container: &NetNs,
+        id: &str,
+    ) -> Result<Vec<Settled>, AttachError> {
         // A container on the host's own network has nothing of ours; what is there Docker has not taken yet.
         if *container == self.netns {
             return Ok(Vec::new());
         }
         let _turn = self.turn.lock().await;
         let bridge = self.bridge.clone();
+        let owner = Some(shown_id(id).to_owned());
         let work = move |host: Netlink, guest: Netlink| async move {
             let mut settled = Vec::new();
             for outer in host.interfaces().await? {
                 let alias = Alias::from_text(&outer.alias)
                     .filter(|alias| alias.bridge == bridge && alias.is_dockers());
-                if let Some(alias) = alias
+                if let Some(mut alias) = alias
                     && let Some(inner) = inner_of(&guest, &outer).await?
                 {
                     let table = Table::of_endpoint(&outer.name);
                     let addresses = settle(&guest, &inner, &table).await?;
+                    if alias.shown != owner {
+                        alias.shown.clone_from(&owner);
+                        let message = LinkUnspec::new_with_index(outer.index);
+                        let message = message.alias(alias.to_text()).build();
+                        host.change(message, &outer.name).await?;
+                    }
                     let holder = alias.id;
                     settled.push(Settled { holder, addresses });
                 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The pair's alias names the holder, so a pair keeps its address, and addresses without a pair are freed as those of
-//! dead containers.
+//! dead containers. It names endpoint or container, too, so that these are known after a restart without Docker.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,6 +26,7 @@ use crate::driver::complaint::in_one_line;
 use crate::driver::container::{ContainerError, ContainerRef, shown_id};
 use crate::driver::dns::guest::Guest;
 use crate::driver::docker::DockerError;
+use crate::driver::identity::is_endpoint;
 use crate::driver::netns::NetNs;
 use crate::driver::request::{Changed, Effect};
 use crate::ipam::request::Failure;
@@ -35,14 +36,14 @@ const HOLDER_PREFIX: &str = "docker:";
 /// Longest wait for an address: Docker gives up after 30 s, and its user should learn why.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Adopted interfaces that are known before those that are gone are looked for; Docker tells of most ends itself.
-const ADOPTED_MAX: usize = 4096;
+/// Interfaces of Docker's that are known before those that are gone are looked for; Docker tells of most ends itself.
+const KNOWN_MAX: usize = 4096;
 
 /// What was removed with an endpoint.
 pub(in crate::driver) struct Removed {
     /// Who has its address.
     pub(in crate::driver) holder: String,
-    /// The id of the container that it was in, if that was adopted.
+    /// The container that it was in as it is shown, if that was adopted.
     pub(in crate::driver) container: Option<String>,
 }
 
@@ -68,7 +69,7 @@ impl HostAttacher {
             holder: old,
         })) = &first
         else {
-            return first.map_err(|error| in_one_line(&error));
+            return first.map_err(|error| shared.refusal(error));
         };
         let is_in_use = !old.starts_with(HOLDER_PREFIX)
             || !forgotten(*address)
@@ -77,14 +78,12 @@ impl HostAttacher {
                 .await
                 .map_err(|error| in_one_line(&error))?;
         if is_in_use {
-            let holder = shared.known_as(old);
-            let address = *address;
-            return Err(in_one_line(&Failure::Held { address, holder }));
+            return first.map_err(|error| shared.refusal(error));
         }
         let address = IpNet::from(*address);
         shared.allocator.release(old, &[address]).await;
         let second = self.give_in_time(holder, wanted).await;
-        second.map_err(|error| in_one_line(&error))
+        second.map_err(|error| shared.refusal(error))
     }
 
     async fn give_in_time(
@@ -137,10 +136,13 @@ impl HostAttacher {
         &self,
         id: &str,
     ) -> Result<Option<Removed>, AttachError> {
-        let holder = self.shared.host.remove_endpoint(id).await?;
-        Ok(holder.map(|holder| Removed {
-            container: self.shared.adopted().remove(&holder),
-            holder,
+        let removed = self.shared.host.remove_endpoint(id).await?;
+        Ok(removed.map(|alias| {
+            self.shared.known().remove(&alias.id);
+            Removed {
+                container: alias.shown.filter(|shown| !is_endpoint(shown)),
+                holder: alias.id,
+            }
         }))
     }
 
@@ -167,15 +169,25 @@ impl HostAttacher {
 }
 
 impl Shared {
-    fn adopted(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // Nothing in here panics half way.
-        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a user knows a holder by: the container that it was given for, once that runs.
+    /// What a user knows a holder by.
     fn known_as(&self, holder: &str) -> String {
-        let container = self.adopted().get(holder).cloned();
-        container.unwrap_or_else(|| holder.to_owned())
+        let known = self.known().get(holder).cloned();
+        known.unwrap_or_else(|| shown_id(holder).to_owned())
+    }
+
+    /// Why there is no address, with whoever has it as users know it.
+    pub(super) fn refusal(&self, mut error: AllocateError) -> ApiError {
+        if let AllocateError::Refused(failure) = &mut error
+            && let Some(holder) = failure.holder_mut()
+        {
+            *holder = self.known_as(holder);
+        }
+        in_one_line(&error)
     }
 
     /// What is attached, by the holders of the addresses; the host's own line comes first.
@@ -186,20 +198,26 @@ impl Shared {
         Ok(own.into_iter().chain(others).collect())
     }
 
-    /// The container's own ids in place of the holders of what it got through Docker's plugin.
-    pub(super) fn under_their_ids(&self, mut listed: Vec<Attachment>) -> Vec<Attachment> {
-        let mut adopted = self.adopted();
-        // A list may be older than an adoption, so what it does not have is not forgotten at once.
-        if adopted.len() > ADOPTED_MAX {
-            adopted.retain(|holder, _| listed.iter().any(|line| line.id == *holder));
+    /// What users know in place of the holders of what came through Docker's plugin.
+    pub(super) fn as_shown(&self, listed: Vec<(Attachment, Option<String>)>) -> Vec<Attachment> {
+        let mut known = self.known();
+        // A list may be older than what is known, so what it does not have is not forgotten at once.
+        if known.len() > KNOWN_MAX {
+            known.retain(|holder, _| listed.iter().any(|(line, _)| line.id == *holder));
         }
-        for line in &mut listed {
-            if let Some(container) = adopted.get(&line.id) {
-                line.id = shown_id(container).to_owned();
+        let shown = listed.into_iter().map(|(mut line, shown)| {
+            if let Some(shown) = shown {
+                let entry = known.entry(line.id).or_insert_with(|| shown.clone());
+                if is_endpoint(entry) {
+                    *entry = shown;
+                }
+                line.id = entry.clone();
             }
-        }
-        listed.sort_by(|a, b| a.id.cmp(&b.id));
-        listed
+            line
+        });
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort_by(|a, b| a.id.cmp(&b.id));
+        shown
     }
 
     /// Finishes what Docker has put into a running container.
@@ -216,7 +234,7 @@ impl Shared {
         let Ok(netns) = NetNs::from_pid(found.pid) else {
             return Ok(Changed::default());
         };
-        let settled = self.host.settle_endpoints(&netns).await;
+        let settled = self.host.settle_endpoints(&netns, &found.id).await;
         let settled = settled.map_err(|error| in_one_line(&error))?;
         if settled.is_empty() {
             return Ok(Changed::default());
@@ -232,9 +250,9 @@ impl Shared {
         };
         let mut addresses = Vec::new();
         {
-            let mut adopted = self.adopted();
+            let mut known = self.known();
             for part in settled {
-                adopted.insert(part.holder, container.id.clone());
+                known.insert(part.holder, container.shown().to_owned());
                 addresses.extend(part.addresses);
             }
         }

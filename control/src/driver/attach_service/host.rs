@@ -26,7 +26,7 @@ impl Shared {
         self.survey().await?;
         let turn = self.turn_of(EXPOSED, &client).await?.with(client, None);
         let obtained = self.allocator.obtain(&turn, &arguments).await;
-        let obtained = obtained.map_err(|error| in_one_line(&error))?;
+        let obtained = obtained.map_err(|error| self.refusal(error))?;
         if let Err(error) = self
             .exposure
             .add(&obtained.addresses, request.masquerade)
@@ -37,7 +37,7 @@ impl Shared {
             return Err(in_one_line(&error));
         }
         let mut changed = self.exposed(&obtained.addresses, names).await?;
-        changed.reply.warnings = overlaps(&arguments, self.host.bridge());
+        changed.reply.warnings = overlaps(&arguments, self.host.bridge(), EXPOSED);
         Ok(changed)
     }
 
