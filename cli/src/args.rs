@@ -15,6 +15,7 @@ pub(crate) use containers::{AttachArgs, DetachArgs};
 pub(crate) use dns::{DnsAddArgs, DnsLaunchArgs, DnsLookupArgs, DnsRemoveArgs};
 pub(crate) use docker::{DockerArgs, EnvArgs};
 pub(crate) use launch::{Cipher, Io, LaunchArgs};
+pub(crate) use plugin::StandInArgs;
 
 use crate::output::Format;
 
@@ -114,6 +115,9 @@ pub(crate) enum Verb {
         after_help = "Example:\n  weft stop && weft launch --resume    # a new version; containers stay attached"
     )]
     Stop,
+    /// Answer Docker where a daemon has ended: started by that daemon itself.
+    #[command(hide = true)]
+    StandIn(StandInArgs),
     /// Give the addresses to a peer, end the daemon, and remove what it made: bridge, TAP, identity, store.
     Reset(ResetArgs),
     /// Add peers to the targets and dial them at once.

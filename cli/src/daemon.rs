@@ -37,6 +37,7 @@ use crate::args::CONTROL_SOCKET;
 use crate::daemon::docker::DockerSide;
 use crate::leftovers;
 use crate::settings::Settings;
+use crate::stand_in;
 
 /// What a running daemon can be told from outside its API.
 #[derive(Debug)]
@@ -101,6 +102,8 @@ async fn serve(
     bridge::check_tap_free(host, TAP).await?;
     check_port(settings)?;
     let api = ApiServer::bind(&settings.run_dir.join(CONTROL_SOCKET))?;
+    // Its turn comes with the end of this function, or of the process.
+    let _stand_in = stand_in::start(settings);
     let engine = Arc::new(Engine::start(&engine::config(settings, underlay_mtu))?);
     if let Some(dns) = &settings.dns {
         engine.keep_on_host(dns.address);

@@ -29,6 +29,7 @@ mod output;
 mod report;
 mod settings;
 mod setup;
+mod stand_in;
 mod status;
 mod stop;
 mod template;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Launch(args) => return launch::run(&places, &args),
         Verb::Stop => stop::stop(&places)?,
+        Verb::StandIn(args) => stand_in::run(&places, &args)?,
         Verb::Reset(args) => stop::reset(&places, args.force)?,
         Verb::Connect(args) => connect(&client, args)?,
         Verb::Forget(args) => {

@@ -46,6 +46,10 @@ pub(crate) fn overview(status: &Status) -> String {
             "Docker",
             &docker(&proxy.docker, proxy.trouble.as_ref()),
         );
+        if proxy.refused > 0 {
+            let refused = format!("{} clients, when all places were taken", proxy.refused);
+            row(&mut text, "Refused", &refused);
+        }
         text.push('\n');
     }
     if let Some(serving) = &status.plugin {

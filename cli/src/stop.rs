@@ -53,7 +53,9 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
 
 fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
     let watched = Watched::new(&places.pid_file());
-    let asked: anyhow::Result<Value> = Client::new(places.socket()).post(path, body);
+    let client = Client::new(places.socket());
+    let docker_host = docker::host(&client);
+    let asked: anyhow::Result<Value> = client.post(path, body);
     match asked {
         // Somebody else has asked before us: what is left is to wait.
         Err(error) if path == "/stop" && error.to_string() == STOPPING => {}
@@ -63,5 +65,6 @@ fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
     }
     watched.wait_end(END_TIMEOUT)?;
     docker::warn_of_ended_proxy(&places.run_dir);
+    docker::tell_of_networks(docker_host.as_deref());
     Ok(())
 }

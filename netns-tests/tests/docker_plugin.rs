@@ -299,10 +299,9 @@ fn docker_is_never_held_up_by_a_weft_that_is_not_there() {
         let said = dockerd.log().split_off(before);
         assert!(!said.contains("weftmesh"), "Docker looks for it: {said}");
 
-        // Of a crash the sockets stay, and nobody answers; the next start puts others in their place.
+        // After a crash somebody stands in, as Docker has the network; the next start puts others in their place.
         weft.ok(&["launch"]);
         weft.crash();
-        assert_eq!(has_sockets(&dockerd), [true; 2]);
         weft.ok(&["launch"]);
         run(&dockerd, "c2", &["--net=weft"]);
 

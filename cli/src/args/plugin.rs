@@ -5,6 +5,14 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
+/// The arguments of the process that answers Docker once the daemon has ended.
+#[derive(Debug, Args)]
+pub(crate) struct StandInArgs {
+    /// Folder of the sockets.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugin_dir: PathBuf,
+}
+
 /// Docker's own way to networks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Docker's networks")]

@@ -6,11 +6,13 @@
 //! ```
 //!
 //! No call asks Docker anything, since Docker waits for the answer with locks held. The sockets are there only while
-//! somebody answers at them: Docker waits long for one that is there and dead, and for one that its networks need.
+//! somebody answers at them: Docker waits long for one that is there and dead, and for one that its networks need; for
+//! those somebody stands in when weft has ended.
 
 mod left_out;
 mod network;
 mod networks;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,10 +33,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-pub use self::network::DEFAULT_NETWORK;
+pub use self::network::{DEFAULT_NETWORK, NetworkUsers, networks_in_use};
 use self::networks::Networks;
+pub use self::stand_in::stand_in;
 use super::address::AddressArgument;
-use super::api::{Manners, OwnedSocket, SocketError, serve_at};
+use super::api::{Manners, SocketError, serve_at};
 use super::attach::{Endpoint, mac_text};
 use super::attach_service::HostAttacher;
 use super::attach_service::endpoints::{Removed, docker_holder};
@@ -134,10 +137,12 @@ impl Plugin {
         requests: mpsc::Sender<Request>,
         docker: Docker,
     ) -> Result<Self, PluginError> {
-        fs::create_dir_all(&config.dir).map_err(|source| PluginError::Folder {
-            path: config.dir.clone(),
-            source,
-        })?;
+        make_folder(&config.dir)?;
+        let mut sockets = Vec::new();
+        for (driver, scope) in DRIVERS {
+            sockets.push((stand_in::bind(&config.dir, driver).await?, scope));
+        }
+        // Once nobody else changes what is noted of them.
         let shared = Arc::new(Shared {
             networks: Networks::load(&config.data_dir),
             attacher,
@@ -146,11 +151,6 @@ impl Plugin {
             config,
         });
         let (stop, stopped) = watch::channel(false);
-        let mut sockets = Vec::new();
-        for (driver, scope) in DRIVERS {
-            let path = shared.config.dir.join(format!("{driver}.sock"));
-            sockets.push((OwnedSocket::bind(&path)?, scope));
-        }
         let mut serving = Vec::new();
         for (socket, scope) in sockets {
             let shared = Arc::clone(&shared);
@@ -222,18 +222,31 @@ async fn answer(
         Ok(call) => desk.shared.carry_out(call).await,
         Err(error) => Err(error),
     };
+    match &answered {
+        Ok(said) => tracing::debug!(method, %said, "Docker asks"),
+        Err(error) => tracing::warn!(method, %error, "Docker is refused"),
+    }
+    response(answered)
+}
+
+fn response(answered: Result<Value, CallError>) -> Response {
     let (status, said) = match answered {
         Ok(said) => (StatusCode::OK, said),
         Err(error) => {
-            tracing::warn!(method, %error, "Docker is refused");
             let status = StatusCode::from_u16(error.status());
             let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, error.body())
         }
     };
-    tracing::debug!(method, %status, %said, "Docker asks");
     let kind = [(header::CONTENT_TYPE, CONTENT_TYPE)];
     (status, kind, said.to_string()).into_response()
+}
+
+fn make_folder(path: &Path) -> Result<(), PluginError> {
+    fs::create_dir_all(path).map_err(|source| PluginError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Shared {

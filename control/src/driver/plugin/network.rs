@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use bollard::errors::Error as BollardError;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::ListNetworksOptions;
 use ipnet::Ipv4Net;
 
 use crate::driver::docker::Docker;
-use crate::plugin::{LOCAL_DRIVER, MULTICAST_OPTIONS};
+use crate::plugin::{DRIVERS, LOCAL_DRIVER, MULTICAST_OPTIONS};
 
 /// The network that is there without anybody asking for it.
 pub const DEFAULT_NETWORK: &str = "weft";
@@ -64,6 +65,42 @@ pub(super) async fn remove(docker: &Docker) {
     if is_ours && let Err(error) = client.remove_network(DEFAULT_NETWORK).await {
         tracing::info!(%error, "the network {DEFAULT_NETWORK} stays in Docker");
     }
+}
+
+/// A network of weft's in Docker, and the containers on it by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkUsers {
+    /// Its name.
+    pub network: String,
+    /// Theirs.
+    pub containers: Vec<String>,
+}
+
+/// The networks that Docker has of weft's drivers; none if Docker does not answer.
+pub async fn networks_in_use(docker: &Docker) -> Vec<NetworkUsers> {
+    let Ok(client) = docker.connect().await else {
+        return Vec::new();
+    };
+    let drivers = DRIVERS.map(|(driver, _)| driver.to_owned()).to_vec();
+    let options = ListNetworksOptions {
+        filters: Some(HashMap::from([("driver".to_owned(), drivers)])),
+    };
+    let listed = client.list_networks(Some(options)).await;
+    let mut found = Vec::new();
+    for name in listed.into_iter().flatten().filter_map(|one| one.name) {
+        // The list does not say who is on them.
+        let users = client.inspect_network(&name, None).await;
+        let users = users.ok().and_then(|network| network.containers);
+        let users = users.into_iter().flatten();
+        let mut containers: Vec<_> = users.filter_map(|(_, user)| user.name).collect();
+        containers.sort();
+        found.push(NetworkUsers {
+            network: name,
+            containers,
+        });
+    }
+    found.sort_by(|one, other| one.network.cmp(&other.network));
+    found
 }
 
 /// What of a network is not as it would be made.

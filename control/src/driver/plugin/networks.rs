@@ -59,6 +59,11 @@ impl Networks {
         known.get(network).copied().unwrap_or_default()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        let known = self.multicast.lock();
+        known.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub(super) fn add(&self, network: &str, multicast: bool) -> Result<(), NetworksError> {
         self.change(|known| {
             if known.len() >= NETWORKS_MAX {
