@@ -76,4 +76,7 @@ pub struct ProxyStatus {
     /// Why Docker does not answer, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Clients that were refused, since all places were taken by others who were served.
+    #[serde(default)]
+    pub refused: u64,
 }

@@ -16,6 +16,7 @@
 
 mod calls;
 mod listen;
+mod places;
 mod relay;
 mod splice;
 mod starts;
@@ -32,7 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -40,17 +41,21 @@ use tokio_rustls::TlsAcceptor;
 use self::calls::Calls;
 pub use self::listen::{BadAddress, ListenAddress, ListenError, TlsError, TlsFiles};
 use self::listen::{Incoming, Listener};
+use self::places::Places;
 use self::starts::{AttachRules, Starts};
+use self::stream::{Reader, Side, Writer};
 use self::wait_program::WaitProgram;
 use super::docker::Docker;
 use super::request::Request;
 use crate::api::ProxyStatus;
 use crate::proxy::create::CreateRules;
+use crate::proxy::head::error_answer;
 use crate::proxy::naming::Naming;
 
-/// Most clients at once, each with two sockets, of which a raw stream holds one twice; one more waits until one ends.
-/// `docker run` needs three.
+/// Most clients at once, each with two sockets, of which a raw stream holds one twice. `docker run` needs three.
 const CONNECTIONS_MAX: usize = 1024;
+/// Most clients at once that are told so; one more is hung up on.
+const REFUSALS_MAX: usize = 64;
 /// Pause after a failed accept: the process is out of files, and another try at once would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most clients over TCP that have not shown their certificate yet; one more is hung up on.
@@ -132,13 +137,16 @@ struct Shared {
     said: Mutex<Option<String>>,
     program: Arc<WaitProgram>,
     starts: Starts,
+    places: Arc<Places>,
 }
 
 impl ProxyHandle {
     /// Where it listens, and whether Docker is there.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
-        self.lock().clone()
+        let mut status = self.lock().clone();
+        status.refused = self.0.places.refused();
+        status
     }
 
     fn lock(&self) -> MutexGuard<'_, ProxyStatus> {
@@ -217,8 +225,9 @@ impl ProxyServer {
         let status = ProxyStatus {
             addresses: config.listen.iter().map(ToString::to_string).collect(),
             docker: config.docker.host().to_owned(),
-            trouble: None,
+            ..ProxyStatus::default()
         };
+        let places = Arc::new(Places::new(CONNECTIONS_MAX));
         let starts = Starts::new(config.docker.clone(), requests, attach_rules);
         let sockets = config.listen.iter().filter_map(ListenAddress::path);
         let handle = ProxyHandle(Arc::new(Shared {
@@ -228,6 +237,7 @@ impl ProxyServer {
             said: Mutex::default(),
             program: Arc::clone(&program),
             starts: starts.clone(),
+            places: Arc::clone(&places),
         }));
         let calls = Calls::new(
             config.docker,
@@ -236,7 +246,7 @@ impl ProxyServer {
             program,
             config.rewrite_inspect,
         );
-        let door = Door::new(calls, tls);
+        let door = Door::new(calls, tls, places);
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
             .name("weft-proxy".to_owned())
@@ -325,17 +335,19 @@ fn folder_text(folder: &Path) -> Result<String, ProxyError> {
 struct Door {
     calls: Arc<Calls>,
     tls: Option<TlsAcceptor>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     handshakes: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
 }
 
 impl Door {
-    fn new(calls: Calls, tls: Option<TlsAcceptor>) -> Self {
+    fn new(calls: Calls, tls: Option<TlsAcceptor>, places: Arc<Places>) -> Self {
         Self {
             calls: Arc::new(calls),
             tls,
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         }
     }
 
@@ -343,14 +355,8 @@ impl Door {
         loop {
             match listener.accept().await {
                 Ok(Incoming::Unix(stream)) => {
-                    let Some(place) = self.place().await else {
-                        return;
-                    };
-                    let calls = Arc::clone(&self.calls);
-                    tokio::spawn(async move {
-                        relay::converse(listen::local_side(stream), &calls).await;
-                        drop(place);
-                    });
+                    let door = self.clone();
+                    tokio::spawn(async move { door.receive(listen::local_side(stream)).await });
                 }
                 Ok(Incoming::Tcp(stream)) => self.let_in(stream),
                 Err(error) => {
@@ -361,15 +367,23 @@ impl Door {
         }
     }
 
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if self.places.available_permits() == 0 {
+    /// Serves a client if there is a place, and says so if there is none.
+    async fn receive<R: Reader, W: Writer>(&self, mut client: Side<R, W>) {
+        let Some(place) = self.places.enter().await else {
             tracing::warn!(
                 limit = CONNECTIONS_MAX,
-                "too many clients of the Docker proxy: the next ones wait"
+                "too many clients of the Docker proxy, refused one"
             );
-        }
-        // Never closed.
-        Arc::clone(&self.places).acquire_owned().await.ok()
+            if let Ok(_turn) = self.refusals.try_acquire() {
+                let why = format!(
+                    "weft's proxy has {CONNECTIONS_MAX} clients, all of whom it serves: try again"
+                );
+                relay::last_word(&mut client, &error_answer(503, &why)).await;
+            }
+            return;
+        };
+        relay::converse(client, &self.calls, &self.places).await;
+        drop(place);
     }
 
     /// Serves somebody whose certificate is good; others take no place from anybody but their like.
@@ -396,11 +410,7 @@ impl Door {
                 Err(_) => return,
             };
             drop(turn);
-            let Some(place) = door.place().await else {
-                return;
-            };
-            relay::converse(side, &door.calls).await;
-            drop(place);
+            door.receive(side).await;
         });
     }
 }

@@ -21,6 +21,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::calls::{Calls, Outgoing};
+use super::places::Places;
 use super::stream::{Input, Reader, Side, StreamError, Writer};
 use crate::proxy::body::Body;
 use crate::proxy::head::{RequestHead, ResponseHead, error_answer};
@@ -45,10 +46,14 @@ enum Ended {
 }
 
 /// Serves one client until one of the two ends.
-pub(super) async fn converse<R: Reader, W: Writer>(mut client: Side<R, W>, calls: &Calls) {
+pub(super) async fn converse<R: Reader, W: Writer>(
+    mut client: Side<R, W>,
+    calls: &Calls,
+    places: &Places,
+) {
     let mut docker = None;
     loop {
-        match exchange(&mut client, &mut docker, calls).await {
+        match exchange(&mut client, &mut docker, calls, places).await {
             Ok(Ended::Whole) => {}
             Ok(Ended::Raw) => {
                 if let Some(docker) = &mut docker {
@@ -74,7 +79,7 @@ pub(super) async fn converse<R: Reader, W: Writer>(mut client: Side<R, W>, calls
 }
 
 /// Answers, and closes so that the answer arrives.
-async fn last_word<R, W>(client: &mut Side<R, W>, answer: &[u8])
+pub(super) async fn last_word<R, W>(client: &mut Side<R, W>, answer: &[u8])
 where
     R: Reader,
     W: Writer,
@@ -96,12 +101,21 @@ async fn exchange<R, W>(
     client: &mut Side<R, W>,
     docker: &mut Option<SocketSide>,
     calls: &Calls,
+    places: &Places,
 ) -> Result<Ended, StreamError>
 where
     R: Reader,
     W: Writer,
 {
-    let Some(head) = next_request(client, docker.as_mut()).await? else {
+    let head = {
+        let mut silence = places.fall_silent();
+        tokio::select! {
+            biased;
+            head = next_request(client, docker.as_mut()) => head?,
+            () = silence.wanted() => None,
+        }
+    };
+    let Some(head) = head else {
         return Ok(Ended::Closed);
     };
     let call = Call::of(&head.method, &head.target);

@@ -150,17 +150,6 @@ impl<R: AsyncRead + Unpin> Input<R> {
         Ok(whole)
     }
 
-    /// Waits until the other side has said its last; a request that comes early stays here.
-    pub(super) async fn ended(&mut self) {
-        while self.buffer.len() < HEAD_LEN_MAX {
-            if !matches!(self.fill().await, Ok(true)) {
-                return;
-            }
-        }
-        // Somebody who sends that much before the answer is read on later.
-        pending().await
-    }
-
     /// Passes on everything until the end, then says so.
     pub(super) async fn copy_all(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         loop {
@@ -248,6 +237,20 @@ impl<R: Reader> Input<R> {
             passed += len;
         }
         Ok(())
+    }
+
+    /// Waits until the other side has said its last and hears of it no more; a request that comes early stays here.
+    pub(super) async fn ended(&mut self) {
+        while self.buffer.len() < HEAD_LEN_MAX {
+            match self.fill().await {
+                Ok(true) => {}
+                // What came early is still to be answered.
+                Ok(false) if !self.buffer.is_empty() => return self.gone().await,
+                Ok(false) | Err(_) => return,
+            }
+        }
+        // Somebody who sends that much before the answer is read on later.
+        pending().await
     }
 
     /// Waits until the other side has gone, both its directions: one that has only said its last goes on listening.

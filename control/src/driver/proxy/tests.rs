@@ -1,5 +1,7 @@
 //! One connection through the relay, to a Docker that answers as it is told.
 
+mod ends;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,12 +43,17 @@ fn calls(dir: &Path) -> Calls {
 }
 
 fn relayed() -> Relayed {
+    relayed_among(Arc::new(Places::new(1)))
+}
+
+fn relayed_among(places: Arc<Places>) -> Relayed {
     let dir = tempfile::tempdir().unwrap();
     let docker = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
     let calls = calls(dir.path());
     let (client, ours) = UnixStream::pair().unwrap();
-    let relay =
-        tokio::spawn(async move { relay::converse(listen::local_side(ours), &calls).await });
+    let relay = tokio::spawn(async move {
+        relay::converse(listen::local_side(ours), &calls, &places).await;
+    });
     Relayed {
         client,
         docker,
