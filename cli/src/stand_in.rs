@@ -27,7 +27,7 @@ pub(crate) fn start(settings: &Settings) -> Option<Child> {
         .arg0("weft")
         .args(["--config", "/dev/null", "--data-dir"])
         .arg(&settings.data_dir)
-        .args(["stand-in", "--plugin-dir"])
+        .arg("stand-in")
         .arg(plugin_dir)
         .stdin(Stdio::piped())
         // Whoever reads ours waits for their end.

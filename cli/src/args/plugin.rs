@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 #[derive(Debug, Args)]
 pub(crate) struct StandInArgs {
     /// Folder of the sockets.
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_name = "DIR")]
     pub(crate) plugin_dir: PathBuf,
 }
 
