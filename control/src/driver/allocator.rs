@@ -38,6 +38,9 @@ pub enum AllocateError {
     /// Only IPv4 is allocated from subnets.
     #[error("{0} is no IPv4 subnet: addresses are allocated from IPv4 subnets")]
     NotFour(IpNet),
+    /// The answer does not come: what it rests on is not on disk.
+    #[error("the store takes writes too slowly to give an address: see `weft status`")]
+    Slow,
     /// The loop has ended.
     #[error("the daemon is stopping")]
     Stopping,

@@ -122,7 +122,7 @@ impl Ipam {
         match &pending.what {
             Request::Allocate { holder, subnet } => {
                 let asked = subnet.unwrap_or(self.config.default_subnet);
-                let attempt = self.attempt_allocate(request, holder, asked);
+                let attempt = self.attempt_allocate(request, holder, asked, pending.deadline);
                 if subnet.is_none() {
                     self.with_six(holder, attempt)
                 } else {
@@ -210,6 +210,7 @@ impl Ipam {
         request: IpamRequestId,
         holder: &str,
         subnet: Ipv4Net,
+        deadline: Instant,
     ) -> Attempt {
         let Some(within) = Span::hosts(subnet).intersect(self.range()) else {
             let range = self.config.range;
@@ -237,7 +238,11 @@ impl Ipam {
         }
         let usable = self.usable();
         let Some(address) = lowest_free(&usable, self.holdings.taken(), within) else {
-            return Attempt::Waits(Need::Space(subnet));
+            if self.may_get_space(within, deadline) {
+                return Attempt::Waits(Need::Space(subnet));
+            }
+            let detail = self.told_about_space(request, subnet);
+            return Attempt::Failed(Failure::NoSpace { subnet, detail });
         };
         let address = with_prefix(address.into(), subnet);
         if held.is_empty() {
@@ -248,6 +253,18 @@ impl Ipam {
         }
         self.give_up(request);
         Attempt::Done(Reply::Addresses(vec![address]))
+    }
+
+    /// Whether an address may come of a wait, where none is free here: from another peer, from what rests, or from a
+    /// container that is dead.
+    fn may_get_space(&self, within: Span, deadline: Instant) -> bool {
+        let ours = self.usable().into_iter();
+        let ours: u64 = ours
+            .filter_map(|span| span.intersect(within))
+            .map(Span::count)
+            .sum();
+        let is_freed = |then| self.holdings.is_any_dead_since(within, then);
+        ours < within.count() || deadline.checked_sub(DEATH_GRACE).is_some_and(is_freed)
     }
 
     /// An address of the default subnet has one of IPv6 beside it, if there is a prefix for that.

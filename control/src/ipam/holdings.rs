@@ -208,6 +208,17 @@ impl Holdings {
             .collect()
     }
 
+    /// Whether an address in a span is one whose owner is dead, or that was not on its owner's interface, since before
+    /// `then`.
+    pub(crate) fn is_any_dead_since(&self, span: Span, then: Instant) -> bool {
+        self.in_span(span).any(|(address, holder)| {
+            self.holders.get(holder).is_some_and(|holding| {
+                let unused = holding.unused.get(&IpAddr::V4(address));
+                holding.died_at.iter().chain(unused).any(|at| *at <= then)
+            })
+        })
+    }
+
     /// When the one that died first did, or the first address fell out of use.
     pub(crate) fn first_death(&self) -> Option<Instant> {
         self.holders

@@ -9,6 +9,7 @@ use super::*;
 use crate::ipam::sim::first_instant;
 
 mod flows;
+mod full;
 mod host;
 mod lost;
 mod overlap;

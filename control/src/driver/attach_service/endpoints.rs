@@ -29,12 +29,14 @@ use crate::driver::docker::DockerError;
 use crate::driver::identity::is_endpoint;
 use crate::driver::netns::NetNs;
 use crate::driver::request::{Changed, Effect};
+use crate::ipam::REQUEST_TIMEOUT;
 use crate::ipam::request::Failure;
 
 /// How the holders begin of addresses that Docker asks for.
 const HOLDER_PREFIX: &str = "docker:";
-/// Longest wait for an address: Docker gives up after 30 s, and its user should learn why.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for an address: the machine that gives them has said before why there is none, unless the disk keeps it
+/// from that. Docker gives up after 30 s, and its user should learn why.
+const ADDRESS_TIMEOUT: Duration = REQUEST_TIMEOUT.saturating_add(Duration::from_secs(10));
 
 /// Interfaces of Docker's that are known before those that are gone are looked for; Docker tells of most ends itself.
 const KNOWN_MAX: usize = 4096;
@@ -99,7 +101,10 @@ impl HostAttacher {
             obtained = &mut asking => obtained,
             () = tokio::time::sleep(ADDRESS_TIMEOUT) => {
                 drop(presence);
-                asking.await
+                match asking.await {
+                    Err(AllocateError::Refused(Failure::Abandoned(_))) => Err(AllocateError::Slow),
+                    obtained => obtained,
+                }
             }
         };
         Ok(obtained?.addresses)
