@@ -246,16 +246,24 @@ fn running(name: &str, found: ContainerInspectResponse) -> Result<DockerContaine
         });
     }
     let named = found.config.unwrap_or_default();
-    let mut host_name = named.hostname.unwrap_or_default();
-    if let Some(domain) = named.domainname.filter(|domain| !domain.is_empty()) {
-        host_name = format!("{host_name}.{domain}");
-    }
-    let (name, domain) = host_name.split_once('.').unwrap_or((&host_name, ""));
+    let name = named.hostname.unwrap_or_default();
+    let domain = named.domainname.unwrap_or_default();
+    let (name, domain) = match name.split_once('.') {
+        // All of it is the host's name where Docker has the domain apart.
+        Some((name, domain_in_it)) if domain.is_empty() => {
+            (name.to_owned(), domain_in_it.to_owned())
+        }
+        Some(_) | None => (name, domain),
+    };
+    let host_name = match domain.as_str() {
+        "" => name.clone(),
+        domain => format!("{name}.{domain}"),
+    };
     let path = found.hosts_path.filter(|path| !path.is_empty());
     let hosts = path.map(|path| HostsFile {
         path: path.into(),
-        name: name.to_owned(),
-        domain: domain.to_owned(),
+        name,
+        domain,
     });
     let other_names = other_names(found.name, found.network_settings, &id);
     Ok(DockerContainer {

@@ -24,7 +24,7 @@ pub fn with_addresses(before: &str, name: &str, domain: &str, addresses: &[IpAdd
         match line {
             BEGIN => is_ours = true,
             END => is_ours = false,
-            _ if is_ours || (!addresses.is_empty() && is_about(line, name)) => {}
+            _ if is_ours || (!addresses.is_empty() && is_about(line, name, domain)) => {}
             _ => {
                 text.push_str(line);
                 text.push('\n');
@@ -55,13 +55,19 @@ pub fn addresses_in(text: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Whether a line is Docker's for the container itself: its name is the last word.
-fn is_about(line: &str, name: &str) -> bool {
+/// Whether a line is Docker's for the container itself: its name is the last word, or that as far as its first dot is
+/// and the whole name comes before.
+fn is_about(line: &str, name: &str, domain: &str) -> bool {
     let mut words = line.split_whitespace();
     let is_entry = words
         .next()
         .is_some_and(|word| word.parse::<IpAddr>().is_ok());
-    is_entry && words.next_back() == Some(name)
+    let is_whole = |word: &str| {
+        word.strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('.'))
+            == Some(domain)
+    };
+    is_entry && (words.clone().next_back() == Some(name) || words.next().is_some_and(is_whole))
 }
 
 #[cfg(test)]
@@ -87,6 +93,11 @@ mod tests {
         assert_eq!(addresses_in(&one), two[..1]);
         assert!(!with_addresses(&one, "a2", "weave.local", &[]).contains("a2"));
         assert_eq!(with_addresses(DOCKERS, "a2", "", &[]), DOCKERS);
+        let dotted = "172.17.0.2\tx_y.z-1.weave.local x_y\n";
+        assert_eq!(
+            with_addresses(dotted, "x_y.z-1", "weave.local", &two[..1]),
+            "# weft begin\n10.32.0.1 x_y.z-1.weave.local x_y.z-1\n# weft end\n"
+        );
         assert!(with_addresses("", "0123", "", &two).contains("\n10.32.0.1 0123\n"));
     }
 }
