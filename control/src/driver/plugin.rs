@@ -9,9 +9,11 @@
 //! somebody answers at them: Docker waits long for one that is there and dead, and for one that its networks need; for
 //! those somebody stands in when weft has ended.
 
+mod endpoints;
 mod left_out;
 mod network;
 mod networks;
+mod places;
 mod stand_in;
 
 use std::collections::BTreeMap;
@@ -35,21 +37,16 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use self::network::{DEFAULT_NETWORK, NetworkUsers, networks_in_use};
 use self::networks::Networks;
+use self::places::Places;
 pub use self::stand_in::stand_in;
 use super::address::AddressArgument;
 use super::api::{Manners, SocketError, serve_at};
-use super::attach::{Endpoint, mac_text};
 use super::attach_service::HostAttacher;
-use super::attach_service::endpoints::{Removed, docker_holder};
+use super::attach_service::endpoints::docker_holder;
 use super::complaint::in_one_line;
-use super::container::shown_id;
 use super::docker::Docker;
 use super::request::Request;
-use crate::api::AttachReply;
-use crate::plugin::{
-    Call, CallError, DRIVERS, Pool, Scope, address_answer, endpoint_answer, join_answer,
-    pool_answer, read,
-};
+use crate::plugin::{Call, CallError, DRIVERS, Pool, Scope, address_answer, pool_answer, read};
 use crate::random::Randomness;
 
 /// Where Docker looks for the sockets of plugins.
@@ -124,6 +121,7 @@ struct Shared {
     networks: Networks,
     /// Who has the addresses that were given in this run.
     given: Mutex<BTreeMap<IpAddr, String>>,
+    places: Places,
 }
 
 impl Plugin {
@@ -148,6 +146,7 @@ impl Plugin {
             attacher,
             requests,
             given: Mutex::default(),
+            places: Places::default(),
             config,
         });
         let (stop, stopped) = watch::channel(false);
@@ -292,20 +291,7 @@ impl Shared {
                 network,
                 endpoint,
                 sandbox,
-            } => {
-                let leading = self
-                    .attacher
-                    .lead_endpoint(&endpoint, Path::new(&sandbox))
-                    .await;
-                let interface =
-                    leading.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
-                let multicast = self.networks.has_multicast(&network);
-                Ok(join_answer(
-                    &interface,
-                    multicast,
-                    self.attacher.dns_server(),
-                ))
-            }
+            } => self.join(&network, &endpoint, &sandbox).await,
             Call::RequestPool { chosen } => self.request_pool(chosen),
             Call::RequestGateway { pool } => Ok(address_answer(pool.no_gateway().into())),
             Call::RequestAddress { pool, address } => self.request_address(pool, address).await,
@@ -423,62 +409,6 @@ impl Shared {
         if given.get(&address).is_some_and(|known| known == holder) {
             given.remove(&address);
         }
-    }
-
-    async fn create_endpoint(
-        &self,
-        id: String,
-        address: Option<IpNet>,
-        mac: Option<[u8; 6]>,
-    ) -> Result<Value, CallError> {
-        let known = address.and_then(|address| {
-            let holder = self.given().get(&address.addr()).cloned()?;
-            Some((address.addr(), holder))
-        });
-        let known = match known {
-            Some((address, holder)) if self.has(&holder, address).await => Some(holder),
-            Some(_) | None => None,
-        };
-        // Of somebody else's addresses, or of an earlier run of ours: seen on the interface, they are noted.
-        let holder = known.unwrap_or_else(|| docker_holder(id.get(..16).unwrap_or(&id)));
-        let address = address.map(|address| address.addr());
-        let endpoint = Endpoint {
-            id,
-            holder,
-            address,
-            mac,
-        };
-        let made = self.attacher.make_endpoint(&endpoint).await;
-        let made = made.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
-        Ok(endpoint_answer(mac, &mac_text(made)))
-    }
-
-    async fn delete_endpoint(&self, id: &str) -> Result<Value, CallError> {
-        let removed = self.attacher.remove_endpoint(id).await;
-        let removed = removed.map_err(|error| CallError::Refused(in_one_line(&error).error))?;
-        let Some(Removed { holder, container }) = removed else {
-            return Ok(json!({}));
-        };
-        let addresses = self.attacher.addresses_of(&holder).await;
-        // So that the release that follows finds what was given in an earlier run.
-        for address in &addresses {
-            let mut given = self.given();
-            if given.len() < GIVEN_MAX {
-                given
-                    .entry(address.addr())
-                    .or_insert_with(|| holder.clone());
-            }
-        }
-        // The container may be started again before anybody has seen that it was away.
-        if let Some(container) = container {
-            let left = AttachReply {
-                id: shown_id(&container).to_owned(),
-                addresses: addresses.iter().map(IpNet::addr).collect(),
-                ..AttachReply::default()
-            };
-            let _ = self.requests.send(Request::Disowned(left)).await;
-        }
-        Ok(json!({}))
     }
 }
 

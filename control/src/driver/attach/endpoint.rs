@@ -18,7 +18,7 @@ use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::apply::{inner_of, note_announcement, wait_until_forwarding, with_gso};
 use super::multicast::{self, Table};
-use super::{AttachError, AttachOptions, Host};
+use super::{AttachError, AttachOptions, Host, look_into};
 use crate::driver::announce::announce;
 use crate::driver::container::shown_id;
 use crate::driver::identity::{Alias, GUEST_PREFIX, container_mac, endpoint_names, shown_endpoint};
@@ -98,6 +98,27 @@ impl Host {
                 );
             }
             Ok(mac)
+        };
+        self.netns.run(work).await
+    }
+
+    /// The addresses on our own interface in the namespace at `sandbox`, if it is attached.
+    pub async fn attached_in(&self, sandbox: &Path) -> Result<Vec<IpNet>, AttachError> {
+        let Ok(netns) = NetNs::from_path(sandbox) else {
+            return Ok(Vec::new());
+        };
+        let bridge = self.bridge.clone();
+        let work = move |host: Netlink| async move {
+            for outer in host.interfaces().await? {
+                let alias = Alias::from_text(&outer.alias).filter(|alias| {
+                    alias.bridge == bridge && !alias.is_dockers() && alias.inode == netns.inode()
+                });
+                if alias.is_some() {
+                    let found = look_into(netns, &outer).await?;
+                    return Ok(found.map(|(_, addresses)| addresses).unwrap_or_default());
+                }
+            }
+            Ok::<_, AttachError>(Vec::new())
         };
         self.netns.run(work).await
     }

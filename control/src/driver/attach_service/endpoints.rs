@@ -127,6 +127,14 @@ impl HostAttacher {
         host.make_endpoint(endpoint, *options).await
     }
 
+    /// The addresses that are on the interface of an attached container, whose namespace this is.
+    pub(in crate::driver) async fn attached_in(
+        &self,
+        sandbox: &Path,
+    ) -> Result<Vec<IpNet>, AttachError> {
+        self.shared.host.attached_in(sandbox).await
+    }
+
     /// Notes where Docker will put an endpoint's interface; returns what that is called.
     pub(in crate::driver) async fn lead_endpoint(
         &self,

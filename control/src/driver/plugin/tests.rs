@@ -60,6 +60,7 @@ impl Machine {
             networks: Networks::load(dir.path()),
             attacher,
             requests,
+            places: Places::default(),
             given: Mutex::default(),
             config: PluginConfig {
                 dir: dir.path().to_owned(),
