@@ -15,6 +15,7 @@
 //! taken up when it comes. Whoever may use Docker's socket may use this one: owner and mode are copied.
 
 mod calls;
+mod kept;
 mod listen;
 mod places;
 mod relay;
@@ -153,6 +154,12 @@ impl ProxyHandle {
         // Nothing in here panics half way.
         let status = &self.0.status;
         status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be noted of the containers.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.0.starts.note()
     }
 
     /// Docker answers, or why not. When it does, its socket's owner and mode become ours.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::kept::{Kept, instead};
+
 use crate::api::{AttachRequest, Attachment, ContainerFiles, STOPPING};
 use crate::driver::container::shown_id;
 use crate::driver::docker::{Docker, DockerError, Started};
@@ -54,6 +56,7 @@ pub(super) struct Starts {
     requests: mpsc::Sender<Request>,
     rules: Arc<AttachRules>,
     known: Arc<Mutex<BTreeMap<String, Known>>>,
+    kept: Arc<Kept>,
 }
 
 impl Starts {
@@ -63,6 +66,7 @@ impl Starts {
             requests,
             rules: Arc::new(rules),
             known: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -88,7 +92,7 @@ impl Starts {
             return Ok(());
         };
         let (id, pid) = (started.id.clone(), started.pid);
-        let Some(mut outcome) = self.begin(started) else {
+        let Some(mut outcome) = self.begin(started, false) else {
             return Ok(());
         };
         // A task that is gone has been told to stop with the daemon.
@@ -113,19 +117,26 @@ impl Starts {
     /// Looks at a container of which there is news; attaches it if it is to be.
     pub(super) async fn noticed(&self, id: &str) {
         if let Some(started) = self.look(id).await {
-            self.begin(started);
+            self.begin(started, true);
         }
+    }
+
+    /// What the status says of addresses that are kept.
+    pub(super) fn note(&self) -> Option<String> {
+        self.kept.note()
     }
 
     /// A container has ended.
     pub(super) fn ended(&self, id: &str) {
         self.known().remove(id);
+        self.kept.retain(|other| other != id);
     }
 
     /// These containers run: forgets others and returns those of which nothing is known.
     pub(super) fn compare(&self, running: &BTreeSet<String>) -> Vec<String> {
         let mut known = self.known();
         known.retain(|id, _| running.contains(id));
+        self.kept.retain(|id| running.contains(id));
         let news = running.iter().filter(|id| !known.contains_key(*id));
         news.cloned().collect()
     }
@@ -167,8 +178,9 @@ impl Starts {
         }
     }
 
-    /// Begins to attach a container unless that is under way or done; none if it is not ours.
-    fn begin(&self, started: Started) -> Option<watch::Receiver<Outcome>> {
+    /// Begins to attach a container unless that is under way or done; none if it is not ours. It may have been attached
+    /// by an earlier run of weft if it `may_be_old`.
+    fn begin(&self, started: Started, may_be_old: bool) -> Option<watch::Receiver<Outcome>> {
         let mut known = self.known();
         if let Some(known) = known.get(&started.id)
             && known.pid == started.pid
@@ -182,7 +194,8 @@ impl Starts {
         let outcome = match wish {
             Wish::Attached(addresses) if self.is_ours(&started) => {
                 let (sender, outcome) = watch::channel(None);
-                tokio::spawn(self.clone().attach(started, addresses, sender));
+                let wish = (addresses, may_be_old);
+                tokio::spawn(self.clone().attach(started, wish, sender));
                 Some(outcome)
             }
             Wish::Attached(_) | Wish::Alone(_) => None,
@@ -196,9 +209,12 @@ impl Starts {
     async fn attach(
         self,
         started: Started,
-        addresses: Vec<String>,
+        (mut addresses, may_be_old): (Vec<String>, bool),
         outcome: watch::Sender<Outcome>,
     ) {
+        if may_be_old && let Some(kept) = self.kept_by(&started, &addresses).await {
+            addresses = kept;
+        }
         let mut pause = RETRY_MIN;
         loop {
             let result = self.try_to_attach(&started, &addresses).await;
@@ -218,6 +234,19 @@ impl Starts {
                 return;
             }
         }
+    }
+
+    /// What a container keeps that was attached by an earlier run of weft with another range, in place of its wishes.
+    async fn kept_by(&self, started: &Started, wished: &[String]) -> Option<Vec<String>> {
+        let present = self.on_the_network(&started.id).await?.addresses;
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Status(reply)).await.ok()?;
+        let range = answer.await.ok()?.ipam?.range.parse().ok()?;
+        let kept = instead(wished, &present, range)?;
+        let name = &started.name;
+        tracing::warn!(container = name, addresses = ?kept, "keeps addresses of another range until it starts again");
+        self.kept.add(&started.id, name, &kept);
+        Some(kept.iter().map(ToString::to_string).collect())
     }
 
     async fn try_to_attach(&self, started: &Started, addresses: &[String]) -> Result<(), String> {

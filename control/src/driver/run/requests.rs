@@ -150,6 +150,8 @@ impl<E: EngineHandle> Driver<E> {
 
     fn status(&self) -> Status {
         let mut status = self.node.status(self.engine.status(), now());
+        let kept = self.proxy.as_ref().and_then(ProxyHandle::note);
+        status.engine.notes.extend(kept);
         status.engine.notes.extend(self.store.notes());
         status.proxy = self.proxy.as_ref().map(ProxyHandle::status);
         status.plugin = self.docker_sight.plugin();
