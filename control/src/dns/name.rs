@@ -191,6 +191,20 @@ impl Domain {
         self.qualify(text)
     }
 
+    /// The same for what Docker calls a container, in which a dot is a letter like others: below the domain unless it
+    /// says that itself.
+    ///
+    /// # Errors
+    /// [`NameError`].
+    pub fn name_of_container(&self, text: &str) -> Result<DnsName, NameError> {
+        match self.name_to_give(text) {
+            Err(NameError::OutsideDomain { .. }) => {
+                self.name_to_give(&format!("{text}.{}", self.0))
+            }
+            name => name,
+        }
+    }
+
     /// The name as it is shown, without the domain.
     #[must_use]
     pub fn shorten<'a>(&self, name: &'a DnsName) -> &'a str {
@@ -408,6 +422,24 @@ mod tests {
             &format!("{long}.{long}.{long}.{}", "b".repeat(62)),
         ] {
             assert!(DnsName::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_called_something_below_the_domain_dots_or_not() {
+        let domain = Domain::parse("weave.local.").unwrap();
+        for (name, whole) in [
+            ("x_1", "x_1.weave.local"),
+            ("c.d", "c.d.weave.local"),
+            ("c.weave.local", "c.weave.local"),
+            ("weave.local", "weave.local.weave.local"),
+        ] {
+            let called = domain.name_of_container(name).unwrap();
+            assert_eq!(called.as_str(), whole);
+        }
+        for name in ["a..b", "localhost", "a.localhost", &"a".repeat(64)] {
+            let error = domain.name_of_container(name);
+            assert!(error.is_err(), "{name}: {error:?}");
         }
     }
 

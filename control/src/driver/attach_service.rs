@@ -3,6 +3,7 @@
 mod absent;
 pub(super) mod endpoints;
 mod host;
+mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -177,6 +178,11 @@ impl Attacher for HostAttacher {
         Box::pin(async move { shared.adopt(&container).await })
     }
 
+    fn expect(&self, network: String, container: String) -> BoxFuture<Result<Changed, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.expect(&network, &container).await })
+    }
+
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -276,28 +282,15 @@ impl Shared {
             },
         );
         let unnamed = self.why_unnamed(request);
+        let bad_name = self.why_without_own_name(&container, request);
         let names = guest.map_or_else(Vec::new, |_| names);
         let mac = mac_text(attached.mac);
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         let mut reply = reply(&container, &addresses, names);
         let overlaps = overlaps(&arguments, self.host.bridge(), container.shown());
-        reply.warnings = [overlaps, hosts_note, notes, unnamed].concat();
+        reply.warnings = [overlaps, hosts_note, notes, unnamed, bad_name].concat();
         let effect = is_on(&container, attached);
         Ok(Changed { reply, effect })
-    }
-
-    /// Says why a container does not get the names that were asked for.
-    fn why_unnamed(&self, request: &AttachRequest) -> Vec<String> {
-        let names = request.names.join(", ");
-        if names.is_empty() {
-            Vec::new()
-        } else if self.guest.is_none() {
-            vec![format!("not named {names}: {}", desk::is_off().error)]
-        } else if request.without_dns {
-            vec![format!("not named {names}: --without-dns gives no names")]
-        } else {
-            Vec::new()
-        }
     }
 
     /// Says which of the container's files are not as they were wished for.

@@ -7,16 +7,16 @@ mod hosts_file;
 mod queries;
 mod silence;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard::API_DEFAULT_VERSION;
 use bollard::errors::Error as BollardError;
-use bollard::models::{ContainerInspectResponse, NetworkSettings};
+use bollard::models::{ContainerInspectResponse, EndpointSettings};
 
 pub use hosts_file::HostsFile;
-pub use queries::{News, Started};
+pub use queries::{News, Place, Started};
 pub use silence::Silence;
 
 /// Where Docker listens unless told otherwise.
@@ -265,7 +265,13 @@ fn running(name: &str, found: ContainerInspectResponse) -> Result<DockerContaine
         name,
         domain,
     });
-    let other_names = other_names(found.name, found.network_settings, &id);
+    let other_names = other_names(
+        found.name,
+        found
+            .network_settings
+            .and_then(|settings| settings.networks),
+        &id,
+    );
     Ok(DockerContainer {
         id,
         pid,
@@ -276,10 +282,13 @@ fn running(name: &str, found: ContainerInspectResponse) -> Result<DockerContaine
 }
 
 /// The container's name, and its aliases but for the one that Docker makes of its id.
-fn other_names(name: Option<String>, settings: Option<NetworkSettings>, id: &str) -> Vec<String> {
+fn other_names(
+    name: Option<String>,
+    networks: Option<HashMap<String, EndpointSettings>>,
+    id: &str,
+) -> Vec<String> {
     let name = name.map(|name| name.trim_start_matches('/').to_owned());
     let mut names = Vec::from_iter(name);
-    let networks = settings.and_then(|settings| settings.networks);
     let networks = networks.unwrap_or_default().into_values();
     let aliases: BTreeSet<String> = networks
         .flat_map(|network| network.aliases.unwrap_or_default())

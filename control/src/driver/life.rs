@@ -3,7 +3,9 @@
 //! ```text
 //!  Docker there ─► events ─► who runs now ─► take up each ─┐
 //!                   ├─ start, connect ─► take up ──────────┴─► the proxy: on the network, if it is to be
-//!                   ├─ die ─► the proxy                      └► the loop: names, settings
+//!                   ├─ connect ─► the loop: its names        └► the loop: names, settings
+//!                   ├─ rename ─► the loop: names
+//!                   ├─ die ─► the proxy
 //!                   ├─ destroy ─► its addresses are free at once
 //!                   └─ prune ─► the network `weft` is made again
 //!               └─► what it could not start without us ─► started
@@ -149,7 +151,9 @@ impl Life {
 
     fn hear(&self, news: News) {
         match news {
-            News::Started(id) | News::Connected(id) => self.take_up(id),
+            News::Started(id) => self.take_up(id),
+            News::Connected { container, network } => self.expect(container, network),
+            News::Renamed { container, before } => self.renamed(container, before),
             News::Ended(id) => {
                 if let Some(proxy) = &self.proxy {
                     proxy.ended(&id);
@@ -237,6 +241,41 @@ impl Life {
                 Ok(Err(error)) => life.note_failure(id, &error.error),
                 // The loop has ended.
                 Err(_) => {}
+            }
+        });
+    }
+
+    /// Has a container named for its place on a network, then taken up: Docker describes it once it runs, and one of
+    /// those that wait for that keeps no other from its name.
+    fn expect(&self, id: String, network: String) {
+        let life = self.clone();
+        tokio::spawn(async move {
+            let (reply, answer) = oneshot::channel();
+            let what = Request::Expect(network, id.clone(), reply);
+            if life.requests.send(what).await.is_ok()
+                && let Ok(Err(error)) = answer.await
+            {
+                tracing::debug!(container = id, error = error.error, "named once it runs");
+            }
+            life.take_up(id);
+        });
+    }
+
+    /// Has a container named anew.
+    fn renamed(&self, id: String, before: String) {
+        let requests = self.requests.clone();
+        tokio::spawn(async move {
+            let (reply, answer) = oneshot::channel();
+            let what = Request::Renamed(id.clone(), before, reply);
+            if requests.send(what).await.is_ok()
+                && let Ok(Err(error)) = answer.await
+            {
+                let error = error.error;
+                tracing::warn!(
+                    container = id,
+                    error,
+                    "known by its old name until it starts again"
+                );
             }
         });
     }

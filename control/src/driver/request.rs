@@ -59,6 +59,10 @@ pub enum Request {
     Hide(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
     /// A container of Docker's runs: take up what weft's plugin gave it.
     Adopt(String, Reply<Result<AttachReply, ApiError>>),
+    /// A container of Docker's has a place on a network and may not run yet; ids of network and container.
+    Expect(String, String, Reply<Result<AttachReply, ApiError>>),
+    /// A container of Docker's runs under another name than this: as [`Request::Adopt`].
+    Renamed(String, String, Reply<Result<AttachReply, ApiError>>),
     /// A container left a network of Docker's: these addresses are not its own any more, nor are their names.
     Disowned(AttachReply),
     /// `POST /find`.
@@ -144,6 +148,9 @@ pub trait Attacher: Send + Sync {
     /// Finishes what Docker has put into a running container of its own accord: settings, and who it is. Names come
     /// with the answer; a container without such an interface has no addresses in it.
     fn adopt(&self, container: String) -> BoxFuture<Result<Changed, ApiError>>;
+    /// Names a container for its place on one of Docker's networks (ids), before it runs. What is none of ours has no
+    /// addresses.
+    fn expect(&self, network: String, container: String) -> BoxFuture<Result<Changed, ApiError>>;
     /// Removes files that were written for containers that are gone, and if `also_living` for these (shown ids).
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()>;
     /// Takes names that containers no longer have out of the files that were written for them.

@@ -423,6 +423,7 @@ impl<E: EngineHandle> Driver<E> {
             }
             Done::Attached(changed, reply) => self.attached(changed, reply, beside),
             Done::Detached(changed, reply) => self.detached(changed, reply, beside),
+            Done::Renamed(now, before, reply) => self.renamed(now, &before, reply, beside),
             Done::Described(change, request, described, reply) => {
                 self.change_names(change, &request, Some(&described), reply);
             }
@@ -437,9 +438,8 @@ impl<E: EngineHandle> Driver<E> {
                 let _ = reply.send(Ok(()));
             }
             Done::Stretched(Err(error), reply) => {
-                let _ = reply.send(Err(ApiError {
-                    error: error.to_string(),
-                }));
+                let error = error.to_string();
+                let _ = reply.send(Err(ApiError { error }));
             }
         }
     }

@@ -141,6 +141,28 @@ impl Host {
         self.netns.run(work).await
     }
 
+    /// Notes whose an endpoint is; says who has its address. None if it has no pair here.
+    pub async fn own_endpoint(
+        &self,
+        id: &str,
+        container: &str,
+    ) -> Result<Option<String>, AttachError> {
+        let _turn = self.turn.lock().await;
+        let (outer_name, _) = endpoint_names(id);
+        let owner = shown_id(container).to_owned();
+        let work = move |host: Netlink| async move {
+            let Some(outer) = host.interface(&outer_name).await? else {
+                return Ok(None);
+            };
+            let Some(alias) = Alias::from_text(&outer.alias) else {
+                return Ok(None);
+            };
+            let holder = note_owner(&host, &outer, alias, owner).await?;
+            Ok::<_, AttachError>(Some(holder))
+        };
+        self.netns.run(work).await
+    }
+
     /// Removes an endpoint's pair, wherever Docker has left the other end; says who had its address, and what the pair
     /// was known by. None if it is gone already.
     pub(in crate::driver) async fn remove_endpoint(
@@ -187,24 +209,18 @@ impl Host {
         }
         let _turn = self.turn.lock().await;
         let bridge = self.bridge.clone();
-        let owner = Some(shown_id(id).to_owned());
+        let owner = shown_id(id).to_owned();
         let work = move |host: Netlink, guest: Netlink| async move {
             let mut settled = Vec::new();
             for outer in host.interfaces().await? {
                 let alias = Alias::from_text(&outer.alias)
                     .filter(|alias| alias.bridge == bridge && alias.is_dockers());
-                if let Some(mut alias) = alias
+                if let Some(alias) = alias
                     && let Some(inner) = inner_of(&guest, &outer).await?
                 {
                     let table = Table::of_endpoint(&outer.name);
                     let addresses = settle(&guest, &inner, &table).await?;
-                    if alias.shown != owner {
-                        alias.shown.clone_from(&owner);
-                        let message = LinkUnspec::new_with_index(outer.index);
-                        let message = message.alias(alias.to_text()).build();
-                        host.change(message, &outer.name).await?;
-                    }
-                    let holder = alias.id;
+                    let holder = note_owner(&host, &outer, alias, owner.clone()).await?;
                     settled.push(Settled { holder, addresses });
                 }
             }
@@ -212,6 +228,23 @@ impl Host {
         };
         run_between(&self.netns, container, work).await
     }
+}
+
+/// Has a pair known by its container; says who has its address.
+async fn note_owner(
+    host: &Netlink,
+    outer: &Interface,
+    mut alias: Alias,
+    owner: String,
+) -> Result<String, AttachError> {
+    let owner = Some(owner);
+    if alias.shown != owner {
+        alias.shown = owner;
+        let message = LinkUnspec::new_with_index(outer.index);
+        let message = message.alias(alias.to_text()).build();
+        host.change(message, &outer.name).await?;
+    }
+    Ok(alias.id)
 }
 
 async fn settle_port(

@@ -262,14 +262,27 @@ impl Shared {
             container => container.map_err(|error| in_one_line(&error))?,
         };
         let mut addresses = Vec::new();
+        let mut is_new = false;
         {
             let mut known = self.known();
             for part in settled {
-                known.insert(part.holder, container.shown().to_owned());
+                let shown = container.shown();
+                let before = known.insert(part.holder, shown.to_owned());
+                is_new |= before.is_none_or(|before| before != shown);
                 addresses.extend(part.addresses);
             }
         }
-        let names = self.names_in_docker(&container, &found.other_names);
+        let mut names = match &self.guest {
+            Some(guest) => guest.names(&container, &[]).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let others = self.names_in_docker(&container.id, &found.other_names, is_new);
+        names.extend(
+            others
+                .into_iter()
+                .filter(|name| !names.contains(name))
+                .collect::<Vec<_>>(),
+        );
         tracing::info!(container = container.shown(), ?addresses, ?names, "adopted");
         let reply: AttachReply = reply(&container, &addresses, names);
         // The list that follows has its MACs.
@@ -277,22 +290,44 @@ impl Shared {
         Ok(Changed { reply, effect })
     }
 
-    /// What a container of Docker's networks is called: all that is a name in our domain.
-    fn names_in_docker(
-        &self,
-        container: &crate::driver::container::Container,
-        other_names: &[String],
-    ) -> Vec<String> {
+    /// Names a container for what Docker has for it on a network, before its program begins: that may ask for its own
+    /// name with its first instruction. What it calls itself is known when it runs.
+    pub(super) async fn expect(&self, network: &str, id: &str) -> Result<Changed, ApiError> {
+        let place = self.docker.place(network, id).await;
+        let Some(place) = place.map_err(|error| in_one_line(&error))? else {
+            return Ok(Changed::default());
+        };
+        let holder = self.host.own_endpoint(&place.endpoint, id).await;
+        let Some(holder) = holder.map_err(|error| in_one_line(&error))? else {
+            return Ok(Changed::default());
+        };
+        let shown = shown_id(id);
+        let before = self.known().insert(holder, shown.to_owned());
+        let is_new = before.is_none_or(|before| before != shown);
+        let reply = AttachReply {
+            addresses: vec![place.address.addr()],
+            id: shown_id(id).to_owned(),
+            names: self.names_in_docker(id, &place.names, is_new),
+            ..AttachReply::default()
+        };
+        let effect = Effect::Nothing;
+        Ok(Changed { reply, effect })
+    }
+
+    /// What Docker and its networks call a container, as names of our domain; says of a new one what can be none.
+    fn names_in_docker(&self, id: &str, called: &[String], is_new: bool) -> Vec<String> {
         let Some(guest) = &self.guest else {
             return Vec::new();
         };
-        let mut names = guest.names(container, &[]).unwrap_or_default();
-        for other in other_names {
-            let whole = guest.whole(std::slice::from_ref(other)).unwrap_or_default();
-            for name in whole {
-                if !names.contains(&name) {
-                    names.push(name);
+        let mut names = Vec::new();
+        for other in called {
+            match guest.name_of_container(other) {
+                Ok(name) if names.contains(&name) => {}
+                Ok(name) => names.push(name),
+                Err(error) if is_new => {
+                    tracing::warn!(container = shown_id(id), %error, "a name that DNS does not answer for");
                 }
+                Err(_) => {}
             }
         }
         names

@@ -6,6 +6,8 @@
 //!
 //! A request is answered when its change is on disk and answered for. Changes that wait are written in one go.
 
+mod renamed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use super::hosts::{ADDED_MAX, AddedHost, Hosts};
 use super::parked::Parked;
 use super::resolv_conf::{asked_search, for_container, moved};
 use crate::api::{ApiError, AttachRequest, ContainerFiles};
-use crate::dns::name::{DnsName, Domain};
+use crate::dns::name::{DnsName, Domain, NameError};
 use crate::dns::names::Entry;
 use crate::driver::container::Container;
 
@@ -149,6 +149,22 @@ impl Guest {
             return Ok(own.iter().map(ToString::to_string).collect());
         }
         self.whole(asked)
+    }
+
+    /// Why a container's own name is none that is answered for; none if it has no name, or a good one.
+    #[must_use]
+    pub fn refusal_of_own_name(&self, container: &Container) -> Option<NameError> {
+        let own = container.host_name.as_deref()?;
+        self.domain.name_to_give(own).err()
+    }
+
+    /// What a container is called whose name in Docker is `name`, whole.
+    ///
+    /// # Errors
+    /// Why it is called nothing.
+    pub fn name_of_container(&self, name: &str) -> Result<String, NameError> {
+        let name = self.domain.name_of_container(name)?;
+        Ok(name.to_string())
     }
 
     /// These names, whole.

@@ -7,11 +7,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bollard::models::{ContainerInspectResponse, EventMessage, EventMessageTypeEnum};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::{Stream, StreamExt};
+use ipnet::IpNet;
 use tokio::net::UnixStream;
 
-use super::{Docker, DockerError, Silence};
+use super::{Docker, DockerError, Silence, other_names};
 use crate::proxy::WAIT_FOLDER;
 use crate::proxy::create::{Image, is_mounted_at_ours};
+
+/// What is news.
+const EVENTS: &[&str] = &["start", "die", "connect", "destroy", "prune", "rename"];
+
+/// A container's place on a network, which it has before its program begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Docker's id of it.
+    pub endpoint: String,
+    /// The container's address there.
+    pub address: IpNet,
+    /// What the container is called: its name, and what its networks call it.
+    pub names: Vec<String>,
+}
 
 /// A running container, as far as it matters for attaching it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +55,19 @@ pub enum News {
     /// It runs no more.
     Ended(String),
     /// It was put on a network.
-    Connected(String),
+    Connected {
+        /// Its id.
+        container: String,
+        /// The network's.
+        network: String,
+    },
+    /// It is called otherwise.
+    Renamed {
+        /// Its id.
+        container: String,
+        /// What it was called.
+        before: String,
+    },
     /// It will never be started again.
     Removed(String),
     /// All networks that nobody used are gone; of one that is removed by name there is no such news.
@@ -118,6 +145,42 @@ impl Docker {
         })
     }
 
+    /// Says what place a container has on a network, if it has one. Docker describes no container before it runs; its
+    /// networks and its list are there at any time.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn place(
+        &self,
+        network: &str,
+        container: &str,
+    ) -> Result<Option<Place>, DockerError> {
+        let client = self.connect().await?;
+        let found = client.inspect_network(network, None).await;
+        let found = found.map_err(|cause| self.refusal(network, cause))?;
+        let place = found.containers.unwrap_or_default().remove(container);
+        let filters = HashMap::from([("id".to_owned(), vec![container.to_owned()])]);
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(filters),
+            ..ListContainersOptions::default()
+        };
+        let listed = client.list_containers(Some(options)).await;
+        let listed = listed.map_err(|cause| self.refusal(container, cause))?;
+        Ok(place.and_then(|place| {
+            let listed = listed.into_iter().next()?;
+            let networks = listed
+                .network_settings
+                .and_then(|settings| settings.networks);
+            let name = listed.names.unwrap_or_default().into_iter().next();
+            Some(Place {
+                endpoint: place.endpoint_id?,
+                address: place.ipv4_address?.parse().ok()?,
+                names: other_names(name, networks, container),
+            })
+        }))
+    }
+
     /// Kills a container's first process.
     ///
     /// # Errors
@@ -146,10 +209,7 @@ impl Docker {
         &self,
     ) -> Result<impl Stream<Item = Result<News, DockerError>> + use<'_>, DockerError> {
         let client = self.connect_anew().await?;
-        let filters = [
-            ("type", &["container", "network"][..]),
-            ("event", &["start", "die", "connect", "destroy", "prune"]),
-        ];
+        let filters = [("type", &["container", "network"][..]), ("event", EVENTS)];
         let filters = filters.map(|(key, words)| {
             let words = words.iter().map(|&word| word.to_owned()).collect();
             (key.to_owned(), words)
@@ -176,7 +236,17 @@ fn news(event: EventMessage) -> Option<News> {
         (false, "start") => Some(News::Started(actor.id?)),
         (false, "die") => Some(News::Ended(actor.id?)),
         (false, "destroy") => Some(News::Removed(actor.id?)),
-        (true, "connect") => Some(News::Connected(actor.attributes?.remove("container")?)),
+        (false, "rename") => {
+            let before = actor.attributes?.remove("oldName")?;
+            Some(News::Renamed {
+                container: actor.id?,
+                before: before.trim_start_matches('/').to_owned(),
+            })
+        }
+        (true, "connect") => Some(News::Connected {
+            container: actor.attributes?.remove("container")?,
+            network: actor.id?,
+        }),
         (true, "prune") => Some(News::Pruned),
         (true | false, _) => None,
     }
@@ -305,7 +375,22 @@ mod tests {
         assert_eq!(event(container, "pause", &[]), None);
         assert_eq!(event(container, "prune", &[]), None);
         let connected = event(network, "connect", &[("container", "c1")]);
-        assert_eq!(connected, Some(News::Connected("c1".to_owned())));
+        let (container_id, network_id) = ("c1".to_owned(), id());
+        assert_eq!(
+            connected,
+            Some(News::Connected {
+                container: container_id.clone(),
+                network: network_id,
+            })
+        );
+        let renamed = event(container, "rename", &[("name", "b"), ("oldName", "/a")]);
+        assert_eq!(
+            renamed,
+            Some(News::Renamed {
+                container: id(),
+                before: "a".to_owned(),
+            })
+        );
         assert_eq!(event(network, "connect", &[]), None);
         assert_eq!(event(network, "destroy", &[("name", "weft")]), None);
         assert_eq!(event(network, "prune", &[]), Some(News::Pruned));

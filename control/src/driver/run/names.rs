@@ -106,6 +106,39 @@ impl<E: EngineHandle> Driver<E> {
         });
     }
 
+    pub(super) fn adopt(
+        &self,
+        container: String,
+        reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        let work = |_| self.attacher.adopt(container);
+        self.attach(work, Done::Attached, reply, beside);
+    }
+
+    pub(super) fn expect(
+        &self,
+        network: String,
+        container: String,
+        reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        let work = |_| self.attacher.expect(network, container);
+        self.attach(work, Done::Attached, reply, beside);
+    }
+
+    pub(super) fn rename(
+        &self,
+        container: String,
+        before: String,
+        reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        let work = |_| self.attacher.adopt(container);
+        let done = |changed, reply| Done::Renamed(changed, before, reply);
+        self.attach(work, done, reply, beside);
+    }
+
     pub(super) fn attached(
         &mut self,
         changed: Changed,
@@ -143,6 +176,23 @@ impl<E: EngineHandle> Driver<E> {
         naming.desk.detached(&detached, move || {
             let _ = reply.send(Ok(answer));
         });
+    }
+
+    /// A container that Docker calls otherwise now.
+    pub(super) fn renamed(
+        &mut self,
+        now: Changed,
+        before: &str,
+        reply: Reply<Result<AttachReply, ApiError>>,
+        beside: &Beside,
+    ) {
+        // One without addresses has nothing through Docker: its names are not Docker's.
+        if let Some(naming) = &mut self.naming
+            && !now.reply.addresses.is_empty()
+        {
+            naming.desk.no_longer_called(&now.reply, before);
+        }
+        self.attached(now, reply, beside);
     }
 
     /// Takes the names of addresses that a container had through Docker.

@@ -69,10 +69,9 @@ impl<E: EngineHandle> Driver<E> {
                 let work = |_| self.attacher.detach(request);
                 self.attach(work, Done::Detached, reply, beside);
             }
-            Request::Adopt(container, reply) => {
-                let work = |_| self.attacher.adopt(container);
-                self.attach(work, Done::Attached, reply, beside);
-            }
+            Request::Adopt(container, reply) => self.adopt(container, reply, beside),
+            Request::Expect(network, id, reply) => self.expect(network, id, reply, beside),
+            Request::Renamed(id, before, reply) => self.rename(id, before, reply, beside),
             Request::Disowned(left) => self.disown(&left),
             Request::Dns(reply) => {
                 let _ = reply.send(self.dns_status(true));
@@ -150,9 +149,9 @@ impl<E: EngineHandle> Driver<E> {
 
     fn status(&self) -> Status {
         let mut status = self.node.status(self.engine.status(), now());
+        status.engine.notes.extend(self.store.notes());
         let kept = self.proxy.as_ref().and_then(ProxyHandle::note);
         status.engine.notes.extend(kept);
-        status.engine.notes.extend(self.store.notes());
         status.proxy = self.proxy.as_ref().map(ProxyHandle::status);
         status.plugin = self.docker_sight.plugin();
         status

@@ -207,6 +207,10 @@ impl Attacher for NoContainers {
         Box::pin(async { Ok(Changed::default()) })
     }
 
+    fn expect(&self, _network: String, _container: String) -> BoxFuture<Result<Changed, ApiError>> {
+        Box::pin(async { Ok(Changed::default()) })
+    }
+
     fn forget(&self, _: BTreeSet<Arc<str>>, _: bool) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
     }
