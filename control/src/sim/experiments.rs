@@ -19,8 +19,10 @@ use crate::record::{RecordKind, Version};
 const LATENCY: Duration = Duration::from_millis(25);
 /// Longest wait for all pairs to be reachable after a cold start.
 const COLD_START_MAX: Duration = Duration::from_secs(240);
-/// Between the moment when all is reachable and the idle stage.
-const SETTLE: Duration = Duration::from_secs(120);
+/// Between the moment when all is reachable and the idle stage; of no account for the others, and long for many hosts.
+const SETTLE_IDLE: Duration = Duration::from_secs(120);
+/// The same where that stage is left out.
+const SETTLE: Duration = Duration::from_secs(20);
 /// The idle stage.
 const IDLE: Duration = Duration::from_secs(120);
 /// Changes that are followed at most, for how many hosts there is one (in a small mesh soon everybody has a link to
@@ -129,7 +131,9 @@ pub fn run(
     mesh.sim.underlay.weather.jitter_percent = 10;
     say(&format!("{hosts} hosts, seed {seed}"), &mesh.figures);
     mesh.cold_start(hosts, say);
-    if !stages.is_empty() {
+    if stages.contains(&Stage::Idle) {
+        mesh.sim.run_for(SETTLE_IDLE);
+    } else if !stages.is_empty() {
         mesh.sim.run_for(SETTLE);
     }
     for (_, stage) in Stage::ALL {
@@ -367,7 +371,9 @@ impl Mesh {
     }
 
     fn lossy(&mut self, say: &mut dyn FnMut(&str, &Figures)) {
-        self.sim.run_for(SETTLE_HEALED);
+        if self.figures.heal_s.is_some() {
+            self.sim.run_for(SETTLE_HEALED);
+        }
         self.sim.underlay.weather.loss = BAD_LOSS;
         let before: u64 = self.control_bytes().iter().sum();
         self.sim.run_for(SETTLE_LOSSY);
