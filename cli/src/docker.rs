@@ -43,8 +43,17 @@ pub(crate) fn host(client: &Client) -> Option<String> {
     plugin.or_else(|| status.proxy.map(|proxy| proxy.docker))
 }
 
+/// What is to be done about networks that Docker still has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// They wait for weft.
+    Launch,
+    /// They are of no use any more.
+    Remove,
+}
+
 /// Says which of Docker's networks and containers need a weft that has ended.
-pub(crate) fn tell_of_networks(host: Option<&str>) {
+pub(crate) fn tell_of_networks(host: Option<&str>, remedy: Remedy) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -53,12 +62,12 @@ pub(crate) fn tell_of_networks(host: Option<&str>) {
     };
     let looked = async { timeout(LOOK_TIMEOUT, networks_in_use(&docker)).await };
     // A Docker that does not answer is waited for no longer.
-    for line in runtime.block_on(looked).iter().flatten().map(remaining) {
-        output::talk(&line);
+    for users in runtime.block_on(looked).iter().flatten() {
+        output::talk(&remaining(users, remedy));
     }
 }
 
-fn remaining(users: &NetworkUsers) -> String {
+fn remaining(users: &NetworkUsers, remedy: Remedy) -> String {
     let NetworkUsers {
         network,
         containers,
@@ -68,9 +77,11 @@ fn remaining(users: &NetworkUsers) -> String {
         [one] => format!(" with container {one}"),
         all => format!(" with containers {}", all.join(", ")),
     };
-    format!(
-        "weft: warning: Docker still has network {network}{of}, which needs weft: `weft launch`"
-    )
+    let what = match remedy {
+        Remedy::Launch => "which needs weft: `weft launch`".to_owned(),
+        Remedy::Remove => format!("which is of no use any more: `docker network rm {network}`"),
+    };
+    format!("weft: warning: Docker still has network {network}{of}, {what}")
 }
 
 /// True of the proxy's own socket.
@@ -239,9 +250,11 @@ mod tests {
             network: "weft".to_owned(),
             containers: containers.iter().map(ToString::to_string).collect(),
         };
-        let said = |containers: &[&str]| remaining(&users(containers));
+        let said = |containers: &[&str]| remaining(&users(containers), Remedy::Launch);
         assert!(said(&[]).contains("network weft, which"));
         assert!(said(&["a"]).contains("network weft with container a, which"));
+        let gone = remaining(&users(&[]), Remedy::Remove);
+        assert!(gone.ends_with("`docker network rm weft`"), "{gone}");
         assert!(said(&["a", "b"]).contains("network weft with containers a, b, which"));
     }
 

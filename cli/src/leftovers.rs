@@ -10,6 +10,7 @@ use weft_control::driver::dns::parked::Parked;
 use weft_control::driver::firewall;
 use weft_control::driver::netlink::GsoLimits;
 use weft_control::driver::netns::NetNs;
+use weft_control::driver::plugin;
 
 use crate::args::Places;
 
@@ -33,6 +34,7 @@ pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
         gone(fs::remove_file(&file), &file)?;
     }
     Parked::below(&places.data_dir).clear();
+    plugin::forget_networks(&places.data_dir).context("remove what is kept of networks")?;
     for path in state(&places.data_dir)? {
         gone(fs::remove_file(&path), &path)?;
     }
@@ -40,7 +42,8 @@ pub(crate) fn remove(places: &Places) -> anyhow::Result<()> {
 }
 
 /// Files of a host that was part of a network. Folders are none: in the one that stays is the program with which
-/// Docker's containers start, and those that have it could not start without.
+/// Docker's containers start, and those that have it could not start without. Nor is the list of networks that Docker
+/// still has.
 ///
 /// # Errors
 ///
@@ -51,7 +54,8 @@ pub(crate) fn state(data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let cannot = || format!("read {}", data_dir.display());
         for entry in fs::read_dir(data_dir).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
-            if !entry.file_type().with_context(cannot)?.is_dir() {
+            let is_dir = entry.file_type().with_context(cannot)?.is_dir();
+            if !is_dir && entry.file_name() != plugin::NETWORKS_FILE {
                 files.push(entry.path());
             }
         }

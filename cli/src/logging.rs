@@ -41,6 +41,8 @@ pub(crate) fn start(level: &str) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter(level)?)
         .with_writer(std::io::stderr)
+        // It would be said on stderr, with a panic where that is what fails: a full disk, a terminal that was closed.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .finish();
     let _started_before = tracing::subscriber::set_global_default(subscriber);

@@ -8,7 +8,7 @@ use weft_control::api::STOPPING;
 
 use crate::args::Places;
 use crate::client::Client;
-use crate::docker;
+use crate::docker::{self, Remedy};
 use crate::failure::Failure;
 use crate::launch::lock::Watched;
 use crate::leftovers;
@@ -23,7 +23,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// The daemon's line, or that it does not end.
 pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
-    match end(places, "/stop", &json!({})) {
+    match end(places, "/stop", &json!({}), Remedy::Launch) {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
             output::talk("weft: weft is not running");
             Ok(())
@@ -38,7 +38,7 @@ pub(crate) fn stop(places: &Places) -> anyhow::Result<()> {
 ///
 /// The daemon's line; or that none runs although one was here, so that nobody can hand over what it owns.
 pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
-    match end(places, "/reset", &json!({ "force": force })) {
+    match end(places, "/reset", &json!({ "force": force }), Remedy::Remove) {
         Err(error) if matches!(error.downcast_ref(), Some(Failure::NotRunning { .. })) => {
             if !force && !leftovers::state(&places.data_dir)?.is_empty() {
                 bail!(error.context(
@@ -51,7 +51,7 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
     }
 }
 
-fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
+fn end(places: &Places, path: &str, body: &Value, remedy: Remedy) -> anyhow::Result<()> {
     let watched = Watched::new(&places.pid_file());
     let client = Client::new(places.socket());
     let docker_host = docker::host(&client);
@@ -65,6 +65,6 @@ fn end(places: &Places, path: &str, body: &Value) -> anyhow::Result<()> {
     }
     watched.wait_end(END_TIMEOUT)?;
     docker::warn_of_ended_proxy(&places.run_dir);
-    docker::tell_of_networks(docker_host.as_deref());
+    docker::tell_of_networks(docker_host.as_deref(), remedy);
     Ok(())
 }

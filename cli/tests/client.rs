@@ -16,7 +16,7 @@ struct FakeDaemon {
 }
 
 impl FakeDaemon {
-    /// Answers the first request with a status line's code and a body.
+    /// Answers all requests with a status line's code and a body.
     fn answering(code: u16, body: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let listener =
@@ -24,42 +24,43 @@ impl FakeDaemon {
         let (sender, seen) = channel();
         let body = body.to_owned();
         thread::spawn(move || {
-            let (stream, _) = listener.accept().expect("a client comes");
-            let mut reader = BufReader::new(&stream);
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head).expect("the client speaks HTTP") == 0 {
-                    return;
+            while let Ok((stream, _)) = listener.accept() {
+                let mut reader = BufReader::new(&stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if reader.read_line(&mut head).expect("the client speaks HTTP") == 0 {
+                        return;
+                    }
                 }
+                let length = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_ascii_lowercase()
+                            .strip_prefix("content-length: ")
+                            .map(str::to_owned)
+                    })
+                    .map_or(0, |length| {
+                        length.trim().parse().expect("a length is a number")
+                    });
+                let mut asked = vec![0; length];
+                reader
+                    .read_exact(&mut asked)
+                    .expect("the body is as long as it says");
+                let line = head
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches(" HTTP/1.1")
+                    .to_owned();
+                let asked = String::from_utf8(asked).expect("the body is text");
+                // Before the answer, so that it is there when the client is done.
+                let _nobody_looks = sender.send((line, asked));
+                let answer = format!(
+                    "HTTP/1.1 {code} X\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let _gone = { &stream }.write_all(answer.as_bytes());
             }
-            let length = head
-                .lines()
-                .find_map(|line| {
-                    line.to_ascii_lowercase()
-                        .strip_prefix("content-length: ")
-                        .map(str::to_owned)
-                })
-                .map_or(0, |length| {
-                    length.trim().parse().expect("a length is a number")
-                });
-            let mut asked = vec![0; length];
-            reader
-                .read_exact(&mut asked)
-                .expect("the body is as long as it says");
-            let line = head
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .trim_end_matches(" HTTP/1.1")
-                .to_owned();
-            let asked = String::from_utf8(asked).expect("the body is text");
-            // Before the answer, so that it is there when the client is done.
-            let _nobody_looks = sender.send((line, asked));
-            let answer = format!(
-                "HTTP/1.1 {code} X\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _gone = { &stream }.write_all(answer.as_bytes());
         });
         Self { dir, seen }
     }
@@ -336,6 +337,8 @@ fn stop_without_a_pid_file_does_not_wait() {
     let daemon = FakeDaemon::answering(200, "{}");
 
     assert_eq!(stdout(&daemon.weft(&["stop"])), "");
+    // Where its Docker is, which may have containers that need weft.
+    assert_eq!(daemon.request().0, "GET /status");
     assert_eq!(daemon.request().0, "POST /stop");
 }
 

@@ -121,10 +121,27 @@ fn a_crash_holds_docker_up_no_more_than_an_end() {
             weft.ok(&["ps"]).contains(" 10.32.")
         });
 
-        // `reset` forgets the networks, and nobody answers for them any more.
+        // A stand-in that is killed is replaced; and a reset leaves one for as long as Docker has networks.
+        let stand_in = || {
+            let found = dockerd.host().output(&["pgrep", "-f", "weft .*stand-in"]);
+            let found = String::from_utf8_lossy(&found.stdout).into_owned();
+            let mine = weft.data_dir();
+            found.lines().find_map(|pid| {
+                let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+                line.contains(mine.to_str()?).then(|| pid.to_owned())
+            })
+        };
+        let first = stand_in().expect("one waits");
+        let killed = dockerd.host().output(&["kill", "-9", &first]);
+        assert!(killed.status.success(), "{killed:?}");
+        within("another one waits", SOON, || {
+            stand_in().is_some_and(|pid| pid != first)
+        });
         weft.crash();
-        within("somebody stands in", SOON, || is_answered(&dockerd));
         weft.ok(&["reset", "--force"]);
+        assert_eq!(at_once(&dockerd, &["rm", "-f", "c2"]).code, 0);
+        assert_eq!(at_once(&dockerd, &["network", "rm", "weft"]).code, 0);
         within("nobody stands in", SOON, || !is_answered(&dockerd));
+        assert!(stand_in().is_none());
     });
 }

@@ -6,8 +6,10 @@
 //!  near 10.2.1.3 ┘
 //! ```
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -398,6 +400,29 @@ fn a_service_manager_hears_of_start_reload_and_end() {
         hear(&manager, "READY=1");
         kill(pid, Signal::SIGTERM).expect("it runs");
         hear(&manager, "STOPPING=1");
+        assert!(daemon.wait().expect("it is our child").success());
+    });
+}
+
+#[test]
+fn a_log_that_takes_nothing_more_is_no_reason_to_end() {
+    in_lab(|lab| {
+        let host = lab.host("a");
+        let weft = lab.weft(&host);
+        let full = File::create("/dev/full").expect("it takes writers");
+        let mut command = weft.command(&["launch", "--foreground"]);
+        command.stderr(full).stdout(Stdio::null());
+        let mut daemon = command.spawn().expect("weft can be started");
+
+        within("it serves", CONNECT_LIMIT, || {
+            weft.run(&["status"]).code == 0
+        });
+        let pid = Pid::from_raw(daemon.id().try_into().expect("a pid is positive"));
+        // Both are logged.
+        kill(pid, Signal::SIGHUP).expect("it runs");
+        weft.ok(&["connect", "192.0.2.9"]);
+        assert_eq!(weft.run(&["status"]).code, 0, "it goes on");
+        kill(pid, Signal::SIGTERM).expect("it runs");
         assert!(daemon.wait().expect("it is our child").success());
     });
 }

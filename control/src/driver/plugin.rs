@@ -204,12 +204,15 @@ pub(super) async fn start_left_out(docker: Docker) {
     left_out::start(&docker).await;
 }
 
-/// Forgets what was kept of Docker's networks, for `reset`.
+/// What is kept of Docker's networks, in `data_dir`.
+pub const NETWORKS_FILE: &str = networks::FILE;
+
+/// Forgets what was kept of Docker's networks, for `reset`; what Docker still has is kept for who stands in for us.
 ///
 /// # Errors
 /// If the file is there and stays.
 pub fn forget_networks(data_dir: &Path) -> io::Result<()> {
-    networks::remove(data_dir)
+    networks::remove_unused(data_dir)
 }
 
 async fn answer(

@@ -385,7 +385,7 @@ impl Door {
                 let why = format!(
                     "weft's proxy has {CONNECTIONS_MAX} clients, all of whom it serves: try again"
                 );
-                relay::last_word(&mut client, &error_answer(503, &why)).await;
+                relay::refuse(&mut client, &error_answer(503, &why)).await;
             }
             return;
         };

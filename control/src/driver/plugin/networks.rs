@@ -9,7 +9,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-const FILE: &str = "docker-networks.json";
+/// In `data_dir`.
+pub(super) const FILE: &str = "docker-networks.json";
 /// Networks of one Docker that are remembered; each has a bridge's worth of other limits long before.
 const NETWORKS_MAX: usize = 4096;
 
@@ -32,8 +33,16 @@ pub(super) enum NetworksError {
     },
 }
 
-pub(super) fn remove(data_dir: &Path) -> io::Result<()> {
-    match fs::remove_file(data_dir.join(FILE)) {
+/// Removes the file unless Docker still has a network: somebody stands in for it.
+pub(super) fn remove_unused(data_dir: &Path) -> io::Result<()> {
+    match Networks::load(data_dir).is_empty() {
+        true => remove(&data_dir.join(FILE)),
+        false => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -101,6 +110,9 @@ impl Networks {
     }
 
     fn write(&self, content: &BTreeMap<String, bool>) -> io::Result<()> {
+        if content.is_empty() {
+            return remove(&self.path);
+        }
         let beside = self.path.with_extension("new");
         let mut file = File::create(&beside)?;
         file.write_all(serde_json::to_string(content)?.as_bytes())?;
@@ -126,10 +138,16 @@ mod tests {
         let kept = ["n1", "n2", "n3"].map(|network| again.has_multicast(network));
         assert_eq!(kept, [true, false, false]);
 
+        remove_unused(dir.path()).unwrap();
+        assert!(dir.path().join(FILE).exists(), "Docker has two of them");
+        again.remove("n1").unwrap();
+        again.remove("n2").unwrap();
+        assert!(!dir.path().join(FILE).exists());
+
         fs::write(dir.path().join(FILE), "{").unwrap();
         assert!(!Networks::load(dir.path()).has_multicast("n1"));
-        remove(dir.path()).unwrap();
-        remove(dir.path()).unwrap();
+        remove_unused(dir.path()).unwrap();
+        remove_unused(dir.path()).unwrap();
         let gone = Networks::load(&dir.path().join("nowhere"));
         assert!(gone.add("n1", true).is_err());
         assert!(!gone.has_multicast("n1"), "what is not on disk is not said");

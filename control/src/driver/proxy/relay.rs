@@ -78,8 +78,21 @@ pub(super) async fn converse<R: Reader, W: Writer>(
     }
 }
 
+/// Answers a client's first request in this way, and closes.
+pub(super) async fn refuse<R, W>(client: &mut Side<R, W>, answer: &[u8])
+where
+    R: Reader,
+    W: Writer,
+{
+    // What comes before the question is no answer to it, for a client that has not asked yet.
+    let asked = timeout(DRAIN_TIMEOUT, client.input.head(RequestHead::parse));
+    if matches!(asked.await, Ok(Ok(Some(_)))) {
+        last_word(client, answer).await;
+    }
+}
+
 /// Answers, and closes so that the answer arrives.
-pub(super) async fn last_word<R, W>(client: &mut Side<R, W>, answer: &[u8])
+async fn last_word<R, W>(client: &mut Side<R, W>, answer: &[u8])
 where
     R: Reader,
     W: Writer,
