@@ -36,7 +36,16 @@ fn finds(shell: &mut Terminal, from: &str, name: &str) {
 fn a_shell_finds_the_proxy_and_gives_it_up_again() {
     in_docker_lab(|lab| {
         let (_docker, mut shell) = place(lab);
-        assert_eq!(shell.enter("weft env"), (0, String::new()), "nothing runs");
+        let (code, said) = shell.enter("weft env");
+        assert!(
+            code == 3 && said.contains("weft is not running"),
+            "{code}: {said}"
+        );
+        // A shell takes no part of that for an assignment.
+        assert_eq!(
+            shell.enter("eval $(weft env 2> /dev/null)"),
+            (0, String::new())
+        );
         let (code, said) = shell.enter("weft config");
         assert!(code != 0 && !said.contains("-H"), "{said}");
         assert_ne!(shell.enter("weft env --restore").0, 0, "nothing to restore");
@@ -81,7 +90,16 @@ fn a_shell_finds_the_proxy_and_gives_it_up_again() {
         assert_eq!(address, "unix:///run/docker/docker.sock");
 
         shell.quietly("weft stop");
-        assert_eq!(shell.enter("weft env"), (0, String::new()), "nothing runs");
+        let (code, said) = shell.enter("weft env");
+        assert!(
+            code == 3 && said.contains("weft is not running"),
+            "{code}: {said}"
+        );
+        // A shell takes no part of that for an assignment.
+        assert_eq!(
+            shell.enter("eval $(weft env 2> /dev/null)"),
+            (0, String::new())
+        );
     });
 }
 
