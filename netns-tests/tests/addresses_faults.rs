@@ -268,14 +268,14 @@ fn waiting(weft: &Weft) -> u64 {
         .expect("a number")
 }
 
-/// Begins to attach a container for which there is no address.
+/// Begins to attach a container where no address can be given yet.
 fn start_to_wait(weft: &Weft, container: &Host) -> Child {
     let client = start(weft, &["attach", &container.as_container()]);
     within("the request to wait", WAIT_LIMIT, || waiting(weft) == 1);
     let gauges = &weft.json(&["status"])["ipam"]["gauges"];
     assert_eq!(gauges["ipam_pending_allocates"], 1, "{gauges}");
     assert_eq!(gauges["ipam_pending_claims"], 0, "{gauges}");
-    assert_eq!((&gauges["ips"], &gauges["max_ips"]), (&6.into(), &8.into()));
+    assert_eq!((&gauges["ips"], &gauges["max_ips"]), (&0.into(), &8.into()));
     client
 }
 
@@ -285,31 +285,31 @@ const WAIT_LIMIT: Duration = Duration::from_secs(4);
 #[test]
 fn an_attach_that_waits_ends_with_its_client_and_with_its_container() {
     in_lab(|lab| {
-        let host = lab.host("a");
-        let weft = lab.weft(&host);
-        let range = ["--ipalloc-range", "10.9.0.0/29"];
-        weft.ok(&[&["launch", "--password", "secret"], &range[..]].concat());
-        let users: Vec<Host> = (1..=6).map(|n| lab.host(&format!("c{n}"))).collect();
-        for user in &users {
-            weft.attach(user, &[]);
-        }
-        let late = lab.host("late");
+        let wefts = lab.two_hosts().map(|host| lab.weft(&host));
+        let launch = ["launch", "--password", "secret", "--ipalloc-range"];
+        // Nothing is given until there are two.
+        let init = ["10.9.0.0/29", "--ipalloc-init", "consensus=2"];
+        let launch = [&launch[..], &init].concat();
+        wefts[0].ok(&launch);
+        let (early, late) = (lab.host("early"), lab.host("late"));
 
-        let mut client = start_to_wait(&weft, &late);
+        let mut client = start_to_wait(&wefts[0], &early);
         client.kill().expect("it runs");
         client.wait().expect("it ends");
-        within("the wait to end", WAIT_LIMIT, || waiting(&weft) == 0);
-        weft.ok(&["detach", &users[2].as_container()]);
-        assert_eq!(active(&weft), 5, "nobody got what came free");
-        assert_eq!(stands_on(&late, "ethwe"), "");
-        assert_eq!(weft.attach(&users[2], &[]), "10.9.0.3");
+        within("the wait to end", WAIT_LIMIT, || waiting(&wefts[0]) == 0);
 
-        let client = start_to_wait(&weft, &late);
+        let client = start_to_wait(&wefts[0], &late);
         late.remove();
-        within("the wait to end", WAIT_LIMIT, || waiting(&weft) == 0);
+        within("the wait to end", WAIT_LIMIT, || waiting(&wefts[0]) == 0);
         let output = client.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("container late died"), "{said}");
-        assert_eq!(active(&weft), 6);
+
+        wefts[1].ok(&[&launch[..], &["192.0.2.1"]].concat());
+        wefts[0].ok(&["prime"]);
+        assert_eq!(active(&wefts[0]), 0, "nobody got what can be given now");
+        assert_eq!(stands_on(&early, "ethwe"), "");
+        wefts[0].attach(&early, &[]);
+        assert_eq!(active(&wefts[0]), 1);
     });
 }
