@@ -206,7 +206,7 @@ fn a_word_that_would_be_of_docker_is_answered_with_what_else_there_is() {
         ] {
             let refused = weft.run(words);
             assert_eq!(refused.code, 1, "{refused:?}");
-            for form in ["address", "(there is netns:c1)", "Docker container's NAME"] {
+            for form in ["start Docker", "netns:NAME", "(there is netns:c1)"] {
                 assert!(refused.stderr.contains(form), "{refused:?}");
             }
         }
