@@ -1,13 +1,9 @@
 //! `weft env` and `weft config`: how a `docker` client finds the proxy.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::bail;
-use tokio::time::timeout;
 use weft_control::api::Status;
-use weft_control::driver::docker::Docker;
-use weft_control::driver::plugin::{NetworkUsers, networks_in_use};
 
 use crate::args::CONTROL_SOCKET;
 use crate::client::Client;
@@ -24,9 +20,6 @@ const ORIGINAL: &str = "ORIG_DOCKER_HOST";
 const NO_PROXY: &str =
     "weft runs without its Docker proxy: `weft stop`, then `weft launch` without --no-proxy";
 
-/// How long the end of the daemon is kept from its user for what Docker says.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Says so if the user's shell goes on asking a proxy that has just ended.
 pub(crate) fn warn_of_ended_proxy(run_dir: &Path) {
     if std::env::var(HOST).is_ok_and(|host| leads_below(&host, run_dir)) {
@@ -34,54 +27,6 @@ pub(crate) fn warn_of_ended_proxy(run_dir: &Path) {
             "weft: warning: {HOST} still leads to weft's proxy, which has ended: `eval $(weft env --restore)`"
         ));
     }
-}
-
-/// Docker's own address, as the daemon has it.
-pub(crate) fn host(client: &Client) -> Option<String> {
-    let status: Status = client.get("/status").ok()?;
-    let plugin = status.plugin.map(|plugin| plugin.docker);
-    plugin.or_else(|| status.proxy.map(|proxy| proxy.docker))
-}
-
-/// What is to be done about networks that Docker still has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
-    /// They wait for weft.
-    Launch,
-    /// They are of no use any more.
-    Remove,
-}
-
-/// Says which of Docker's networks and containers need a weft that has ended.
-pub(crate) fn tell_of_networks(host: Option<&str>, remedy: Remedy) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let (Ok(runtime), Ok(docker)) = (runtime, Docker::new(host)) else {
-        return;
-    };
-    let looked = async { timeout(LOOK_TIMEOUT, networks_in_use(&docker)).await };
-    // A Docker that does not answer is waited for no longer.
-    for users in runtime.block_on(looked).iter().flatten() {
-        output::talk(&remaining(users, remedy));
-    }
-}
-
-fn remaining(users: &NetworkUsers, remedy: Remedy) -> String {
-    let NetworkUsers {
-        network,
-        containers,
-    } = users;
-    let of = match containers.as_slice() {
-        [] => String::new(),
-        [one] => format!(" with container {one}"),
-        all => format!(" with containers {}", all.join(", ")),
-    };
-    let what = match remedy {
-        Remedy::Launch => "which needs weft: `weft launch`".to_owned(),
-        Remedy::Remove => format!("which is of no use any more: `docker network rm {network}`"),
-    };
-    format!("weft: warning: Docker still has network {network}{of}, {what}")
 }
 
 /// True of the proxy's own socket.
@@ -242,20 +187,6 @@ mod tests {
         assert_eq!(kept(&host, Some("")), None);
         assert_eq!(kept("tcp://h:2375", Some("")).unwrap(), "tcp://h:2375");
         assert_eq!(kept("", Some(&host)).unwrap(), "");
-    }
-
-    #[test]
-    fn what_needs_weft_is_named() {
-        let users = |containers: &[&str]| NetworkUsers {
-            network: "weft".to_owned(),
-            containers: containers.iter().map(ToString::to_string).collect(),
-        };
-        let said = |containers: &[&str]| remaining(&users(containers), Remedy::Launch);
-        assert!(said(&[]).contains("network weft, which"));
-        assert!(said(&["a"]).contains("network weft with container a, which"));
-        let gone = remaining(&users(&[]), Remedy::Remove);
-        assert!(gone.ends_with("`docker network rm weft`"), "{gone}");
-        assert!(said(&["a", "b"]).contains("network weft with containers a, b, which"));
     }
 
     #[test]

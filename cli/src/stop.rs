@@ -1,14 +1,17 @@
 //! `weft stop` and `weft reset`: ask the daemon to end, and wait until it has.
 
+mod networks;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::{Value, json};
 use weft_control::api::STOPPING;
 
+use self::networks::Remedy;
 use crate::args::Places;
 use crate::client::Client;
-use crate::docker::{self, Remedy};
+use crate::docker;
 use crate::failure::Failure;
 use crate::launch::lock::Watched;
 use crate::leftovers;
@@ -54,7 +57,7 @@ pub(crate) fn reset(places: &Places, force: bool) -> anyhow::Result<()> {
 fn end(places: &Places, path: &str, body: &Value, remedy: Remedy) -> anyhow::Result<()> {
     let watched = Watched::new(&places.pid_file());
     let client = Client::new(places.socket());
-    let docker_host = docker::host(&client);
+    let docker_host = networks::docker_host(&client);
     let asked: anyhow::Result<Value> = client.post(path, body);
     match asked {
         // Somebody else has asked before us: what is left is to wait.
@@ -65,6 +68,6 @@ fn end(places: &Places, path: &str, body: &Value, remedy: Remedy) -> anyhow::Res
     }
     watched.wait_end(END_TIMEOUT)?;
     docker::warn_of_ended_proxy(&places.run_dir);
-    docker::tell_of_networks(docker_host.as_deref(), remedy);
+    networks::tell(docker_host.as_deref(), remedy);
     Ok(())
 }
