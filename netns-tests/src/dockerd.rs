@@ -251,6 +251,17 @@ impl DockerClient {
         Outcome::of(&mut self.command(words))
     }
 
+    /// Starts a container that stays, and ends at once when it is told to.
+    ///
+    /// # Panics
+    ///
+    /// If `docker` cannot be started.
+    #[must_use]
+    pub fn stay(&self, name: &str, flags: &[&str]) -> Outcome {
+        let quick = ["run", "-d", "--stop-signal", "KILL", "--name", name];
+        self.run(&[&quick[..], flags, &[IMAGE, "sleep", "100000"]].concat())
+    }
+
     /// Runs a command that must succeed and returns its stdout, trimmed.
     ///
     /// # Panics

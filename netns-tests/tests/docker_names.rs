@@ -32,20 +32,22 @@ fn finds(shell: &mut Terminal, from: &str, name: &str) {
     eventually(&line, SOON, || (shell.enter(&line).0 == 0).then_some(()));
 }
 
+fn env_says_that_nothing_runs(shell: &mut Terminal) {
+    let (code, said) = shell.enter("weft env");
+    assert!(
+        code == 3 && said.contains("weft is not running"),
+        "{code}: {said}"
+    );
+    // A shell takes no part of that for an assignment.
+    let evaluated = shell.enter("eval $(weft env 2> /dev/null)");
+    assert_eq!(evaluated, (0, String::new()));
+}
+
 #[test]
 fn a_shell_finds_the_proxy_and_gives_it_up_again() {
     in_docker_lab(|lab| {
         let (_docker, mut shell) = place(lab);
-        let (code, said) = shell.enter("weft env");
-        assert!(
-            code == 3 && said.contains("weft is not running"),
-            "{code}: {said}"
-        );
-        // A shell takes no part of that for an assignment.
-        assert_eq!(
-            shell.enter("eval $(weft env 2> /dev/null)"),
-            (0, String::new())
-        );
+        env_says_that_nothing_runs(&mut shell);
         let (code, said) = shell.enter("weft config");
         assert!(code != 0 && !said.contains("-H"), "{said}");
         assert_ne!(shell.enter("weft env --restore").0, 0, "nothing to restore");
@@ -90,16 +92,7 @@ fn a_shell_finds_the_proxy_and_gives_it_up_again() {
         assert_eq!(address, "unix:///run/docker/docker.sock");
 
         shell.quietly("weft stop");
-        let (code, said) = shell.enter("weft env");
-        assert!(
-            code == 3 && said.contains("weft is not running"),
-            "{code}: {said}"
-        );
-        // A shell takes no part of that for an assignment.
-        assert_eq!(
-            shell.enter("eval $(weft env 2> /dev/null)"),
-            (0, String::new())
-        );
+        env_says_that_nothing_runs(&mut shell);
     });
 }
 

@@ -19,10 +19,11 @@ const BACK_LIMIT: Duration = Duration::from_secs(5);
 /// Beside our sockets, whatever the folder is.
 const SOCKETS: [&str; 2] = ["weft.sock", "weftmesh.sock"];
 
-/// A container that stays and ends at once when it is told to.
+/// A container that stays; returns its id.
 fn run(dockerd: &Dockerd, name: &str, flags: &[&str]) -> String {
-    let quick = ["run", "-d", "--stop-signal", "KILL", "--name", name];
-    dockerd.ok(&[&quick[..], flags, &[IMAGE, "sleep", "100000"]].concat())
+    let started = dockerd.client().stay(name, flags);
+    assert_eq!(started.code, 0, "{name}: {started:?}");
+    started.stdout.trim().to_owned()
 }
 
 /// The IPv4 address of an interface in a container, with its prefix length.

@@ -20,11 +20,6 @@ const OWN: [&str; 8] = [
     "10.40.1.0/24",
 ];
 
-fn run(dockerd: &Dockerd, name: &str, flags: &[&str]) -> Outcome {
-    let quick = ["run", "-d", "--stop-signal", "KILL", "--name", name];
-    dockerd.docker(&[&quick[..], flags, &[IMAGE, "sleep", "100000"]].concat())
-}
-
 /// Does it, and fails if Docker had to wait for somebody.
 fn at_once(dockerd: &Dockerd, words: &[&str]) -> Outcome {
     let start = now();
@@ -53,7 +48,7 @@ fn who_is_removed_while_weft_is_stopped_is_removed_at_once() {
             ("c2", "--net=weft"),
             ("c3", "--net=own"),
         ] {
-            assert_eq!(run(&dockerd, name, &[network]).code, 0);
+            assert_eq!(dockerd.client().stay(name, &[network]).code, 0);
         }
         let stopped = weft.run(&["stop"]);
         assert_eq!(stopped.code, 0, "{stopped:?}");
@@ -77,7 +72,7 @@ fn who_is_removed_while_weft_is_stopped_is_removed_at_once() {
             let listed = weft.ok(&["ps"]);
             listed.contains(&id[..12]) && listed.lines().count() == 2
         });
-        assert_eq!(run(&dockerd, "c1", &["--net=weft"]).code, 0);
+        assert_eq!(dockerd.client().stay("c1", &["--net=weft"]).code, 0);
 
         // With the last network the stand-in goes.
         weft.ok(&["stop"]);
@@ -95,7 +90,7 @@ fn a_crash_holds_docker_up_no_more_than_an_end() {
         let (mut dockerd, weft) = lab.docker_and_weft(&[], &[]);
         for name in ["c1", "c2"] {
             let flags = ["--net=weft", "--restart=always"];
-            assert_eq!(run(&dockerd, name, &flags).code, 0);
+            assert_eq!(dockerd.client().stay(name, &flags).code, 0);
         }
         weft.crash();
         assert_eq!(at_once(&dockerd, &["rm", "-f", "c1"]).code, 0);
