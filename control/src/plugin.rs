@@ -303,11 +303,6 @@ impl Reader<'_> {
         }
         let kind = body.options.unwrap_or_default().remove(ADDRESS_TYPE);
         if kind.as_deref() != Some(GATEWAY) {
-            let (first, last) = (pool.subnet().network(), pool.subnet().broadcast());
-            if let Some(address) = address.filter(|address| [first, last].contains(address)) {
-                let why = format!("{address} is not for a container: it stands for the network");
-                return Err(CallError::Refused(why));
-            }
             return Ok(Call::RequestAddress { pool, address });
         }
         if address.is_some_and(|address| address != pool.no_gateway().addr()) {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use weft_netns_tests::{DockerClient, Dockerd, IMAGE, Lab, Outcome, Weft, in_docker_lab, within};
+use weft_netns_tests::{DockerClient, Dockerd, IMAGE, Lab, Weft, in_docker_lab, within};
 
 /// A refusal that needs nobody else, on a busy machine: Docker's own part takes a second.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
@@ -38,14 +38,8 @@ fn through_the_proxy(docker: &Dockerd, weft: &Weft) -> DockerClient {
     docker.client_of(&format!("unix://{}", socket.display()))
 }
 
-/// A container that stays and ends at once when it is told to.
-fn run(docker: &DockerClient, name: &str, flags: &[&str]) -> Outcome {
-    let quick = ["run", "-d", "--stop-signal", "KILL", "--name", name];
-    docker.run(&[&quick[..], flags, &[IMAGE, "sleep", "100000"]].concat())
-}
-
 fn runs(docker: &DockerClient, name: &str, flags: &[&str]) {
-    let started = run(docker, name, flags);
+    let started = docker.stay(name, flags);
     assert_eq!(started.code, 0, "{started:?}");
 }
 
@@ -65,7 +59,7 @@ fn a_full_subnet_of_the_only_host_is_refused_at_once() {
         let reason = "no free address in 10.40.0.0/30: all addresses are in use";
         runs(&client, "c4", &["--net=none"]);
         let took = within("two refusals", REFUSAL_LIMIT, || {
-            let refused = run(&client, "c3", &["--net=small"]);
+            let refused = client.stay("c3", &["--net=small"]);
             assert!(refused.stderr.contains(reason), "{refused:?}");
             let refused = weft.run(&["attach", "net:10.40.0.0/30", "c4"]);
             assert!(refused.stderr.contains(reason), "{refused:?}");
@@ -189,5 +183,25 @@ fn a_container_keeps_its_address_when_the_range_is_another_until_it_starts_again
             "{now}"
         );
         assert!(!weft.ok(&["status"]).contains("until they start again"));
+    });
+}
+
+#[test]
+fn the_network_weft_has_the_new_range_once_nobody_is_on_it() {
+    in_docker_lab(|lab| {
+        let (docker, weft) = host(lab, &[]);
+        runs(&docker.client(), "c1", &["--net=weft"]);
+        weft.ok(&["stop"]);
+        weft.ok(&["launch", "--ipalloc-range", "10.64.0.0/16"]);
+        within("what is wrong with it", SOON, || {
+            weft.ok(&["status"])
+                .contains("weft, which in Docker has the subnet 10.32.0.0/12, not 10.64.0.0/16")
+        });
+        docker.ok(&["rm", "-f", "c1"]);
+        let subnet = ["network", "inspect", "-f", "{{json .IPAM.Config}}", "weft"];
+        within("another one", SOON, || {
+            docker.docker(&subnet).stdout.contains("10.64.0.0/16")
+        });
+        runs(&docker.client(), "c2", &["--net=weft"]);
     });
 }

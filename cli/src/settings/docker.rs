@@ -158,13 +158,15 @@ impl Settings {
         }
         let tls = docker.tls.clone();
         let tls = tls.map(|[ca, cert, key]| TlsFiles { ca, cert, key });
+        let range = self.addresses()?.map(|addresses| addresses.range);
         Ok(Some(ProxyConfig {
             listen,
             tls,
             data_dir: self.data_dir.clone(),
             wait_program: WAIT_PROGRAM,
             docker: of.clone(),
-            default_ipalloc: docker.default_ipalloc && self.addresses()?.is_some(),
+            range,
+            default_ipalloc: docker.default_ipalloc && range.is_some(),
             multicast_route: docker.multicast_route,
             naming,
             rewrite_hosts: docker.rewrite_hosts,

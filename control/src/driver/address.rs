@@ -95,9 +95,15 @@ impl std::str::FromStr for AddressArgument {
         if let Some(subnet) = argument.strip_prefix("net:") {
             return read_cidr(subnet).and_then(subnet_argument);
         }
-        let cidr = read_cidr(argument.strip_prefix("ip:").unwrap_or(argument))?;
-        check_host_address(cidr)?;
-        Ok(Self::Explicit(cidr))
+        read_cidr(argument.strip_prefix("ip:").unwrap_or(argument)).and_then(Self::explicit)
+    }
+}
+
+impl AddressArgument {
+    /// This very address, unless no interface may have it.
+    pub fn explicit(address: IpNet) -> Result<Self, AddressError> {
+        check_host_address(address)?;
+        Ok(Self::Explicit(address))
     }
 }
 

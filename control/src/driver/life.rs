@@ -28,11 +28,10 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use super::docker::{Docker, DockerError, News};
 use super::docker_sight::DockerSight;
 use super::firewall;
-use super::plugin::{DEFAULT_NETWORK, ensure_network, start_left_out};
+use super::plugin::{DEFAULT_NETWORK, Verdict, ensure_network, judge, start_left_out};
 use super::proxy::ProxyHandle;
 use super::request::Request;
 use crate::ipam::request::Request as AddressRequest;
-use crate::plugin::LOCAL_DRIVER;
 
 /// Before the first new attempt to reach Docker.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -152,7 +151,11 @@ impl Life {
     fn hear(&self, news: News) {
         match news {
             News::Started(id) => self.take_up(id),
-            News::Connected { container, network } => self.expect(container, network),
+            News::Connected {
+                container,
+                network: Some(network),
+            } => self.expect(container, network),
+            News::Connected { container, .. } => self.take_up(container),
             News::Renamed { container, before } => self.renamed(container, before),
             News::Ended(id) => {
                 if let Some(proxy) = &self.proxy {
@@ -205,13 +208,18 @@ impl Life {
         Ok(())
     }
 
-    /// Whether Docker has the network that containers ask for; nothing is done about it here.
+    /// Whether Docker has the network that containers ask for, as it is to be; has it made anew when nobody is on it any
+    /// more.
     async fn look_at_network(&self) -> Result<(), DockerError> {
-        if self.network.is_none() {
+        let Some(subnet) = self.network else {
             return Ok(());
+        };
+        let found = self.docker.network(DEFAULT_NETWORK).await?;
+        let verdict = judge(found.as_ref(), subnet);
+        if verdict == Verdict::Outdated {
+            self.is_wanted.notify_one();
         }
-        let driver = self.docker.driver_of(DEFAULT_NETWORK).await?;
-        self.sight.network_has(fault_of(driver.as_deref()));
+        self.sight.network_has(verdict.fault());
         Ok(())
     }
 
@@ -315,17 +323,6 @@ impl Life {
     }
 }
 
-/// What is to be said of the network in Docker, by its driver.
-fn fault_of(driver: Option<&str>) -> Option<String> {
-    match driver {
-        Some(LOCAL_DRIVER) => None,
-        Some(other) => Some(format!(
-            "which in Docker is of the driver {other}: remove that one"
-        )),
-        None => Some("which Docker does not have: `weft stop`, then launch makes it".to_owned()),
-    }
-}
-
 /// Without iptables Docker does not filter either.
 async fn pass_filter(bridge: &str) {
     if firewall::docker::ensure(bridge).await.is_ok_and(|new| new) {
@@ -377,14 +374,6 @@ mod tests {
             panic!("they are freed");
         };
         assert_eq!(holder, "c1");
-    }
-
-    #[test]
-    fn a_network_that_is_not_as_it_should_be_is_told() {
-        assert_eq!(fault_of(Some("weftmesh")), None);
-        let other = fault_of(Some("bridge")).unwrap();
-        assert!(other.contains("the driver bridge"), "{other}");
-        assert!(fault_of(None).unwrap().contains("does not have"));
     }
 
     #[tokio::test]

@@ -36,11 +36,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use self::network::{DEFAULT_NETWORK, NetworkUsers, networks_in_use};
+pub(super) use self::network::{Verdict, judge};
 use self::networks::Networks;
 use self::places::Places;
 pub use self::stand_in::stand_in;
 use super::address::AddressArgument;
-use super::api::{Manners, SocketError, serve_at};
+use super::api::{Manners, OwnedSocket, SocketError, serve_at};
 use super::attach_service::HostAttacher;
 use super::attach_service::endpoints::docker_holder;
 use super::complaint::in_one_line;
@@ -150,18 +151,13 @@ impl Plugin {
             config,
         });
         let (stop, stopped) = watch::channel(false);
-        let mut serving = Vec::new();
-        for (socket, scope) in sockets {
+        let serving = serve(sockets, &stopped, |scope| {
             let shared = Arc::clone(&shared);
-            let router = Router::new()
+            let desk = Arc::new(Desk { scope, shared });
+            Router::new()
                 .route("/{method}", post(answer))
-                .with_state(Arc::new(Desk { scope, shared }));
-            let mut stopped = stopped.clone();
-            let stop = async move {
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            };
-            serving.push(tokio::spawn(serve_at(socket, router, MANNERS, stop)));
-        }
+                .with_state(desk)
+        });
         let plugin = Self {
             subnet: shared.config.default_subnet,
             docker,
@@ -213,6 +209,23 @@ pub const NETWORKS_FILE: &str = networks::FILE;
 /// If the file is there and stays.
 pub fn forget_networks(data_dir: &Path) -> io::Result<()> {
     networks::remove_unused(data_dir)
+}
+
+/// Answers at all sockets until it is to stop.
+fn serve(
+    sockets: Vec<(OwnedSocket, Scope)>,
+    stopped: &watch::Receiver<bool>,
+    router: impl Fn(Scope) -> Router,
+) -> Vec<JoinHandle<()>> {
+    let sockets = sockets.into_iter();
+    let serving = sockets.map(|(socket, scope)| {
+        let mut stopped = stopped.clone();
+        let stop = async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        tokio::spawn(serve_at(socket, router(scope), MANNERS, stop))
+    });
+    serving.collect()
 }
 
 async fn answer(
@@ -329,7 +342,8 @@ impl Shared {
         let mark: [u8; 8] = Randomness::system().bytes();
         let holder = docker_holder(&hex(&mark));
         let wanted = match address {
-            Some(address) => AddressArgument::Explicit(in_subnet(address, pool)),
+            Some(address) => AddressArgument::explicit(in_subnet(address, pool))
+                .map_err(|error| CallError::Refused(error.to_string()))?,
             None => AddressArgument::Subnet(pool.range().into()),
         };
         let forgotten = |address| !self.given().contains_key(&address);

@@ -17,8 +17,8 @@
 mod calls;
 mod kept;
 mod listen;
-mod places;
 mod relay;
+mod seats;
 mod splice;
 mod starts;
 mod stream;
@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -42,7 +43,7 @@ use tokio_rustls::TlsAcceptor;
 use self::calls::Calls;
 pub use self::listen::{BadAddress, ListenAddress, ListenError, TlsError, TlsFiles};
 use self::listen::{Incoming, Listener};
-use self::places::Places;
+use self::seats::Seats;
 use self::starts::{AttachRules, Starts};
 use self::stream::{Reader, Side, Writer};
 use self::wait_program::WaitProgram;
@@ -79,6 +80,8 @@ pub struct ProxyConfig {
     pub wait_program: &'static [u8],
     /// Whose API it is.
     pub docker: Docker,
+    /// Where addresses come from, if they are given.
+    pub range: Option<Ipv4Net>,
     /// Whether a container without `WEAVE_CIDR` gets an address.
     pub default_ipalloc: bool,
     /// Whether containers get a route for multicast.
@@ -138,7 +141,7 @@ struct Shared {
     said: Mutex<Option<String>>,
     program: Arc<WaitProgram>,
     starts: Starts,
-    places: Arc<Places>,
+    seats: Arc<Seats>,
 }
 
 impl ProxyHandle {
@@ -146,7 +149,7 @@ impl ProxyHandle {
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
         let mut status = self.lock().clone();
-        status.refused = self.0.places.refused();
+        status.refused = self.0.seats.refused();
         status
     }
 
@@ -234,7 +237,7 @@ impl ProxyServer {
             docker: config.docker.host().to_owned(),
             ..ProxyStatus::default()
         };
-        let places = Arc::new(Places::new(CONNECTIONS_MAX));
+        let seats = Arc::new(Seats::new(CONNECTIONS_MAX));
         let starts = Starts::new(config.docker.clone(), requests, attach_rules);
         let sockets = config.listen.iter().filter_map(ListenAddress::path);
         let handle = ProxyHandle(Arc::new(Shared {
@@ -244,7 +247,7 @@ impl ProxyServer {
             said: Mutex::default(),
             program: Arc::clone(&program),
             starts: starts.clone(),
-            places: Arc::clone(&places),
+            seats: Arc::clone(&seats),
         }));
         let calls = Calls::new(
             config.docker,
@@ -253,7 +256,7 @@ impl ProxyServer {
             program,
             config.rewrite_inspect,
         );
-        let door = Door::new(calls, tls, places);
+        let door = Door::new(calls, tls, seats);
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
             .name("weft-proxy".to_owned())
@@ -326,6 +329,7 @@ fn rules(config: &ProxyConfig) -> Result<(CreateRules, AttachRules), ProxyError>
         without_dns: config.naming.is_none(),
         rewrite_hosts: config.rewrite_hosts,
         folders: [with_route, without],
+        range: config.range,
     };
     Ok((rules, attach_rules))
 }
@@ -342,17 +346,17 @@ fn folder_text(folder: &Path) -> Result<String, ProxyError> {
 struct Door {
     calls: Arc<Calls>,
     tls: Option<TlsAcceptor>,
-    places: Arc<Places>,
+    seats: Arc<Seats>,
     handshakes: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
 impl Door {
-    fn new(calls: Calls, tls: Option<TlsAcceptor>, places: Arc<Places>) -> Self {
+    fn new(calls: Calls, tls: Option<TlsAcceptor>, seats: Arc<Seats>) -> Self {
         Self {
             calls: Arc::new(calls),
             tls,
-            places,
+            seats,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         }
@@ -374,9 +378,9 @@ impl Door {
         }
     }
 
-    /// Serves a client if there is a place, and says so if there is none.
+    /// Serves a client if there is a seat, and says so if there is none.
     async fn receive<R: Reader, W: Writer>(&self, mut client: Side<R, W>) {
-        let Some(place) = self.places.enter().await else {
+        let Some(seat) = self.seats.enter().await else {
             tracing::warn!(
                 limit = CONNECTIONS_MAX,
                 "too many clients of the Docker proxy, refused one"
@@ -389,11 +393,11 @@ impl Door {
             }
             return;
         };
-        relay::converse(client, &self.calls, &self.places).await;
-        drop(place);
+        relay::converse(client, &self.calls, &self.seats).await;
+        drop(seat);
     }
 
-    /// Serves somebody whose certificate is good; others take no place from anybody but their like.
+    /// Serves somebody whose certificate is good; others take no seat from anybody but their like.
     fn let_in(&self, stream: TcpStream) {
         let Some(acceptor) = self.tls.clone() else {
             return;

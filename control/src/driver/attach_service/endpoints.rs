@@ -276,13 +276,9 @@ impl Shared {
             Some(guest) => guest.names(&container, &[]).unwrap_or_default(),
             None => Vec::new(),
         };
-        let others = self.names_in_docker(&container.id, &found.other_names, is_new);
-        names.extend(
-            others
-                .into_iter()
-                .filter(|name| !names.contains(name))
-                .collect::<Vec<_>>(),
-        );
+        let mut others = self.names_in_docker(&container.id, &found.other_names, is_new);
+        others.retain(|name| !names.contains(name));
+        names.extend(others);
         tracing::info!(container = container.shown(), ?addresses, ?names, "adopted");
         let reply: AttachReply = reply(&container, &addresses, names);
         // The list that follows has its MACs.
@@ -306,7 +302,7 @@ impl Shared {
         let is_new = before.is_none_or(|before| before != shown);
         let reply = AttachReply {
             addresses: vec![place.address.addr()],
-            id: shown_id(id).to_owned(),
+            id: shown.to_owned(),
             names: self.names_in_docker(id, &place.names, is_new),
             ..AttachReply::default()
         };

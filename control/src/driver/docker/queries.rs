@@ -4,13 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bollard::models::{ContainerInspectResponse, EventMessage, EventMessageTypeEnum};
+use bollard::models::{
+    ContainerInspectResponse, EventMessage, EventMessageTypeEnum, NetworkInspect,
+};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use tokio::net::UnixStream;
 
 use super::{Docker, DockerError, Silence, other_names};
+use crate::plugin::DRIVERS;
 use crate::proxy::WAIT_FOLDER;
 use crate::proxy::create::{Image, is_mounted_at_ours};
 
@@ -58,8 +61,8 @@ pub enum News {
     Connected {
         /// Its id.
         container: String,
-        /// The network's.
-        network: String,
+        /// The network's, if its driver is one of ours.
+        network: Option<String>,
     },
     /// It is called otherwise.
     Renamed {
@@ -116,14 +119,14 @@ impl Docker {
         network_with(found, address)
     }
 
-    /// The driver of a network; `None`: there is no such network.
+    /// A network, and who runs on it; `None`: there is none of that name or id.
     ///
     /// # Errors
     /// [`DockerError`].
-    pub async fn driver_of(&self, network: &str) -> Result<Option<String>, DockerError> {
+    pub async fn network(&self, network: &str) -> Result<Option<NetworkInspect>, DockerError> {
         let found = self.connect().await?.inspect_network(network, None).await;
         match found.map_err(|cause| self.refusal(network, cause)) {
-            Ok(found) => Ok(Some(found.driver.unwrap_or_default())),
+            Ok(found) => Ok(Some(found)),
             Err(DockerError::Unknown { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -155,19 +158,22 @@ impl Docker {
         network: &str,
         container: &str,
     ) -> Result<Option<Place>, DockerError> {
-        let client = self.connect().await?;
-        let found = client.inspect_network(network, None).await;
-        let found = found.map_err(|cause| self.refusal(network, cause))?;
-        let place = found.containers.unwrap_or_default().remove(container);
+        let users = self
+            .network(network)
+            .await?
+            .and_then(|found| found.containers);
+        let Some(place) = users.unwrap_or_default().remove(container) else {
+            return Ok(None);
+        };
         let filters = HashMap::from([("id".to_owned(), vec![container.to_owned()])]);
         let options = ListContainersOptions {
             all: true,
             filters: Some(filters),
             ..ListContainersOptions::default()
         };
-        let listed = client.list_containers(Some(options)).await;
+        let listed = self.connect().await?.list_containers(Some(options)).await;
         let listed = listed.map_err(|cause| self.refusal(container, cause))?;
-        Ok(place.and_then(|place| {
+        let place = || {
             let listed = listed.into_iter().next()?;
             let networks = listed
                 .network_settings
@@ -178,7 +184,8 @@ impl Docker {
                 address: place.ipv4_address?.parse().ok()?,
                 names: other_names(name, networks, container),
             })
-        }))
+        };
+        Ok(place())
     }
 
     /// Kills a container's first process.
@@ -243,10 +250,17 @@ fn news(event: EventMessage) -> Option<News> {
                 before: before.trim_start_matches('/').to_owned(),
             })
         }
-        (true, "connect") => Some(News::Connected {
-            container: actor.attributes?.remove("container")?,
-            network: actor.id?,
-        }),
+        (true, "connect") => {
+            let mut attributes = actor.attributes?;
+            let driver = attributes.remove("type");
+            let is_ours = DRIVERS
+                .iter()
+                .any(|(ours, _)| driver.as_deref() == Some(ours));
+            Some(News::Connected {
+                container: attributes.remove("container")?,
+                network: actor.id.filter(|_| is_ours),
+            })
+        }
         (true, "prune") => Some(News::Pruned),
         (true | false, _) => None,
     }
@@ -374,15 +388,14 @@ mod tests {
         assert_eq!(event(container, "destroy", &[]), Some(News::Removed(id())));
         assert_eq!(event(container, "pause", &[]), None);
         assert_eq!(event(container, "prune", &[]), None);
-        let connected = event(network, "connect", &[("container", "c1")]);
-        let (container_id, network_id) = ("c1".to_owned(), id());
-        assert_eq!(
-            connected,
-            Some(News::Connected {
-                container: container_id.clone(),
-                network: network_id,
-            })
-        );
+        for (driver, ours) in [("weftmesh", Some(id())), ("bridge", None)] {
+            let connected = [("container", "c1"), ("type", driver)];
+            let expected = News::Connected {
+                container: "c1".to_owned(),
+                network: ours,
+            };
+            assert_eq!(event(network, "connect", &connected), Some(expected));
+        }
         let renamed = event(container, "rename", &[("name", "b"), ("oldName", "/a")]);
         assert_eq!(
             renamed,

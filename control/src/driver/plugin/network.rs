@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use bollard::errors::Error as BollardError;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::ListNetworksOptions;
 use ipnet::Ipv4Net;
@@ -22,28 +21,25 @@ pub(super) async fn ensure(docker: &Docker, subnet: Ipv4Net) {
             return;
         }
     };
-    match client.inspect_network(DEFAULT_NETWORK, None).await {
-        Ok(found) => match fault(&found, subnet) {
-            None => return,
-            Some(fault) if has_users(&found) => {
-                tracing::warn!("the network {DEFAULT_NETWORK} in Docker stays as it is: {fault}");
-                return;
-            }
-            Some(_) if found.driver.as_deref() == Some(LOCAL_DRIVER) => {
-                // Ours, of an earlier run with another subnet.
-                if let Err(error) = client.remove_network(DEFAULT_NETWORK).await {
-                    tracing::warn!(%error, "an old network {DEFAULT_NETWORK} stays in Docker");
-                    return;
-                }
-            }
-            Some(fault) => {
-                tracing::warn!("the network {DEFAULT_NETWORK} in Docker stays as it is: {fault}");
-                return;
-            }
-        },
-        Err(error) if is_absent(&error) => {}
+    let found = match docker.network(DEFAULT_NETWORK).await {
+        Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "cannot see whether Docker has the network {DEFAULT_NETWORK}");
+            return;
+        }
+    };
+    match judge(found.as_ref(), subnet) {
+        Verdict::Good => return,
+        Verdict::Absent => {}
+        Verdict::Outdated => {
+            if let Err(error) = client.remove_network(DEFAULT_NETWORK).await {
+                tracing::warn!(%error, "an old network {DEFAULT_NETWORK} stays in Docker");
+                return;
+            }
+        }
+        verdict @ (Verdict::OfOther(_) | Verdict::InUse { .. }) => {
+            let fault = verdict.fault().unwrap_or_default();
+            tracing::warn!("no network {DEFAULT_NETWORK} is made beside one {fault}");
             return;
         }
     }
@@ -103,22 +99,68 @@ pub async fn networks_in_use(docker: &Docker) -> Vec<NetworkUsers> {
     found
 }
 
-/// What of a network is not as it would be made.
-fn fault(found: &NetworkInspect, subnet: Ipv4Net) -> Option<String> {
+/// How the network is found in Docker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::driver) enum Verdict {
+    /// As it would be made.
+    Good,
+    /// Not at all.
+    Absent,
+    /// Somebody else's, of this driver.
+    OfOther(String),
+    /// Ours with another subnet, of an earlier run; nobody is on it.
+    Outdated,
+    /// The same, and somebody is on it.
+    InUse {
+        /// The subnet that it has.
+        has: String,
+        /// That which it should have.
+        wanted: Ipv4Net,
+    },
+}
+
+impl Verdict {
+    /// What is to be said of the network, behind its name.
+    pub(in crate::driver) fn fault(&self) -> Option<String> {
+        match self {
+            // In a moment it is another.
+            Self::Good | Self::Outdated => None,
+            Self::Absent => {
+                Some("which Docker does not have: `weft stop`, then launch makes it".to_owned())
+            }
+            Self::OfOther(driver) => Some(format!(
+                "which in Docker is of the driver {driver}: remove that one"
+            )),
+            Self::InUse { has, wanted } => Some(format!(
+                "which in Docker has the subnet {has}, not {wanted}: no container starts on it until those that run on it are removed"
+            )),
+        }
+    }
+}
+
+/// Judges what Docker has, if anything.
+pub(in crate::driver) fn judge(found: Option<&NetworkInspect>, subnet: Ipv4Net) -> Verdict {
+    let Some(found) = found else {
+        return Verdict::Absent;
+    };
     let driver = found.driver.as_deref().unwrap_or_default();
     if driver != LOCAL_DRIVER {
-        return Some(format!("its driver is {driver:?}"));
+        return Verdict::OfOther(driver.to_owned());
     }
     let pools = found.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
     let first = pools.and_then(|pools| pools.first());
-    let current = first.and_then(|pool| pool.subnet.as_deref());
-    (current != Some(&subnet.to_string()))
-        .then(|| format!("its subnet is {}", current.unwrap_or("unknown")))
-}
-
-fn has_users(found: &NetworkInspect) -> bool {
+    let has = first.and_then(|pool| pool.subnet.as_deref());
+    if has == Some(&subnet.to_string()) {
+        return Verdict::Good;
+    }
     let users = found.containers.as_ref();
-    users.is_some_and(|users| !users.is_empty())
+    match users.is_some_and(|users| !users.is_empty()) {
+        true => Verdict::InUse {
+            has: has.unwrap_or("unknown").to_owned(),
+            wanted: subnet,
+        },
+        false => Verdict::Outdated,
+    }
 }
 
 fn request(subnet: Ipv4Net) -> NetworkCreateRequest {
@@ -141,6 +183,40 @@ fn request(subnet: Ipv4Net) -> NetworkCreateRequest {
     }
 }
 
-fn is_absent(error: &BollardError) -> bool {
-    matches!(error, BollardError::DockerResponseServerError { status_code, .. } if *status_code == 404)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_not_as_it_should_be_is_told_and_made_anew_when_it_is_free() {
+        let subnet: Ipv4Net = "10.32.0.0/12".parse().unwrap();
+        let found = |driver: &str, subnet: &str, users: usize| {
+            let pool = IpamConfig {
+                subnet: Some(subnet.to_owned()),
+                ..IpamConfig::default()
+            };
+            let users = (0..users).map(|number| (number.to_string(), Default::default()));
+            NetworkInspect {
+                driver: Some(driver.to_owned()),
+                ipam: Some(Ipam {
+                    config: Some(vec![pool]),
+                    ..Ipam::default()
+                }),
+                containers: Some(users.collect()),
+                ..NetworkInspect::default()
+            }
+        };
+        let of = |found: NetworkInspect| judge(Some(&found), subnet);
+        assert_eq!(of(found("weftmesh", "10.32.0.0/12", 2)), Verdict::Good);
+        assert_eq!(of(found("weftmesh", "10.64.0.0/16", 0)), Verdict::Outdated);
+        assert_eq!(judge(None, subnet), Verdict::Absent);
+        let told = |verdict: Verdict| verdict.fault().unwrap();
+        assert!(told(Verdict::Absent).contains("does not have"));
+        assert!(told(of(found("bridge", "10.32.0.0/12", 0))).contains("the driver bridge"));
+        let in_use = told(of(found("weftmesh", "10.64.0.0/16", 1)));
+        assert!(
+            in_use.contains("10.64.0.0/16, not 10.32.0.0/12"),
+            "{in_use}"
+        );
+    }
 }

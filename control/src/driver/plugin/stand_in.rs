@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use super::networks::Networks;
-use super::{MANNERS, PluginError, make_folder, response};
-use crate::driver::api::{OwnedSocket, SocketError, serve_at};
+use super::{PluginError, make_folder, response, serve};
+use crate::driver::api::{OwnedSocket, SocketError};
 use crate::plugin::{
     Call, CallError, DRIVERS, LOCAL_DRIVER, Scope, address_answer, pool_answer, read,
 };
@@ -72,22 +72,16 @@ pub async fn stand_in(dir: &Path, data_dir: &Path) -> Result<(), PluginError> {
         }
     }
     let (stop, stopped) = watch::channel(false);
-    let mut serving = Vec::new();
-    for (socket, scope) in bound {
+    let serving = serve(bound, &stopped, |scope| {
         let desk = Desk {
             scope,
             networks: Arc::clone(&networks),
             stop: stop.clone(),
         };
-        let router = Router::new()
+        Router::new()
             .route("/{method}", post(answer))
-            .with_state(Arc::new(desk));
-        let mut stopped = stopped.clone();
-        let stop = async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        serving.push(tokio::spawn(serve_at(socket, router, MANNERS, stop)));
-    }
+            .with_state(Arc::new(desk))
+    });
     of_no_use(data_dir, stopped).await;
     stop.send_replace(true);
     for task in serving {
@@ -237,18 +231,12 @@ mod tests {
         let pool = r#"{"Pool":"10.44.0.0/24"}"#;
         let pool = said("IpamDriver.RequestPool", pool).await;
         assert!(pool.starts_with("HTTP/1.0 200"), "{pool}");
-        let joined = said(
-            "NetworkDriver.CreateEndpoint",
-            r#"{"NetworkID":"n1","EndpointID":"e1"}"#,
-        );
-        let joined = joined.await;
+        let place = r#"{"NetworkID":"n1","EndpointID":"e1"}"#;
+        let joined = said("NetworkDriver.CreateEndpoint", place).await;
         assert!(joined.starts_with("HTTP/1.0 500"), "{joined}");
         assert!(joined.contains("weft launch"), "{joined}");
-        let left = said(
-            "NetworkDriver.DeleteEndpoint",
-            r#"{"NetworkID":"n1","EndpointID":"e1"}"#,
-        );
-        assert!(left.await.starts_with("HTTP/1.0 200"));
+        let left = said("NetworkDriver.DeleteEndpoint", place).await;
+        assert!(left.starts_with("HTTP/1.0 200"), "{left}");
 
         // With the last network the stand-in goes.
         let removed = said("NetworkDriver.DeleteNetwork", r#"{"NetworkID":"n1"}"#).await;

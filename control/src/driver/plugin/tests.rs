@@ -104,6 +104,17 @@ async fn a_network_that_goes_takes_no_containers_address_for_its_gateway() {
 }
 
 #[tokio::test]
+async fn what_stands_for_a_network_is_given_to_nobody() {
+    let machine = Machine::start();
+    let pool: Pool = "weft_10.45.7.0/29_10.45.7.0/29".parse().unwrap();
+    for (address, why) in [("10.45.7.0", "network itself"), ("10.45.7.7", "broadcast")] {
+        let asked = machine.shared.request_address(pool, address.parse().ok());
+        let refused = asked.await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn who_has_an_address_no_more_makes_room() {
     let machine = Machine::start();
     let fill = |holder: &dyn Fn(IpAddr) -> String| {

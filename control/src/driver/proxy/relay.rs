@@ -21,7 +21,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::calls::{Calls, Outgoing};
-use super::places::Places;
+use super::seats::Seats;
 use super::stream::{Input, Reader, Side, StreamError, Writer};
 use crate::proxy::body::Body;
 use crate::proxy::head::{RequestHead, ResponseHead, error_answer};
@@ -49,11 +49,11 @@ enum Ended {
 pub(super) async fn converse<R: Reader, W: Writer>(
     mut client: Side<R, W>,
     calls: &Calls,
-    places: &Places,
+    seats: &Seats,
 ) {
     let mut docker = None;
     loop {
-        match exchange(&mut client, &mut docker, calls, places).await {
+        match exchange(&mut client, &mut docker, calls, seats).await {
             Ok(Ended::Whole) => {}
             Ok(Ended::Raw) => {
                 if let Some(docker) = &mut docker {
@@ -114,14 +114,14 @@ async fn exchange<R, W>(
     client: &mut Side<R, W>,
     docker: &mut Option<SocketSide>,
     calls: &Calls,
-    places: &Places,
+    seats: &Seats,
 ) -> Result<Ended, StreamError>
 where
     R: Reader,
     W: Writer,
 {
     let head = {
-        let mut silence = places.fall_silent();
+        let mut silence = seats.fall_silent();
         tokio::select! {
             biased;
             head = next_request(client, docker.as_mut()) => head?,

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::kept::{Kept, instead};
-
 use crate::api::{AttachRequest, Attachment, ContainerFiles, STOPPING};
 use crate::driver::container::shown_id;
 use crate::driver::docker::{Docker, DockerError, Started};
@@ -37,6 +37,8 @@ pub(super) struct AttachRules {
     /// The folder whose containers get a multicast route, and the one whose containers get none. Those of another
     /// weft on this host have another.
     pub(super) folders: [String; 2],
+    /// Where addresses come from, if they are given.
+    pub(super) range: Option<Ipv4Net>,
 }
 
 type Outcome = Option<Result<(), String>>;
@@ -238,10 +240,8 @@ impl Starts {
 
     /// What a container keeps that was attached by an earlier run of weft with another range, in place of its wishes.
     async fn kept_by(&self, started: &Started, wished: &[String]) -> Option<Vec<String>> {
+        let range = self.rules.range?;
         let present = self.on_the_network(&started.id).await?.addresses;
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Status(reply)).await.ok()?;
-        let range = answer.await.ok()?.ipam?.range.parse().ok()?;
         let kept = instead(wished, &present, range)?;
         let name = &started.name;
         tracing::warn!(container = name, addresses = ?kept, "keeps addresses of another range until it starts again");

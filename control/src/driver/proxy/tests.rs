@@ -27,6 +27,7 @@ fn attach_rules() -> AttachRules {
         without_dns: true,
         rewrite_hosts: false,
         folders: ["/wait".to_owned(), "/other".to_owned()],
+        range: None,
     }
 }
 
@@ -43,16 +44,16 @@ fn calls(dir: &Path) -> Calls {
 }
 
 fn relayed() -> Relayed {
-    relayed_among(Arc::new(Places::new(1)))
+    relayed_among(Arc::new(Seats::new(1)))
 }
 
-fn relayed_among(places: Arc<Places>) -> Relayed {
+fn relayed_among(seats: Arc<Seats>) -> Relayed {
     let dir = tempfile::tempdir().unwrap();
     let docker = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
     let calls = calls(dir.path());
     let (client, ours) = UnixStream::pair().unwrap();
     let relay = tokio::spawn(async move {
-        relay::converse(listen::local_side(ours), &calls, &places).await;
+        relay::converse(listen::local_side(ours), &calls, &seats).await;
     });
     Relayed {
         client,

@@ -33,22 +33,22 @@ async fn a_client_that_goes_with_requests_unanswered_takes_docker_along() {
 
 #[tokio::test]
 async fn a_client_that_is_served_stays_and_an_idle_one_gives_way() {
-    let places = Arc::new(Places::new(1));
-    let mut it = relayed_among(Arc::clone(&places));
-    let place = places.enter().await.unwrap();
+    let seats = Arc::new(Seats::new(1));
+    let mut it = relayed_among(Arc::clone(&seats));
+    let seat = seats.enter().await.unwrap();
     it.client
         .write_all(b"GET /_ping HTTP/1.1\r\nHost: h\r\n\r\n")
         .await
         .unwrap();
     let mut docker = accept(&it.docker).await;
-    assert!(places.enter().await.is_none(), "it waits for its answer");
+    assert!(seats.enter().await.is_none(), "it waits for its answer");
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
     docker.write_all(answer).await.unwrap();
     expect(&mut it.client, answer).await;
 
-    let newcomer = tokio::spawn(async move { places.enter().await });
+    let newcomer = tokio::spawn(async move { seats.enter().await });
     assert_eq!(rest(&mut it.client).await, "");
     timeout(LIMIT, it.relay).await.unwrap().unwrap();
-    drop(place);
+    drop(seat);
     assert!(newcomer.await.unwrap().is_some());
 }

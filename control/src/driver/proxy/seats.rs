@@ -1,4 +1,4 @@
-//! Places for the proxy's clients: when all are taken, who says nothing gives way to who comes.
+//! Seats for the proxy's clients: when all are taken, who says nothing gives way to who comes.
 //!
 //! A connection that waits for its client's next request is idle. The one that has been so for longest is ended, as any
 //! HTTP server may end it: a client takes another. Where nobody is idle, the newcomer is refused.
@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// How long a newcomer waits for the place of one that was told to go: that is done at once.
+/// How long a newcomer waits for the seat of one that was told to go: that is done at once.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Seats {
     free: Arc<Semaphore>,
     idle: Mutex<Idle>,
     refused: AtomicU64,
@@ -25,11 +25,11 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Idle {
     next: u64,
-    /// In the order in which they fell silent; bounded by the places.
+    /// In the order in which they fell silent; bounded by the seats.
     waiting: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
-impl Places {
+impl Seats {
     pub(super) fn new(count: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(count)),
@@ -38,22 +38,22 @@ impl Places {
         }
     }
 
-    /// A place for a newcomer; none if all are taken by clients that are served.
+    /// A seat for a newcomer; none if all are taken by clients that are served.
     pub(super) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(place);
+        if let Ok(seat) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(seat);
         }
         let oldest = self.idle().waiting.pop_first();
         let told = oldest.is_some_and(|(_, oldest)| oldest.send(()).is_ok());
-        let place = async { Arc::clone(&self.free).acquire_owned().await.ok() };
-        let place = match told {
-            true => timeout(HANDOVER_TIMEOUT, place).await.ok().flatten(),
+        let seat = async { Arc::clone(&self.free).acquire_owned().await.ok() };
+        let seat = match told {
+            true => timeout(HANDOVER_TIMEOUT, seat).await.ok().flatten(),
             false => None,
         };
-        if place.is_none() {
+        if seat.is_none() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        place
+        seat
     }
 
     /// Clients that were refused so far.
@@ -70,7 +70,7 @@ impl Places {
         idle.waiting.insert(number, tell);
         drop(idle);
         Silence {
-            places: self,
+            seats: self,
             number,
             told,
         }
@@ -85,13 +85,13 @@ impl Places {
 /// Somebody who is idle.
 #[derive(Debug)]
 pub(super) struct Silence<'a> {
-    places: &'a Places,
+    seats: &'a Seats,
     number: u64,
     told: oneshot::Receiver<()>,
 }
 
 impl Silence<'_> {
-    /// Waits until the place is wanted.
+    /// Waits until the seat is wanted.
     pub(super) async fn wanted(&mut self) {
         // Its other half goes when it has been used.
         let _ = (&mut self.told).await;
@@ -100,7 +100,7 @@ impl Silence<'_> {
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        self.places.idle().waiting.remove(&self.number);
+        self.seats.idle().waiting.remove(&self.number);
     }
 }
 
@@ -110,26 +110,26 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_silent_for_longest_gives_way_and_who_is_served_does_not() {
-        let places = Arc::new(Places::new(2));
-        let (first, second) = (places.enter().await.unwrap(), places.enter().await.unwrap());
-        assert!(places.enter().await.is_none());
-        assert_eq!(places.refused(), 1);
+        let seats = Arc::new(Seats::new(2));
+        let (first, second) = (seats.enter().await.unwrap(), seats.enter().await.unwrap());
+        assert!(seats.enter().await.is_none());
+        assert_eq!(seats.refused(), 1);
 
-        let mut silences = [places.fall_silent(), places.fall_silent()];
+        let mut silences = [seats.fall_silent(), seats.fall_silent()];
         let newcomer = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { places.enter().await }
+            let seats = Arc::clone(&seats);
+            async move { seats.enter().await }
         });
         silences[0].wanted().await;
         drop(first);
         let newcomer = newcomer.await.unwrap();
         assert!(newcomer.is_some());
 
-        // Served again: its place is its own.
+        // Served again: its seat is its own.
         drop(silences);
-        assert!(places.enter().await.is_none());
-        assert_eq!(places.refused(), 2);
+        assert!(seats.enter().await.is_none());
+        assert_eq!(seats.refused(), 2);
         drop(second);
-        assert!(places.enter().await.is_some());
+        assert!(seats.enter().await.is_some());
     }
 }
