@@ -93,6 +93,17 @@ fn a_container_is_called_what_docker_calls_it_dots_or_not_and_until_it_is_rename
             !finds(&weft, "c.d.weave.local")
         });
         assert!(finds(&weft, "by-hand"));
+        weft.crash();
+        docker.ok(&["rename", "gg", "hh"]);
+        docker.ok(&["rename", "hh", "ii"]);
+        weft.ok(&["launch"]);
+        within("the name that it got meanwhile", SOON, || {
+            finds(&weft, "ii") && !finds(&weft, "gg")
+        });
+        assert!(
+            finds(&weft, "by-hand"),
+            "given by hand, also before the crash"
+        );
 
         let proxy = through_the_proxy(&docker, &weft);
         runs(&proxy, "p_q.r-1", &[]);

@@ -1,7 +1,8 @@
 //! The body of a NAMES record: entries of one origin, spread over several records.
 //!
 //! ```text
-//!  field ENTRY:  family 4|6 (1) | address (4 or 16) | container length (1) | container | name …
+//!  field ENTRY:   family 4|6 (1) | address (4 or 16) | container length (1) | container | name …
+//!  field BY_HAND: the same; in the store only, of a name that a user gave
 //! ```
 //!
 //! Which record an entry is in is up to the origin (`dns/parts.rs`); who hears takes all of them together. Fields of
@@ -18,6 +19,7 @@ use crate::dns::names::Entry;
 use crate::fields::{FieldWriter, Fields};
 
 const ENTRY: u8 = 1;
+const BY_HAND: u8 = 2;
 /// What a field costs besides its value.
 const FIELD_OVERHEAD: usize = 3;
 /// Longest container id; what can be attached has a shorter one.
@@ -33,14 +35,31 @@ pub fn len_of(entry: &Entry) -> usize {
 /// no room for is left out.
 #[must_use]
 pub fn encode<'a>(entries: impl IntoIterator<Item = (&'a Entry, u16)>) -> BTreeMap<u16, Vec<u8>> {
+    let entries = entries.into_iter();
+    encode_as(entries.map(|(entry, part)| (ENTRY, entry, part)))
+}
+
+/// The same for the store, which remembers whether an entry was given by hand.
+#[must_use]
+pub fn encode_saved<'a>(
+    entries: impl IntoIterator<Item = (&'a Entry, u16, bool)>,
+) -> BTreeMap<u16, Vec<u8>> {
+    let entries = entries.into_iter();
+    encode_as(entries.map(|(entry, part, by_hand)| {
+        let kind = if by_hand { BY_HAND } else { ENTRY };
+        (kind, entry, part)
+    }))
+}
+
+fn encode_as<'a>(entries: impl Iterator<Item = (u8, &'a Entry, u16)>) -> BTreeMap<u16, Vec<u8>> {
     let mut parts: BTreeMap<u16, (usize, FieldWriter)> = BTreeMap::new();
-    for (entry, part) in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
+    for (kind, entry, part) in entries.take(DNS_NAMES_PER_ORIGIN_MAX) {
         let value = encode_entry(entry);
         let len = value.len() + FIELD_OVERHEAD;
         let (used, writer) = parts.entry(part).or_default();
         if *used + len <= RECORD_BODY_MAX {
             *used += len;
-            *writer = std::mem::take(writer).put(ENTRY, &value);
+            *writer = std::mem::take(writer).put(kind, &value);
         }
     }
     let bodies = parts.into_iter();
@@ -84,6 +103,17 @@ pub fn parse(body: &[u8]) -> Option<(Vec<Entry>, usize)> {
         }
     }
     Some((entries, senseless))
+}
+
+/// What a body in the store says: entries, and whether each was given by hand.
+#[must_use]
+pub fn parse_saved(body: &[u8]) -> Vec<(Entry, bool)> {
+    let fields = Fields::parse(body).ok();
+    let fields = fields.iter().flat_map(|fields| fields.all());
+    let saved = fields.filter(|(kind, _)| matches!(*kind, ENTRY | BY_HAND));
+    saved
+        .filter_map(|(kind, value)| Some((parse_entry(value)?, kind == BY_HAND)))
+        .collect()
 }
 
 fn parse_entry(value: &[u8]) -> Option<Entry> {
@@ -144,6 +174,20 @@ mod tests {
             encode([(&six, 0)])[&0],
             b"\x01\x00\x15\x06\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0a.b"
         );
+    }
+
+    #[test]
+    fn the_store_remembers_what_was_given_by_hand_and_nobody_else_is_told() {
+        let (own, given) = (
+            entry("a.b", "10.32.0.1", "c1"),
+            entry("c.d", "10.32.0.1", "c1"),
+        );
+        let bodies = encode_saved([(&own, 0, false), (&given, 0, true)]);
+        let saved = parse_saved(&bodies[&0]);
+        assert_eq!(saved, [(own.clone(), false), (given.clone(), true)]);
+        let told = encode([(&own, 0), (&given, 0)]);
+        assert_eq!(parse(&told[&0]).unwrap(), (vec![own, given], 0));
+        assert_eq!(parse_saved(b"\x01"), []);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::config::{DNS_BYTES_PER_ORIGIN_MAX, DNS_NAMES_PER_ORIGIN_MAX};
 use crate::dns::name::DnsName;
 use crate::dns::names::Entry;
 use crate::dns::parts::Parts;
-use crate::dns::record::{encode, len_of};
+use crate::dns::record::{encode, encode_saved, len_of};
 
 /// Owner of names for addresses outside the network.
 pub const EXTERN: &str = "weave:extern";
@@ -59,28 +59,44 @@ impl Filter {
     }
 }
 
+/// Who gave a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Giver {
+    /// Its container, by what it is called.
+    Container,
+    /// A user, who takes it again.
+    Hand,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// The record that the entry is in.
+    part: u16,
+    by_hand: bool,
+}
+
 /// This host's entries.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    /// Each with the record that it is in.
-    entries: BTreeMap<Entry, u16>,
+    entries: BTreeMap<Entry, Slot>,
     parts: Parts,
 }
 
 impl Registry {
-    /// Takes up what the last run left.
+    /// Takes up what the last run left, and whether each was given by hand.
     #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
+    pub fn new(entries: impl IntoIterator<Item = (Entry, bool)>) -> Self {
         let mut registry = Self::default();
-        for entry in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
-            registry.insert(entry);
+        for (entry, by_hand) in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
+            registry.insert(entry, by_hand);
         }
         registry
     }
 
-    /// Takes a new entry.
-    fn insert(&mut self, entry: Entry) {
-        if self.entries.contains_key(&entry) {
+    /// Takes an entry; one that was given by hand stays so.
+    fn insert(&mut self, entry: Entry, by_hand: bool) {
+        if let Some(slot) = self.entries.get_mut(&entry) {
+            slot.by_hand |= by_hand;
             return;
         }
         let first = Entry {
@@ -90,18 +106,18 @@ impl Registry {
         };
         let after = self.entries.range(first..).next();
         let same_name = after.filter(|(next, _)| next.name == entry.name);
-        let same_name = same_name.map(|(_, part)| *part);
+        let same_name = same_name.map(|(_, slot)| slot.part);
         if let Some(part) = self.parts.take(len_of(&entry), same_name) {
-            self.entries.insert(entry, part);
+            self.entries.insert(entry, Slot { part, by_hand });
         }
     }
 
-    fn retain(&mut self, mut keeps: impl FnMut(&Entry) -> bool) {
+    fn retain(&mut self, mut keeps: impl FnMut(&Entry, Slot) -> bool) {
         let parts = &mut self.parts;
-        self.entries.retain(|entry, part| {
-            let is_kept = keeps(entry);
+        self.entries.retain(|entry, slot| {
+            let is_kept = keeps(entry, *slot);
             if !is_kept {
-                parts.give_back(*part, len_of(entry));
+                parts.give_back(slot.part, len_of(entry));
             }
             is_kept
         });
@@ -116,6 +132,7 @@ impl Registry {
         container: &str,
         names: &[DnsName],
         addresses: &[IpAddr],
+        giver: Giver,
     ) -> Result<bool, RegistryError> {
         let container: Arc<str> = container.into();
         let asked = names.iter().flat_map(|name| {
@@ -126,9 +143,8 @@ impl Registry {
                 container: Arc::clone(container),
             })
         });
-        let fresh = asked
-            .filter(|entry| !self.entries.contains_key(entry))
-            .collect::<BTreeSet<_>>();
+        let (known, fresh) =
+            asked.partition::<BTreeSet<_>, _>(|entry| self.entries.contains_key(entry));
         let bytes = self.parts.bytes() + fresh.iter().map(len_of).sum::<usize>();
         if self.entries.len() + fresh.len() > DNS_NAMES_PER_ORIGIN_MAX
             || bytes > DNS_BYTES_PER_ORIGIN_MAX
@@ -136,17 +152,30 @@ impl Registry {
             return Err(RegistryError::Full);
         }
         let changed = !fresh.is_empty();
-        for entry in fresh {
-            self.insert(entry);
+        for entry in known.into_iter().chain(fresh) {
+            self.insert(entry, giver == Giver::Hand);
         }
         Ok(changed)
+    }
+
+    /// A container is called `names` at these addresses, and nothing else any more but what was given by hand. True if
+    /// that takes a name.
+    pub fn only(&mut self, container: &str, names: &[DnsName], addresses: &[IpAddr]) -> bool {
+        let before = self.entries.len();
+        self.retain(|entry, slot| {
+            slot.by_hand
+                || *entry.container != *container
+                || !addresses.contains(&entry.address)
+                || names.contains(&entry.name)
+        });
+        self.entries.len() < before
     }
 
     /// Removes what matches, and returns it.
     pub fn remove(&mut self, filter: &Filter) -> Vec<Entry> {
         let removed = self.entries().filter(|entry| filter.matches(entry));
         let removed = removed.cloned().collect();
-        self.retain(|entry| !filter.matches(entry));
+        self.retain(|entry, _| !filter.matches(entry));
         removed
     }
 
@@ -154,7 +183,7 @@ impl Registry {
     pub fn keep(&mut self, living: &BTreeSet<String>) -> BTreeSet<Arc<str>> {
         let mut gone = self.containers();
         gone.retain(|container| !living.contains(&**container));
-        self.retain(|entry| !gone.contains(&entry.container));
+        self.retain(|entry, _| !gone.contains(&entry.container));
         gone
     }
 
@@ -173,16 +202,17 @@ impl Registry {
         self.entries.keys()
     }
 
-    /// The bodies of the NAMES records that say all of them, by part.
-    #[must_use]
-    pub fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
-        self.bodies_of(|_| true)
-    }
-
-    /// The same of some of them.
+    /// The bodies of the NAMES records that say some of them, by part.
     pub fn bodies_of(&self, is_said: impl Fn(&Entry) -> bool) -> BTreeMap<u16, Vec<u8>> {
         let said = self.entries.iter().filter(|(entry, _)| is_said(entry));
-        encode(said.map(|(entry, part)| (entry, *part)))
+        encode(said.map(|(entry, slot)| (entry, slot.part)))
+    }
+
+    /// What the store keeps of all of them, by part.
+    #[must_use]
+    pub fn bodies_to_save(&self) -> BTreeMap<u16, Vec<u8>> {
+        let all = self.entries.iter();
+        encode_saved(all.map(|(entry, slot)| (entry, slot.part, slot.by_hand)))
     }
 }
 
@@ -192,6 +222,7 @@ mod tests {
 
     use super::*;
     use crate::dns::names::tests::entry;
+    use crate::dns::record::parse_saved;
 
     fn name(text: &str) -> DnsName {
         DnsName::parse(text).unwrap()
@@ -199,6 +230,12 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn by_containers(
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> impl Iterator<Item = (Entry, bool)> {
+        entries.into_iter().map(|entry| (entry, false))
     }
 
     fn listed(registry: &Registry) -> Vec<Entry> {
@@ -211,8 +248,14 @@ mod tests {
         let names = [name("a.weave.local"), name("b.weave.local")];
         let addresses = [address("10.2.1.1"), address("10.2.2.1")];
 
-        assert_eq!(registry.add("c1", &names, &addresses), Ok(true));
-        assert_eq!(registry.add("c1", &names, &addresses), Ok(false));
+        assert_eq!(
+            registry.add("c1", &names, &addresses, Giver::Container),
+            Ok(true)
+        );
+        assert_eq!(
+            registry.add("c1", &names, &addresses, Giver::Container),
+            Ok(false)
+        );
 
         assert_eq!(registry.entries().count(), 4);
     }
@@ -233,7 +276,7 @@ mod tests {
             (Some("c3"), None, None, vec![0, 1, 2, 3]),
         ];
         for (container, at, of, left) in table {
-            let mut registry = Registry::new(all.clone());
+            let mut registry = Registry::new(by_containers(all.clone()));
             let removed = registry.remove(&Filter {
                 container: container.map(str::to_owned),
                 addresses: at.map(address).into_iter().collect(),
@@ -248,12 +291,12 @@ mod tests {
 
     #[test]
     fn names_go_with_their_container_but_not_those_by_hand() {
-        let mut registry = Registry::new([
+        let mut registry = Registry::new(by_containers([
             entry("a.weave.local", "10.2.1.1", "c1"),
             entry("b.weave.local", "10.2.1.2", "c2"),
             entry("c.weave.local", "192.0.2.1", EXTERN),
             entry("d.weave.local", "10.2.1.3", EXPOSE),
-        ]);
+        ]));
         let living = BTreeSet::from(["c2".to_owned()]);
         assert_eq!(registry.keep(&living), BTreeSet::from(["c1".into()]));
         let left = registry
@@ -265,18 +308,50 @@ mod tests {
     }
 
     #[test]
+    fn a_container_keeps_of_its_earlier_names_what_was_given_by_hand_also_after_a_restart() {
+        let mut registry = Registry::default();
+        let [at, other] = ["10.2.1.1", "10.2.2.1"].map(address);
+        let [first, second, given] = ["a.weave.local", "b.weave.local", "g.weave.local"].map(name);
+        let mut give = |names: &[DnsName], to: &[IpAddr], giver| {
+            registry.add("c1", names, to, giver).unwrap();
+        };
+        give(std::slice::from_ref(&first), &[at, other], Giver::Container);
+        give(std::slice::from_ref(&given), &[at], Giver::Container);
+        give(std::slice::from_ref(&given), &[at], Giver::Hand);
+        registry
+            .add("c2", std::slice::from_ref(&first), &[at], Giver::Container)
+            .unwrap();
+
+        let saved = registry.bodies_to_save();
+        let saved = saved.values().flat_map(|body| parse_saved(body));
+        let mut registry = Registry::new(saved);
+        assert!(registry.only("c1", std::slice::from_ref(&second), &[at]));
+        assert!(!registry.only("c1", &[second], &[at]));
+
+        let left = [
+            entry("a.weave.local", "10.2.1.1", "c2"),
+            entry("a.weave.local", "10.2.2.1", "c1"),
+            entry("g.weave.local", "10.2.1.1", "c1"),
+        ];
+        assert_eq!(listed(&registry), left);
+    }
+
+    #[test]
     fn the_limit_refuses_and_changes_nothing() {
-        let mut registry = Registry::new(
+        let mut registry = Registry::new(by_containers(
             (1..DNS_NAMES_PER_ORIGIN_MAX)
                 .map(|n| entry(&format!("n{n}.weave.local"), "10.0.0.1", "c")),
-        );
+        ));
         let two = [address("10.0.0.1"), address("10.0.0.2")];
         assert_eq!(
-            registry.add("c", &[name("x.y")], &two),
+            registry.add("c", &[name("x.y")], &two, Giver::Container),
             Err(RegistryError::Full)
         );
         assert_eq!(registry.entries().count(), DNS_NAMES_PER_ORIGIN_MAX - 1);
-        assert_eq!(registry.add("c", &[name("x.y")], &two[..1]), Ok(true));
+        assert_eq!(
+            registry.add("c", &[name("x.y")], &two[..1], Giver::Container),
+            Ok(true)
+        );
     }
 
     #[test]
@@ -284,7 +359,7 @@ mod tests {
         let mut registry = Registry::default();
         let label = "x".repeat(60);
         let named = |n: usize| name(&format!("n{n}.{label}.{label}.{label}.weave.local"));
-        let mut add = |n| registry.add("c", &[named(n)], &[address("10.0.0.1")]);
+        let mut add = |n| registry.add("c", &[named(n)], &[address("10.0.0.1")], Giver::Container);
         let taken = (0..DNS_NAMES_PER_ORIGIN_MAX).take_while(|n| add(*n).is_ok());
         let taken = taken.count();
         assert!((800..1200).contains(&taken), "{taken}");
@@ -294,7 +369,12 @@ mod tests {
         });
         assert_eq!(removed.len(), 1);
         assert_eq!(
-            registry.add("c", &[named(5000)], &[address("10.0.0.1")]),
+            registry.add(
+                "c",
+                &[named(5000)],
+                &[address("10.0.0.1")],
+                Giver::Container
+            ),
             Ok(true)
         );
     }
@@ -311,7 +391,7 @@ mod tests {
                 let container = format!("c{c}");
                 match what {
                     0 => {
-                        let changed = registry.add(&container, &[of], &[at]).unwrap();
+                        let changed = registry.add(&container, &[of], &[at], Giver::Container).unwrap();
                         prop_assert_eq!(changed, !plain.contains(&(n, a, c)));
                         if changed { plain.push((n, a, c)); }
                     }

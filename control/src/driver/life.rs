@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!  Docker there ─► events ─► who runs now ─► take up each ─┐
-//!                   ├─ start, connect ─► take up ──────────┴─► the proxy: on the network, if it is to be
+//!                   ├─ start, connect, rename ─► take up ──┴─► the proxy: on the network, if it is to be
 //!                   ├─ connect ─► the loop: its names        └► the loop: names, settings
-//!                   ├─ rename ─► the loop: names
 //!                   ├─ die ─► the proxy
 //!                   ├─ destroy ─► its addresses are free at once
 //!                   └─ prune ─► the network `weft` is made again
@@ -150,13 +149,12 @@ impl Life {
 
     fn hear(&self, news: News) {
         match news {
-            News::Started(id) => self.take_up(id),
+            News::Started(id) | News::Renamed(id) => self.take_up(id),
             News::Connected {
                 container,
                 network: Some(network),
             } => self.expect(container, network),
             News::Connected { container, .. } => self.take_up(container),
-            News::Renamed { container, before } => self.renamed(container, before),
             News::Ended(id) => {
                 if let Some(proxy) = &self.proxy {
                     proxy.ended(&id);
@@ -266,25 +264,6 @@ impl Life {
                 tracing::debug!(container = id, error = error.error, "named once it runs");
             }
             life.take_up(id);
-        });
-    }
-
-    /// Has a container named anew.
-    fn renamed(&self, id: String, before: String) {
-        let requests = self.requests.clone();
-        tokio::spawn(async move {
-            let (reply, answer) = oneshot::channel();
-            let what = Request::Renamed(id.clone(), before, reply);
-            if requests.send(what).await.is_ok()
-                && let Ok(Err(error)) = answer.await
-            {
-                let error = error.error;
-                tracing::warn!(
-                    container = id,
-                    error,
-                    "known by its old name until it starts again"
-                );
-            }
         });
     }
 

@@ -57,12 +57,10 @@ pub enum Request {
     Expose(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
     /// `POST /hide`.
     Hide(ExposeRequest, Reply<Result<AttachReply, ApiError>>),
-    /// A container of Docker's runs: take up what weft's plugin gave it.
+    /// A container of Docker's runs, or is called otherwise now: take up what weft's plugin gave it.
     Adopt(String, Reply<Result<AttachReply, ApiError>>),
     /// A container of Docker's has a place on a network and may not run yet; ids of network and container.
     Expect(String, String, Reply<Result<AttachReply, ApiError>>),
-    /// A container of Docker's runs under another name than this: as [`Request::Adopt`].
-    Renamed(String, String, Reply<Result<AttachReply, ApiError>>),
     /// A container left a network of Docker's: these addresses are not its own any more, nor are their names.
     Disowned(AttachReply),
     /// `POST /find`.

@@ -423,7 +423,7 @@ impl<E: EngineHandle> Driver<E> {
             }
             Done::Attached(changed, reply) => self.attached(changed, reply, beside),
             Done::Detached(changed, reply) => self.detached(changed, reply, beside),
-            Done::Renamed(now, before, reply) => self.renamed(now, &before, reply, beside),
+            Done::Adopted(now, reply) => self.adopted(now, reply, beside),
             Done::Described(change, request, described, reply) => {
                 self.change_names(change, &request, Some(&described), reply);
             }

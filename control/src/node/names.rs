@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::dns::name::DnsName;
     use crate::dns::names::tests::entry;
-    use crate::dns::registry::{Filter, Registry};
+    use crate::dns::registry::{Filter, Giver, Registry};
     use crate::node::exchange::Input;
     use crate::random::Randomness;
     use crate::sim::host::HostSpec;
@@ -216,7 +216,12 @@ mod tests {
     fn say(sim: &mut Sim, host: HostId, names: &[&str]) {
         let said = names.iter().map(|name| entry(name, "10.32.0.1", "c1"));
         let said = said.collect::<Vec<_>>();
-        sim.input(host, Input::Names(Registry::new(said).bodies()));
+        sim.input(
+            host,
+            Input::Names(
+                Registry::new(said.into_iter().map(|entry| (entry, false))).bodies_of(|_| true),
+            ),
+        );
     }
 
     /// A container as Docker names them comes to a host, or goes.
@@ -227,7 +232,9 @@ mod tests {
             .to_be_bytes()
             .into();
         if comes {
-            registry.add(&container, &[name], &[address]).unwrap();
+            registry
+                .add(&container, &[name], &[address], Giver::Container)
+                .unwrap();
         } else {
             let container = Some(container);
             registry.remove(&Filter {
@@ -312,13 +319,13 @@ mod tests {
             change(&mut registry, number, true);
         }
         let stays = registry.entries().cloned().collect::<BTreeSet<_>>();
-        sim.input(0, Input::Names(registry.bodies()));
+        sim.input(0, Input::Names(registry.bodies_of(|_| true)));
         sim.run_until(JOINED, "the names", |sim| {
             (1..3).all(|at| shown_of(sim, at, 0) == stays)
         });
 
         let tell = |sim: &mut Sim, registry: &Registry| {
-            sim.input(0, Input::Names(registry.bodies()));
+            sim.input(0, Input::Names(registry.bodies_of(|_| true)));
             let ever = sim.run_until_seen(20 * MOMENT, MOMENT, |sim| {
                 (1..3).any(|at| !stays.is_subset(&shown_of(sim, at, 0)))
             });
@@ -338,7 +345,7 @@ mod tests {
         }
         let left = registry.entries().cloned().collect::<BTreeSet<_>>();
         assert_eq!(left, stays);
-        assert!(stays.len() < registry.bodies().len() * 40);
+        assert!(stays.len() < registry.bodies_of(|_| true).len() * 40);
     }
 
     /// Two hundred containers come to three hosts, go and come, forty a second on each; what is heard is the truth a
@@ -359,7 +366,7 @@ mod tests {
                         present[host].remove(&number);
                     }
                     change(&mut registries[host], number, comes);
-                    sim.input(host, Input::Names(registries[host].bodies()));
+                    sim.input(host, Input::Names(registries[host].bodies_of(|_| true)));
                 }
                 sim.run_for(Duration::from_millis(25));
             }

@@ -6,8 +6,6 @@
 //!
 //! A request is answered when its change is on disk and answered for. Changes that wait are written in one go.
 
-mod renamed;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -24,7 +22,7 @@ use crate::dns::answer::{CLASS_IN, Question, TYPE_ANY, Verdict, answer};
 use crate::dns::name::{AskedName, DnsName, Domain, NameError};
 use crate::dns::names::Entry;
 use crate::dns::record;
-use crate::dns::registry::{EXPOSE, EXTERN, Filter, Registry};
+use crate::dns::registry::{EXPOSE, EXTERN, Filter, Giver, Registry};
 use crate::driver::complaint::in_one_line;
 use crate::driver::store::Store;
 use crate::peer::{PeerId, PeerName};
@@ -69,8 +67,7 @@ pub(crate) struct Desk {
 impl Desk {
     /// Takes up what the last run left. Needs a tokio runtime.
     pub(crate) fn start(store: Arc<Store>, saved: &[Vec<u8>], dns: DnsHandle, own: PeerId) -> Self {
-        let entries = saved.iter().filter_map(|body| record::parse(body));
-        let registry = Registry::new(entries.flat_map(|(entries, _)| entries));
+        let registry = Registry::new(saved.iter().flat_map(|body| record::parse_saved(body)));
         let (writes, waiting) = mpsc::unbounded_channel();
         let desk = Self {
             registry,
@@ -120,10 +117,6 @@ impl Desk {
         }
     }
 
-    fn bodies(&self) -> BTreeMap<u16, Vec<u8>> {
-        self.registry.bodies()
-    }
-
     /// A container is attached under these names. `then` is given a line about names that are not taken: the network
     /// works all the same.
     pub(crate) fn attached(
@@ -131,11 +124,10 @@ impl Desk {
         attached: &AttachReply,
         then: impl FnOnce(Option<String>) + Send + 'static,
     ) {
-        let names = attached.names.iter();
-        let names = names
-            .filter_map(|name| DnsName::parse(name).ok())
-            .collect::<Vec<_>>();
-        let added = self.registry.add(&attached.id, &names, &attached.addresses);
+        let (names, to) = (names_of(attached), &attached.addresses);
+        let added = self
+            .registry
+            .add(&attached.id, &names, to, Giver::Container);
         let note = added.as_ref().err().map(|error| {
             tracing::warn!(container = attached.id, %error, "container has no name");
             format!(
@@ -146,6 +138,15 @@ impl Desk {
         });
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.changed(added.unwrap_or(false), Box::new(|_| then(note)));
+    }
+
+    /// A container is called no more than what it says here, and what users gave it: Docker may have called it otherwise
+    /// before, also while nobody of us was there.
+    pub(crate) fn only_called(&mut self, now: &AttachReply) {
+        let names = names_of(now);
+        if self.registry.only(&now.id, &names, &now.addresses) {
+            self.changed(true, Box::new(|_| {}));
+        }
     }
 
     /// These addresses of a container are gone.
@@ -278,10 +279,7 @@ impl Desk {
         let owner = owner_of(described);
         let names = match (self.asked_name(request, Domain::name_to_give)?, described) {
             (Some(name), _) => vec![name],
-            (None, Some(container)) => {
-                let own = container.names.iter();
-                own.filter_map(|name| DnsName::parse(name).ok()).collect()
-            }
+            (None, Some(container)) => names_of(container),
             (None, None) => Vec::new(),
         };
         if names.is_empty() {
@@ -307,7 +305,7 @@ impl Desk {
             return Err(fault(line));
         }
         self.generation.fetch_add(1, Ordering::Relaxed);
-        let added = self.registry.add(owner, &names, addresses);
+        let added = self.registry.add(owner, &names, addresses, Giver::Hand);
         added.map_err(|error| fault(error.to_string()))
     }
 
@@ -412,7 +410,7 @@ impl Desk {
             self.is_fresh = true;
             self.show();
         }
-        let bodies = self.bodies();
+        let bodies = self.registry.bodies_to_save();
         let then = Some(then);
         // The writer ends only with us.
         let _ = self.writes.send(Write { bodies, then });
@@ -432,6 +430,11 @@ enum Refusal {
     Fault(String),
     /// Nothing of ours.
     Outside(String),
+}
+
+fn names_of(container: &AttachReply) -> Vec<DnsName> {
+    let names = container.names.iter();
+    names.filter_map(|name| DnsName::parse(name).ok()).collect()
 }
 
 fn owner_of(described: Option<&AttachReply>) -> &str {

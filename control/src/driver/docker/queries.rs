@@ -64,13 +64,8 @@ pub enum News {
         /// The network's, if its driver is one of ours.
         network: Option<String>,
     },
-    /// It is called otherwise.
-    Renamed {
-        /// Its id.
-        container: String,
-        /// What it was called.
-        before: String,
-    },
+    /// It is called otherwise; its id.
+    Renamed(String),
     /// It will never be started again.
     Removed(String),
     /// All networks that nobody used are gone; of one that is removed by name there is no such news.
@@ -243,13 +238,7 @@ fn news(event: EventMessage) -> Option<News> {
         (false, "start") => Some(News::Started(actor.id?)),
         (false, "die") => Some(News::Ended(actor.id?)),
         (false, "destroy") => Some(News::Removed(actor.id?)),
-        (false, "rename") => {
-            let before = actor.attributes?.remove("oldName")?;
-            Some(News::Renamed {
-                container: actor.id?,
-                before: before.trim_start_matches('/').to_owned(),
-            })
-        }
+        (false, "rename") => Some(News::Renamed(actor.id?)),
         (true, "connect") => {
             let mut attributes = actor.attributes?;
             let driver = attributes.remove("type");
@@ -397,13 +386,7 @@ mod tests {
             assert_eq!(event(network, "connect", &connected), Some(expected));
         }
         let renamed = event(container, "rename", &[("name", "b"), ("oldName", "/a")]);
-        assert_eq!(
-            renamed,
-            Some(News::Renamed {
-                container: id(),
-                before: "a".to_owned(),
-            })
-        );
+        assert_eq!(renamed, Some(News::Renamed(id())));
         assert_eq!(event(network, "connect", &[]), None);
         assert_eq!(event(network, "destroy", &[("name", "weft")]), None);
         assert_eq!(event(network, "prune", &[]), Some(News::Pruned));

@@ -32,8 +32,8 @@ pub(super) enum Done {
     Persisted(PersistToken, bool),
     Attached(Changed, Reply<Result<AttachReply, ApiError>>),
     Detached(Changed, Reply<Result<AttachReply, ApiError>>),
-    /// As `Attached`, and what its container was called before.
-    Renamed(Changed, String, Reply<Result<AttachReply, ApiError>>),
+    /// As `Attached`, of a container that has its addresses through Docker.
+    Adopted(Changed, Reply<Result<AttachReply, ApiError>>),
     /// The container that a request about names is for.
     Described(
         Change,

@@ -31,9 +31,9 @@ impl<E: EngineHandle> Driver<E> {
     /// [`ControlError::StartDns`].
     pub fn with_dns(mut self, config: DnsConfig) -> Result<(Self, DnsServer), ControlError> {
         let saved = self.store.names();
-        let entries = saved.iter().filter_map(|body| record::parse(body));
+        let entries = saved.iter().flat_map(|body| record::parse_saved(body));
         let mut sources = Sources::default();
-        sources.set(self.id, entries.flat_map(|(entries, _)| entries).collect());
+        sources.set(self.id, entries.map(|(entry, _)| entry).collect());
         let server = DnsServer::start(config, sources)?;
         let (store, dns) = (Arc::clone(&self.store), server.handle());
         self.naming = Some(Naming {
@@ -113,7 +113,7 @@ impl<E: EngineHandle> Driver<E> {
         beside: &Beside,
     ) {
         let work = |_| self.attacher.adopt(container);
-        self.attach(work, Done::Attached, reply, beside);
+        self.attach(work, Done::Adopted, reply, beside);
     }
 
     pub(super) fn expect(
@@ -125,18 +125,6 @@ impl<E: EngineHandle> Driver<E> {
     ) {
         let work = |_| self.attacher.expect(network, container);
         self.attach(work, Done::Attached, reply, beside);
-    }
-
-    pub(super) fn rename(
-        &self,
-        container: String,
-        before: String,
-        reply: Reply<Result<AttachReply, ApiError>>,
-        beside: &Beside,
-    ) {
-        let work = |_| self.attacher.adopt(container);
-        let done = |changed, reply| Done::Renamed(changed, before, reply);
-        self.attach(work, done, reply, beside);
     }
 
     pub(super) fn attached(
@@ -178,19 +166,15 @@ impl<E: EngineHandle> Driver<E> {
         });
     }
 
-    /// A container that Docker calls otherwise now.
-    pub(super) fn renamed(
+    /// A container whose addresses and names are all that it has through Docker.
+    pub(super) fn adopted(
         &mut self,
         now: Changed,
-        before: &str,
         reply: Reply<Result<AttachReply, ApiError>>,
         beside: &Beside,
     ) {
-        // One without addresses has nothing through Docker: its names are not Docker's.
-        if let Some(naming) = &mut self.naming
-            && !now.reply.addresses.is_empty()
-        {
-            naming.desk.no_longer_called(&now.reply, before);
+        if let Some(naming) = &mut self.naming {
+            naming.desk.only_called(&now.reply);
         }
         self.attached(now, reply, beside);
     }

@@ -71,7 +71,6 @@ impl<E: EngineHandle> Driver<E> {
             }
             Request::Adopt(container, reply) => self.adopt(container, reply, beside),
             Request::Expect(network, id, reply) => self.expect(network, id, reply, beside),
-            Request::Renamed(id, before, reply) => self.rename(id, before, reply, beside),
             Request::Disowned(left) => self.disown(&left),
             Request::Dns(reply) => {
                 let _ = reply.send(self.dns_status(true));
