@@ -20,7 +20,7 @@ use weft_netns_tests::{DockerClient, IMAGE, Lab, Weft, in_docker_lab, is_long, n
 const SIZE_LONG: usize = 1024;
 const SIZE: usize = 64;
 /// How often each way takes its turn.
-const TURNS_LONG: usize = 9;
+const TURNS_LONG: usize = 15;
 const TURNS: usize = 3;
 /// Starts of each kind.
 const STARTS_LONG: usize = 60;

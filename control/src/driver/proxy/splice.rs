@@ -9,9 +9,10 @@
 //! after that is to be woken: so whoever sends gets a moment to send more.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
@@ -20,7 +21,6 @@ use nix::sys::socket::{MsgFlags, recv, setsockopt};
 use nix::unistd::pipe2;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::task::coop::consume_budget;
 use tokio::task::yield_now;
 
 use super::stream::StreamError;
@@ -36,11 +36,13 @@ const SOCKET_LEN: usize = 1024 * 1024;
 const FRAMING_LEN: usize = 64;
 
 /// How long a sender may go on before what it wrote is passed on. Docker and its client write a chunk of 32 KiB in three
-/// pieces: without this each of them wakes us, and we wake whoever reads. Less than a sender needs to fill its socket,
-/// and nothing that a reader would notice.
-const GATHER: Duration = Duration::from_micros(100);
+/// pieces: without this each of them wakes us, and we wake whoever reads. Nothing that a reader would notice.
+const PAUSES: RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(400);
+/// What a pause is to bring, on fast machines and on slow ones: a few chunks, and less than a sender needs to fill its
+/// socket of 208 KiB, or it would wait for us.
+const GATHERED: RangeInclusive<usize> = 64 * 1024..=128 * 1024;
 /// How often in a row that is waited for a sender who has written nothing, before we wait to be woken.
-const PAUSES_MAX: u32 = 3;
+const SILENT_MAX: u32 = 3;
 
 const AT_ONCE: SpliceFFlags = SpliceFFlags::SPLICE_F_MOVE.union(SpliceFFlags::SPLICE_F_NONBLOCK);
 
@@ -88,10 +90,6 @@ impl Pipe {
     }
 
     /// Passes the rest of a body on, of which nothing was read yet.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a pause by the clock is the point: to wait for an event is to be woken by every piece"
-    )]
     pub(super) async fn pass(
         mut self,
         from: &UnixStream,
@@ -100,37 +98,45 @@ impl Pipe {
     ) -> Result<Passed, StreamError> {
         // Without the right to it the socket is as small as others.
         let _ = setsockopt(to, SndBufForce, &SOCKET_LEN);
-        let mut pauses = 0;
-        while self.ahead > 0 || !body.is_done() {
-            let taken = self.take(from, body)?;
-            let pauses_max = if self.held == 0 { PAUSES_MAX } else { 1 };
-            match taken {
-                Taken::Len(0) => {
-                    self.empty(to).await?;
-                    return Ok(Passed::Cut);
-                }
-                Taken::Len(_) if self.held < PASS_LEN => {}
-                Taken::Nothing if pauses < pauses_max => {
-                    pauses += 1;
-                    // The thread, not the task: in the poller each piece that comes or goes would wake it.
-                    thread::sleep(GATHER);
-                    yield_now().await;
-                }
-                Taken::Nothing if self.held == 0 => {
+        let mut pace = Pace::start();
+        let mut silent = 0;
+        while self.follows(body) {
+            pace.pause();
+            // Between two sockets that are always ready nobody else would have a turn.
+            yield_now().await;
+            let end = self.fill(from, body)?;
+            pace.adapt(self.held);
+            if self.held == 0 && matches!(end, Taken::Nothing) {
+                silent += 1;
+                if silent == SILENT_MAX {
                     let more = || peek(from, &mut [0]);
                     from.async_io(Interest::READABLE, more).await?;
-                    pauses = 0;
+                    silent = 0;
                 }
-                Taken::Len(_) | Taken::Nothing | Taken::Full => {
-                    self.empty(to).await?;
-                    pauses = 0;
-                    // Between two sockets that are always ready nobody else would have a turn.
-                    consume_budget().await;
-                }
+                continue;
+            }
+            silent = 0;
+            self.empty(to).await?;
+            if matches!(end, Taken::Len(0)) && self.follows(body) {
+                return Ok(Passed::Cut);
             }
         }
-        self.empty(to).await?;
         Ok(Passed::Whole)
+    }
+
+    /// Whether there is more of the body to come.
+    fn follows(&self, body: &Body) -> bool {
+        self.ahead > 0 || !body.is_done()
+    }
+
+    /// Takes all that is there, as far as it is to go out at once; returns what ended that.
+    fn fill(&mut self, from: &UnixStream, body: &mut Body) -> Result<Taken, StreamError> {
+        loop {
+            match self.take(from, body)? {
+                Taken::Len(len) if len > 0 && self.held < PASS_LEN && self.follows(body) => {}
+                end @ (Taken::Len(_) | Taken::Nothing | Taken::Full) => return Ok(end),
+            }
+        }
     }
 
     /// Takes what is there.
@@ -175,6 +181,52 @@ impl Pipe {
         }
         Ok(())
     }
+}
+
+/// How long senders are given: what others' transfers took of the thread counts.
+#[derive(Debug)]
+struct Pace {
+    pause: Duration,
+    since: Instant,
+}
+
+impl Pace {
+    fn start() -> Self {
+        Self {
+            pause: *PAUSES.start(),
+            since: clock(),
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread, not the task: in the poller each piece that comes or goes would wake it"
+    )]
+    fn pause(&self) {
+        let passed = clock().saturating_duration_since(self.since);
+        if let Some(left) = self.pause.checked_sub(passed) {
+            thread::sleep(left);
+        }
+    }
+
+    /// After a pause that brought so much.
+    fn adapt(&mut self, gathered: usize) {
+        self.pause = match gathered {
+            0 => self.pause,
+            len if len < *GATHERED.start() => (self.pause * 2).min(*PAUSES.end()),
+            len if len > *GATHERED.end() => (self.pause / 2).max(*PAUSES.start()),
+            _ => self.pause,
+        };
+        self.since = clock();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause by the clock is the point: to wait for an event is to be woken by every piece"
+)]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 /// Looks at what can be read next, and leaves it there; 0 at the end.
