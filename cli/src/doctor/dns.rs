@@ -48,7 +48,7 @@ fn judge(taken: bool, upstreams: usize) -> Check {
         ),
         (false, count) => Check::ok(
             "dns",
-            format!("port 53 is free for it; name servers for other names: {count}"),
+            format!("nobody has port 53 on all addresses; name servers for other names: {count}"),
         ),
     }
 }

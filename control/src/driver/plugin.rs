@@ -47,6 +47,7 @@ use super::attach_service::endpoints::docker_holder;
 use super::complaint::in_one_line;
 use super::docker::Docker;
 use super::request::Request;
+use crate::ipam::request::Failure;
 use crate::plugin::{Call, CallError, DRIVERS, Pool, Scope, address_answer, pool_answer, read};
 use crate::random::Randomness;
 
@@ -327,8 +328,9 @@ impl Shared {
         };
         let pool = chosen.unwrap_or_else(|| Pool::of(default));
         if !range.contains(&pool.range()) {
-            let why = format!("range {} out of bounds: {range}", pool.range());
-            return Err(CallError::Refused(why));
+            let subnet = pool.range();
+            let why = Failure::OutOfBounds { subnet, range };
+            return Err(CallError::Refused(why.to_string()));
         }
         Ok(pool_answer(pool))
     }

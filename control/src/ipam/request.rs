@@ -109,7 +109,9 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The subnet lies outside the range.
-    #[error("range {subnet} out of bounds: {range}")]
+    #[error(
+        "range {subnet} out of bounds: {range}; take a part of that, or launch all hosts with another --ipalloc-range"
+    )]
     OutOfBounds {
         /// As asked.
         subnet: Ipv4Net,
