@@ -56,7 +56,7 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Head(head::HeadError::TooLong) => 431,
+            Self::Head(head::HeadError::TooLong | head::HeadError::TooManyLines) => 431,
             Self::TooLong(_) => 413,
             Self::NoProgram(_) => 500,
             Self::Head(_) | Self::Body(_) | Self::Object(_) | Self::Short | Self::Wish(_) => 400,

@@ -288,7 +288,10 @@ impl Shared {
         tracing::info!(container = container.shown(), mac, addresses = ?attached.addresses, "attached");
         let mut reply = reply(&container, &addresses, names);
         let overlaps = overlaps(&arguments, self.host.bridge(), container.shown());
-        reply.warnings = [overlaps, hosts_note, notes, unnamed, bad_name].concat();
+        let beside = self
+            .beside_docker(&container, &request.container, &addresses)
+            .await;
+        reply.warnings = [overlaps, beside, hosts_note, notes, unnamed, bad_name].concat();
         let effect = is_on(&container, attached);
         Ok(Changed { reply, effect })
     }

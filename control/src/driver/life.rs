@@ -170,19 +170,24 @@ impl Life {
     async fn look_now_and_again(&self, was_there: &mut bool) -> Result<Infallible, DockerError> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut knocks = tokio::time::interval(KNOCK_EVERY);
+        let mut refusal = None;
         self.is_wanted.notify_one();
         loop {
             tokio::select! {
                 biased;
                 _ = looks.tick() => {
                     self.look(std::mem::replace(was_there, true)).await?;
-                    self.look_at_network().await?;
+                    self.look_at_network(refusal.as_deref()).await?;
                     pass_filter(&self.bridge).await;
                 }
                 _ = knocks.tick() => self.docker.knock().await?,
                 // The containers come first: Docker may take its time for a network.
                 () = self.is_wanted.notified() => if let Some(subnet) = self.network {
-                    ensure_network(&self.docker, subnet).await;
+                    let why = ensure_network(&self.docker, subnet).await;
+                    if let Some(why) = why.as_ref().filter(|why| refusal.as_ref() != Some(*why)) {
+                        tracing::warn!(why, "Docker does not make the network {DEFAULT_NETWORK}");
+                    }
+                    refusal = why;
                     // Beside all else: each of them asks for a place on a network.
                     tokio::spawn(start_left_out(self.docker.clone()));
                 }
@@ -207,17 +212,19 @@ impl Life {
     }
 
     /// Whether Docker has the network that containers ask for, as it is to be; has it made anew when nobody is on it any
-    /// more.
-    async fn look_at_network(&self) -> Result<(), DockerError> {
+    /// more, or when Docker refused to make it the last time.
+    async fn look_at_network(&self, refusal: Option<&str>) -> Result<(), DockerError> {
         let Some(subnet) = self.network else {
             return Ok(());
         };
         let found = self.docker.network(DEFAULT_NETWORK).await?;
         let verdict = judge(found.as_ref(), subnet);
-        if verdict == Verdict::Outdated {
+        let refusal = refusal.filter(|_| verdict == Verdict::Absent);
+        if verdict == Verdict::Outdated || refusal.is_some() {
             self.is_wanted.notify_one();
         }
-        self.sight.network_has(verdict.fault());
+        let refused = refusal.map(|why| format!("which Docker does not make: {why}"));
+        self.sight.network_has(refused.or_else(|| verdict.fault()));
         Ok(())
     }
 

@@ -72,6 +72,10 @@ const NETWORK_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long the end of the daemon waits for Docker to remove it: a signal must end the daemon within two seconds.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long Docker is waited for to say which networks it has: that takes milliseconds, and a Docker that starts waits for
+/// us.
+const IDS_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// Why there is no plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
@@ -106,6 +110,7 @@ pub struct PluginConfig {
 #[derive(Debug)]
 pub struct Plugin {
     docker: Docker,
+    networks: Arc<Networks>,
     subnet: Option<Ipv4Net>,
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
@@ -120,7 +125,7 @@ struct Shared {
     config: PluginConfig,
     attacher: HostAttacher,
     requests: mpsc::Sender<Request>,
-    networks: Networks,
+    networks: Arc<Networks>,
     /// Who has the addresses that were given in this run.
     given: Mutex<BTreeMap<IpAddr, String>>,
     places: Places,
@@ -142,9 +147,11 @@ impl Plugin {
         for (driver, scope) in DRIVERS {
             sockets.push((stand_in::bind(&config.dir, driver).await?, scope));
         }
-        // Once nobody else changes what is noted of them.
+        // Once nobody else changes what is noted of them, and before Docker has more of them.
+        let networks = Networks::load(&config.data_dir);
+        forget_gone(&networks, &docker).await;
         let shared = Arc::new(Shared {
-            networks: Networks::load(&config.data_dir),
+            networks: Arc::new(networks),
             attacher,
             requests,
             given: Mutex::default(),
@@ -161,6 +168,7 @@ impl Plugin {
         });
         let plugin = Self {
             subnet: shared.config.default_subnet,
+            networks: Arc::clone(&shared.networks),
             docker,
             stop,
             serving,
@@ -172,8 +180,12 @@ impl Plugin {
     async fn make_network(&self) {
         let Some(subnet) = self.subnet else { return };
         let making = network::ensure(&self.docker, subnet);
-        if tokio::time::timeout(NETWORK_TIMEOUT, making).await.is_err() {
-            tracing::warn!("Docker does not answer: the network {DEFAULT_NETWORK} may be missing");
+        match tokio::time::timeout(NETWORK_TIMEOUT, making).await {
+            Ok(Some(why)) => tracing::warn!(why, "Docker does not make {DEFAULT_NETWORK}"),
+            Ok(None) => {}
+            Err(_) => {
+                tracing::warn!("Docker does not answer: {DEFAULT_NETWORK} may be missing there");
+            }
         }
     }
 
@@ -184,6 +196,7 @@ impl Plugin {
             let removing = network::remove(&self.docker);
             let _ = tokio::time::timeout(FAREWELL_TIMEOUT, removing).await;
         }
+        forget_gone(&self.networks, &self.docker).await;
         self.stop.send_replace(true);
         for task in self.serving {
             let _ = task.await;
@@ -191,9 +204,22 @@ impl Plugin {
     }
 }
 
-/// Has Docker make the network `weft`, unless it is there.
-pub(super) async fn ensure_network(docker: &Docker, subnet: Ipv4Net) {
-    network::ensure(docker, subnet).await;
+/// Has Docker make the network `weft`, unless it is there; says why Docker does not.
+pub(super) async fn ensure_network(docker: &Docker, subnet: Ipv4Net) -> Option<String> {
+    network::ensure(docker, subnet).await
+}
+
+/// Forgets networks that went while nobody was told: of a Docker that was set up anew.
+async fn forget_gone(networks: &Networks, docker: &Docker) {
+    if networks.is_empty() {
+        return;
+    }
+    let present = tokio::time::timeout(IDS_TIMEOUT, network::ids(docker)).await;
+    if let Ok(Some(present)) = present
+        && let Err(error) = networks.keep(&present)
+    {
+        tracing::warn!(%error, "networks that Docker has no more are remembered");
+    }
 }
 
 /// Starts containers that Docker was to start while no plugin answered.

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use ipnet::Ipv4Net;
 
 const MARK: &str = "weft";
+/// The first address and the last are nobody's.
+const PREFIX_LEN_MAX: u8 = 30;
 
 /// Why there is no such range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,12 @@ pub enum PoolError {
     /// Not a subnet.
     #[error("{0:?} is no IPv4 subnet")]
     NoSubnet(String),
+    /// An address in place of a subnet.
+    #[error("{0} has host bits set: the subnet is {subnet}", subnet = .0.trunc())]
+    HostBits(Ipv4Net),
+    /// Nobody could have an address.
+    #[error("{0} is too small: a subnet needs at least 4 addresses")]
+    TooSmall(Ipv4Net),
     /// A part that lies elsewhere.
     #[error("--ip-range {range} is not in --subnet {subnet}")]
     Outside {
@@ -52,7 +60,9 @@ impl Pool {
     /// [`PoolError`] if either is no subnet, or the part lies elsewhere.
     pub fn chosen(subnet: &str, range: Option<&str>) -> Result<Self, PoolError> {
         let read = |text: &str| match text.parse::<Ipv4Net>() {
-            Ok(subnet) => Ok(subnet.trunc()),
+            Ok(given) if given != given.trunc() => Err(PoolError::HostBits(given)),
+            Ok(given) if given.prefix_len() > PREFIX_LEN_MAX => Err(PoolError::TooSmall(given)),
+            Ok(subnet) => Ok(subnet),
             Err(_) => Err(PoolError::NoSubnet(text.to_owned())),
         };
         let subnet = read(subnet)?;

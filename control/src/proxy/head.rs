@@ -21,6 +21,9 @@ pub enum HeadError {
     /// Longer than it may be.
     #[error("its head is over {HEAD_LEN_MAX} bytes")]
     TooLong,
+    /// More lines than there may be.
+    #[error("its head has more than {HEADERS_MAX} lines")]
+    TooManyLines,
     /// Content-Length that is no number, or two that differ.
     #[error("its Content-Length is not one number")]
     BadLength,
@@ -118,7 +121,7 @@ fn has_token(headers: &[Header<'_>], name: &str, token: &str) -> bool {
 
 fn malformed(error: httparse::Error) -> HeadError {
     match error {
-        httparse::Error::TooManyHeaders => HeadError::TooLong,
+        httparse::Error::TooManyHeaders => HeadError::TooManyLines,
         httparse::Error::HeaderName
         | httparse::Error::HeaderValue
         | httparse::Error::NewLine
@@ -128,12 +131,16 @@ fn malformed(error: httparse::Error) -> HeadError {
     }
 }
 
-/// A head that is not whole yet, unless it is too long already.
-fn partial<T>(bytes: &[u8]) -> Result<Option<T>, HeadError> {
-    if bytes.len() >= HEAD_LEN_MAX {
-        return Err(HeadError::TooLong);
+/// Whether a head is whole, and not too long.
+fn whole(parsed: Status<usize>, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+    let (len, len_so_far) = match parsed {
+        Status::Complete(len) => (Some(len), len),
+        Status::Partial => (None, bytes.len()),
+    };
+    match len_so_far {
+        0..HEAD_LEN_MAX => Ok(len),
+        _ => Err(HeadError::TooLong),
     }
-    Ok(None)
 }
 
 impl RequestHead {
@@ -144,8 +151,9 @@ impl RequestHead {
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, HeadError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
-        let Status::Complete(len) = request.parse(bytes).map_err(malformed)? else {
-            return partial(bytes);
+        let parsed = request.parse(bytes).map_err(malformed)?;
+        let Some(len) = whole(parsed, bytes)? else {
+            return Ok(None);
         };
         let lengths = Lengths::read(request.headers, request.version)?;
         let body = match lengths.length {
@@ -226,8 +234,9 @@ impl ResponseHead {
     pub fn parse(bytes: &[u8], method: &str) -> Result<Option<Self>, HeadError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
-        let Status::Complete(len) = response.parse(bytes).map_err(malformed)? else {
-            return partial(bytes);
+        let parsed = response.parse(bytes).map_err(malformed)?;
+        let Some(len) = whole(parsed, bytes)? else {
+            return Ok(None);
         };
         let status = response.code.ok_or(HeadError::NotText)?;
         let is_bare = method == "HEAD" || matches!(status, 100..200 | 204 | 304);
@@ -348,6 +357,15 @@ mod tests {
         let mut endless = b"GET / HTTP/1.1\r\nA: ".to_vec();
         endless.resize(HEAD_LEN_MAX, b'a');
         assert_eq!(RequestHead::parse(&endless), Err(HeadError::TooLong));
+        endless.extend_from_slice(b"\r\n\r\n");
+        assert_eq!(RequestHead::parse(&endless), Err(HeadError::TooLong));
+        let lines = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+        assert!(matches!(
+            RequestHead::parse(lines(HEADERS_MAX).as_bytes()),
+            Ok(Some(_))
+        ));
+        let more = RequestHead::parse(lines(HEADERS_MAX + 1).as_bytes());
+        assert_eq!(more, Err(HeadError::TooManyLines));
     }
 
     #[test]

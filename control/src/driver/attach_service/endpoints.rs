@@ -182,7 +182,7 @@ impl HostAttacher {
 }
 
 impl Shared {
-    fn known(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    pub(super) fn known(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // Nothing in here panics half way.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

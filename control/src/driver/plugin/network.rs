@@ -1,6 +1,6 @@
 //! The network `weft` in Docker: made at launch, removed at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::ListNetworksOptions;
@@ -12,42 +12,44 @@ use crate::plugin::{DRIVERS, LOCAL_DRIVER, MULTICAST_OPTIONS};
 /// The network that is there without anybody asking for it.
 pub const DEFAULT_NETWORK: &str = "weft";
 
-/// Has Docker make the network, unless it is there. A Docker that is not there is none of our business.
-pub(super) async fn ensure(docker: &Docker, subnet: Ipv4Net) {
+/// Has Docker make the network, unless it is there; says why Docker does not make it, if it is asked to. A Docker that is
+/// not there is none of our business.
+pub(super) async fn ensure(docker: &Docker, subnet: Ipv4Net) -> Option<String> {
     let client = match docker.connect().await {
         Ok(client) => client,
         Err(error) => {
             tracing::debug!(%error, "no Docker yet");
-            return;
+            return None;
         }
     };
     let found = match docker.network(DEFAULT_NETWORK).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "cannot see whether Docker has the network {DEFAULT_NETWORK}");
-            return;
+            return None;
         }
     };
     match judge(found.as_ref(), subnet) {
-        Verdict::Good => return,
+        Verdict::Good => return None,
         Verdict::Absent => {}
         Verdict::Outdated => {
             if let Err(error) = client.remove_network(DEFAULT_NETWORK).await {
                 tracing::warn!(%error, "an old network {DEFAULT_NETWORK} stays in Docker");
-                return;
+                return None;
             }
         }
         verdict @ (Verdict::OfOther(_) | Verdict::InUse { .. }) => {
             let fault = verdict.fault().unwrap_or_default();
             tracing::warn!("no network {DEFAULT_NETWORK} is made beside one {fault}");
-            return;
+            return None;
         }
     }
     match client.create_network(request(subnet)).await {
-        Ok(_) => tracing::info!(%subnet, "Docker has the network {DEFAULT_NETWORK}"),
-        Err(error) => {
-            tracing::warn!(%error, "Docker does not make the network {DEFAULT_NETWORK}");
+        Ok(_) => {
+            tracing::info!(%subnet, "Docker has the network {DEFAULT_NETWORK}");
+            None
         }
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -61,6 +63,20 @@ pub(super) async fn remove(docker: &Docker) {
     if is_ours && let Err(error) = client.remove_network(DEFAULT_NETWORK).await {
         tracing::info!(%error, "the network {DEFAULT_NETWORK} stays in Docker");
     }
+}
+
+fn of_our_drivers() -> ListNetworksOptions {
+    let drivers = DRIVERS.map(|(driver, _)| driver.to_owned()).to_vec();
+    ListNetworksOptions {
+        filters: Some(HashMap::from([("driver".to_owned(), drivers)])),
+    }
+}
+
+/// The ids of the networks that Docker has of weft's drivers; `None` if it does not say.
+pub(super) async fn ids(docker: &Docker) -> Option<BTreeSet<String>> {
+    let client = docker.connect().await.ok()?;
+    let listed = client.list_networks(Some(of_our_drivers())).await.ok()?;
+    Some(listed.into_iter().filter_map(|one| one.id).collect())
 }
 
 /// A network of weft's in Docker, and the containers on it by their names.
@@ -77,11 +93,7 @@ pub async fn networks_in_use(docker: &Docker) -> Vec<NetworkUsers> {
     let Ok(client) = docker.connect().await else {
         return Vec::new();
     };
-    let drivers = DRIVERS.map(|(driver, _)| driver.to_owned()).to_vec();
-    let options = ListNetworksOptions {
-        filters: Some(HashMap::from([("driver".to_owned(), drivers)])),
-    };
-    let listed = client.list_networks(Some(options)).await;
+    let listed = client.list_networks(Some(of_our_drivers())).await;
     let mut found = Vec::new();
     for name in listed.into_iter().flatten().filter_map(|one| one.name) {
         // The list does not say who is on them.

@@ -3,7 +3,7 @@
 //! Docker says it once, when a network is made, and not again after a restart of either. A small file beside the store,
 //! replaced as a whole; one that cannot be read says nothing. Bound: `NETWORKS_MAX`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ pub(super) const FILE: &str = "docker-networks.json";
 const NETWORKS_MAX: usize = 4096;
 
 /// The networks by Docker's ids.
+#[derive(Debug)]
 pub(super) struct Networks {
     path: PathBuf,
     multicast: Mutex<BTreeMap<String, bool>>,
@@ -90,6 +91,14 @@ impl Networks {
         })
     }
 
+    /// Forgets all but these.
+    pub(super) fn keep(&self, present: &BTreeSet<String>) -> Result<(), NetworksError> {
+        self.change(|known| {
+            known.retain(|network, _| present.contains(network));
+            Ok(())
+        })
+    }
+
     /// Changes the file first: what is answered is on disk.
     fn change(
         &self,
@@ -101,6 +110,9 @@ impl Networks {
             .unwrap_or_else(PoisonError::into_inner);
         let mut next = known.clone();
         how(&mut next)?;
+        if next == *known {
+            return Ok(());
+        }
         self.write(&next).map_err(|source| NetworksError::Write {
             path: self.path.clone(),
             source,
@@ -140,6 +152,12 @@ mod tests {
 
         remove_unused(dir.path()).unwrap();
         assert!(dir.path().join(FILE).exists(), "Docker has two of them");
+        again
+            .keep(&BTreeSet::from(["n1".to_owned(), "n4".to_owned()]))
+            .unwrap();
+        again.add("n2", false).unwrap();
+        let kept = Networks::load(dir.path());
+        assert!(kept.has_multicast("n1") && !kept.has_multicast("n4"));
         again.remove("n1").unwrap();
         again.remove("n2").unwrap();
         assert!(!dir.path().join(FILE).exists());

@@ -57,7 +57,7 @@ impl Machine {
             None,
         );
         let shared = Arc::new(Shared {
-            networks: Networks::load(dir.path()),
+            networks: Arc::new(Networks::load(dir.path())),
             attacher,
             requests,
             places: Places::default(),
