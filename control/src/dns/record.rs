@@ -20,6 +20,16 @@ use crate::fields::{FieldWriter, Fields};
 
 const ENTRY: u8 = 1;
 const BY_HAND: u8 = 2;
+
+/// Who gave a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Giver {
+    /// Its container, by what it is called.
+    Container,
+    /// A user, who takes it again.
+    Hand,
+}
+
 /// What a field costs besides its value.
 const FIELD_OVERHEAD: usize = 3;
 /// Longest container id; what can be attached has a shorter one.
@@ -39,14 +49,17 @@ pub fn encode<'a>(entries: impl IntoIterator<Item = (&'a Entry, u16)>) -> BTreeM
     encode_as(entries.map(|(entry, part)| (ENTRY, entry, part)))
 }
 
-/// The same for the store, which remembers whether an entry was given by hand.
+/// The same for the store, which remembers who gave each.
 #[must_use]
 pub fn encode_saved<'a>(
-    entries: impl IntoIterator<Item = (&'a Entry, u16, bool)>,
+    entries: impl IntoIterator<Item = (&'a Entry, u16, Giver)>,
 ) -> BTreeMap<u16, Vec<u8>> {
     let entries = entries.into_iter();
-    encode_as(entries.map(|(entry, part, by_hand)| {
-        let kind = if by_hand { BY_HAND } else { ENTRY };
+    encode_as(entries.map(|(entry, part, giver)| {
+        let kind = match giver {
+            Giver::Container => ENTRY,
+            Giver::Hand => BY_HAND,
+        };
         (kind, entry, part)
     }))
 }
@@ -105,15 +118,20 @@ pub fn parse(body: &[u8]) -> Option<(Vec<Entry>, usize)> {
     Some((entries, senseless))
 }
 
-/// What a body in the store says: entries, and whether each was given by hand.
+/// What a body in the store says: entries, and who gave each.
 #[must_use]
-pub fn parse_saved(body: &[u8]) -> Vec<(Entry, bool)> {
+pub fn parse_saved(body: &[u8]) -> Vec<(Entry, Giver)> {
     let fields = Fields::parse(body).ok();
     let fields = fields.iter().flat_map(|fields| fields.all());
-    let saved = fields.filter(|(kind, _)| matches!(*kind, ENTRY | BY_HAND));
-    saved
-        .filter_map(|(kind, value)| Some((parse_entry(value)?, kind == BY_HAND)))
-        .collect()
+    let saved = fields.filter_map(|(kind, value)| {
+        let giver = match kind {
+            ENTRY => Giver::Container,
+            BY_HAND => Giver::Hand,
+            _ => return None,
+        };
+        Some((parse_entry(value)?, giver))
+    });
+    saved.collect()
 }
 
 fn parse_entry(value: &[u8]) -> Option<Entry> {
@@ -182,9 +200,15 @@ mod tests {
             entry("a.b", "10.32.0.1", "c1"),
             entry("c.d", "10.32.0.1", "c1"),
         );
-        let bodies = encode_saved([(&own, 0, false), (&given, 0, true)]);
+        let bodies = encode_saved([(&own, 0, Giver::Container), (&given, 0, Giver::Hand)]);
         let saved = parse_saved(&bodies[&0]);
-        assert_eq!(saved, [(own.clone(), false), (given.clone(), true)]);
+        assert_eq!(
+            saved,
+            [
+                (own.clone(), Giver::Container),
+                (given.clone(), Giver::Hand)
+            ]
+        );
         let told = encode([(&own, 0), (&given, 0)]);
         assert_eq!(parse(&told[&0]).unwrap(), (vec![own, given], 0));
         assert_eq!(parse_saved(b"\x01"), []);

@@ -18,6 +18,7 @@ use crate::config::{DNS_BYTES_PER_ORIGIN_MAX, DNS_NAMES_PER_ORIGIN_MAX};
 use crate::dns::name::DnsName;
 use crate::dns::names::Entry;
 use crate::dns::parts::Parts;
+pub use crate::dns::record::Giver;
 use crate::dns::record::{encode, encode_saved, len_of};
 
 /// Owner of names for addresses outside the network.
@@ -59,20 +60,11 @@ impl Filter {
     }
 }
 
-/// Who gave a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Giver {
-    /// Its container, by what it is called.
-    Container,
-    /// A user, who takes it again.
-    Hand,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     /// The record that the entry is in.
     part: u16,
-    by_hand: bool,
+    giver: Giver,
 }
 
 /// This host's entries.
@@ -83,20 +75,22 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Takes up what the last run left, and whether each was given by hand.
+    /// Takes up what the last run left, and who gave each.
     #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = (Entry, bool)>) -> Self {
+    pub fn new(entries: impl IntoIterator<Item = (Entry, Giver)>) -> Self {
         let mut registry = Self::default();
-        for (entry, by_hand) in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
-            registry.insert(entry, by_hand);
+        for (entry, giver) in entries.into_iter().take(DNS_NAMES_PER_ORIGIN_MAX) {
+            registry.insert(entry, giver);
         }
         registry
     }
 
     /// Takes an entry; one that was given by hand stays so.
-    fn insert(&mut self, entry: Entry, by_hand: bool) {
+    fn insert(&mut self, entry: Entry, giver: Giver) {
         if let Some(slot) = self.entries.get_mut(&entry) {
-            slot.by_hand |= by_hand;
+            if giver == Giver::Hand {
+                slot.giver = giver;
+            }
             return;
         }
         let first = Entry {
@@ -108,7 +102,7 @@ impl Registry {
         let same_name = after.filter(|(next, _)| next.name == entry.name);
         let same_name = same_name.map(|(_, slot)| slot.part);
         if let Some(part) = self.parts.take(len_of(&entry), same_name) {
-            self.entries.insert(entry, Slot { part, by_hand });
+            self.entries.insert(entry, Slot { part, giver });
         }
     }
 
@@ -153,7 +147,7 @@ impl Registry {
         }
         let changed = !fresh.is_empty();
         for entry in known.into_iter().chain(fresh) {
-            self.insert(entry, giver == Giver::Hand);
+            self.insert(entry, giver);
         }
         Ok(changed)
     }
@@ -163,7 +157,7 @@ impl Registry {
     pub fn only(&mut self, container: &str, names: &[DnsName], addresses: &[IpAddr]) -> bool {
         let before = self.entries.len();
         self.retain(|entry, slot| {
-            slot.by_hand
+            slot.giver == Giver::Hand
                 || *entry.container != *container
                 || !addresses.contains(&entry.address)
                 || names.contains(&entry.name)
@@ -212,7 +206,7 @@ impl Registry {
     #[must_use]
     pub fn bodies_to_save(&self) -> BTreeMap<u16, Vec<u8>> {
         let all = self.entries.iter();
-        encode_saved(all.map(|(entry, slot)| (entry, slot.part, slot.by_hand)))
+        encode_saved(all.map(|(entry, slot)| (entry, slot.part, slot.giver)))
     }
 }
 
@@ -234,8 +228,8 @@ mod tests {
 
     fn by_containers(
         entries: impl IntoIterator<Item = Entry>,
-    ) -> impl Iterator<Item = (Entry, bool)> {
-        entries.into_iter().map(|entry| (entry, false))
+    ) -> impl Iterator<Item = (Entry, Giver)> {
+        entries.into_iter().map(|entry| (entry, Giver::Container))
     }
 
     fn listed(registry: &Registry) -> Vec<Entry> {

@@ -180,12 +180,9 @@ impl Plugin {
     async fn make_network(&self) {
         let Some(subnet) = self.subnet else { return };
         let making = network::ensure(&self.docker, subnet);
-        match tokio::time::timeout(NETWORK_TIMEOUT, making).await {
-            Ok(Some(why)) => tracing::warn!(why, "Docker does not make {DEFAULT_NETWORK}"),
-            Ok(None) => {}
-            Err(_) => {
-                tracing::warn!("Docker does not answer: {DEFAULT_NETWORK} may be missing there");
-            }
+        // Whoever follows Docker tries again, and says why it is refused.
+        if tokio::time::timeout(NETWORK_TIMEOUT, making).await.is_err() {
+            tracing::warn!("Docker does not answer: the network {DEFAULT_NETWORK} may be missing");
         }
     }
 

@@ -219,7 +219,8 @@ mod tests {
         sim.input(
             host,
             Input::Names(
-                Registry::new(said.into_iter().map(|entry| (entry, false))).bodies_of(|_| true),
+                Registry::new(said.into_iter().map(|entry| (entry, Giver::Container)))
+                    .bodies_of(|_| true),
             ),
         );
     }
