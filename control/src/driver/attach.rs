@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
 
-use self::apply::{Plan, find_pair, take};
+use self::apply::{Plan, find_pair, remove, take};
 pub use self::endpoint::{Endpoint, Settled};
 pub use self::follow::follow_mtu;
 pub use self::follow_dns::follow_dns;
@@ -221,7 +221,8 @@ impl Host {
         .await
     }
 
-    /// Takes addresses from a container, and its interface with the last.
+    /// Takes addresses from a container. One that has none left is to be [removed](Self::remove) once nothing else is
+    /// left of it: until then [`Self::unfinished`] names it after a crash.
     pub async fn detach(
         &self,
         container: &Container,
@@ -237,7 +238,20 @@ impl Host {
                     absent: addresses,
                 });
             };
-            take(&host, &guest, &pair, &addresses).await
+            take(&guest, &pair, &addresses).await
+        })
+        .await
+    }
+
+    /// Removes the interface of a container that has no addresses left.
+    pub async fn remove(&self, container: &Container) -> Result<(), AttachError> {
+        let _turn = self.turn.lock().await;
+        let alias = Alias::new(&self.bridge, container);
+        run_between(&self.netns, &container.netns, |host, guest| async move {
+            match find_pair(&host, &guest, &alias).await? {
+                Some(pair) => remove(&host, &pair).await,
+                None => Ok(()),
+            }
         })
         .await
     }
@@ -266,8 +280,19 @@ impl Host {
             .await
     }
 
+    /// Whose attaching or detaching was cut off half way: whole ids of those whose interface has no address.
+    pub async fn unfinished(&self) -> Result<Vec<String>, AttachError> {
+        let holders = self.holders().await?;
+        let without = |(id, addresses): (String, Option<Vec<IpNet>>)| {
+            addresses
+                .is_some_and(|found| found.is_empty())
+                .then_some(id)
+        };
+        Ok(holders.into_iter().filter_map(without).collect())
+    }
+
     /// Removes what attachments left behind that were cut off half way: interfaces without an address, or without a
-    /// word on whose they are. For a host to which nobody attaches yet.
+    /// word on whose they are, and their rules for multicast. For a host to which nobody attaches yet.
     pub async fn sweep(&self) -> Result<(), AttachError> {
         let _turn = self.turn.lock().await;
         let name = self.bridge.clone();
@@ -284,6 +309,7 @@ impl Host {
                             || is_unfinished(&outer).await?)
                     {
                         tracing::info!(interface = outer.name, "attachment cut off, removed");
+                        forget_multicast_of(&outer);
                         host.delete(outer.index, &outer.name).await?;
                     }
                 }
@@ -327,15 +353,23 @@ impl Host {
     }
 }
 
-/// Takes the rules for multicast out of a container's namespace, into which the host end `outer` led. For a thread made
-/// for that, which stays in there.
-pub(super) fn forget_multicast(guest: NetNs, alias: &Alias, outer: &str) -> Result<(), NetNsError> {
+/// Takes the rules for multicast out of the namespace that a host end leads into, or led, if there still is one.
+pub(super) fn forget_multicast_of(outer: &Interface) {
+    let Some(alias) = Alias::from_text(&outer.alias) else {
+        return;
+    };
+    let Some(guest) = NetNs::find(alias.inode, &alias.path) else {
+        return;
+    };
     let table = if alias.is_dockers() {
-        Table::of_endpoint(outer)
+        Table::of_endpoint(&outer.name)
     } else {
         Table::own()
     };
-    Netlink::open(guest)?.inside(|| multicast::forget(&table))
+    let forget = || multicast::forget(&table);
+    if let Err(error) = Netlink::open(guest).and_then(|guest| guest.inside(forget)) {
+        tracing::warn!(%error, container = alias.id, "rules for multicast stay in the container");
+    }
 }
 
 /// A MAC as it is shown, `da:fa:eb:dc:28:27`.

@@ -3,6 +3,7 @@
 mod absent;
 pub(super) mod endpoints;
 mod host;
+mod rest;
 mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -228,7 +229,7 @@ enum ListError {
 
 impl Shared {
     async fn first_look(&self) -> Result<(), ListError> {
-        self.host.sweep().await?;
+        self.finish_detaching().await?;
         self.tell_what_exists().await
     }
 
@@ -346,22 +347,11 @@ impl Shared {
         let off = off_the_wire(&addresses, still);
         let unwritten = self.allocator.release(&container.id, &off).await;
         reply.warnings.extend(unwritten);
+        let left = left.filter(|left| !left.addresses.is_empty());
         let remaining = left.as_ref().map_or(0, |left| left.addresses.len());
-        if let Some(guest) = &self.guest {
-            match &left {
-                Some(left) if remaining > 0 => guest.keep_hosts(&container, &left.addresses),
-                Some(_) | None => guest.remove_files(&container),
-            }
-        }
-        if let Some(parked) = self.parked.as_ref().filter(|_| remaining == 0) {
-            parked.drop_of(&container);
-        }
-        if let Some(hosts) = &container.hosts {
-            let left = left.iter().flat_map(|left| &left.addresses);
-            let left: Vec<IpAddr> = left.map(IpNet::addr).collect();
-            if let Err(error) = hosts.keep(&left) {
-                tracing::warn!(container = container.shown(), %error, "hosts file of a container");
-            }
+        match &left {
+            Some(left) => self.keep_files(&container, &left.addresses),
+            None => self.remove_rest(&container).await?,
         }
         tracing::info!(
             container = container.shown(),

@@ -154,7 +154,7 @@ pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeErr
             let is_tap = config.tap.as_ref() == Some(&device.name);
             if is_unmarked_port || is_tap || belongs_to(&device, &config.name) {
                 netlink.delete(device.index, &device.name).await?;
-                forget_multicast(&device);
+                attach::forget_multicast_of(&device);
             }
         }
         if let Some(bridge) = bridge {
@@ -163,19 +163,6 @@ pub async fn remove(host: &NetNs, config: &BridgeConfig) -> Result<(), BridgeErr
         Ok(())
     })
     .await
-}
-
-/// Takes the rules for multicast out of the namespace that a host end led into, if there still is one.
-fn forget_multicast(outer: &Interface) {
-    let Some(alias) = Alias::from_text(&outer.alias) else {
-        return;
-    };
-    let Some(guest) = NetNs::find(alias.inode, &alias.path) else {
-        return;
-    };
-    if let Err(error) = attach::forget_multicast(guest, &alias, &outer.name) {
-        tracing::warn!(%error, container = alias.id, "rules for multicast stay in the container");
-    }
 }
 
 /// The bridge's MAC and the addresses that `expose` gave it; none if there is no bridge.

@@ -296,9 +296,8 @@ pub(super) async fn inner_of(
     Ok(inner.filter(|inner| inner.peer == Some(outer.index)))
 }
 
-/// Takes addresses away, and the interface with the last.
+/// Takes addresses away. With the last one go the rules for multicast; the interface stays, for [`remove`].
 pub(super) async fn take(
-    host: &Netlink,
     guest: &Netlink,
     pair: &Pair,
     asked: &[IpNet],
@@ -317,13 +316,12 @@ pub(super) async fn take(
         .copied()
         .filter(|address| !asked.contains(address))
         .collect();
-    if remaining.is_empty() {
-        host.delete(pair.outer.index, &pair.outer.name).await?;
-        guest.inside(|| multicast::forget(&Table::own()))?;
-        return Ok(Detached { left: None, absent });
-    }
     for &address in asked {
         guest.remove_address(index, address).await?;
+    }
+    if remaining.is_empty() {
+        guest.inside(|| multicast::forget(&Table::own()))?;
+        return Ok(Detached { left: None, absent });
     }
     // Where `promote_secondaries` could not be set, a subnet's later addresses went with its first one.
     let left = guest.addresses_of(index).await?;
@@ -336,6 +334,11 @@ pub(super) async fn take(
         addresses: remaining,
     });
     Ok(Detached { left, absent })
+}
+
+/// Removes a container's interface.
+pub(super) async fn remove(host: &Netlink, pair: &Pair) -> Result<(), AttachError> {
+    Ok(host.delete(pair.outer.index, &pair.outer.name).await?)
 }
 
 /// Undoes, last first. A failure here is told and the rest still done: the caller gets the first failure.
