@@ -15,7 +15,7 @@ const UPGRADE: [&str; 2] = ["Connection: Upgrade", "Upgrade: tcp"];
 /// The version that the client has agreed on with Docker 20.10.
 const V: &str = "/v1.41";
 /// A container that stays until it is told to end.
-const STAY: &str = "trap exit TERM; echo here | tee /made; sleep 1000 & wait";
+const STAY: &str = "trap 'exit 0' TERM; echo here | tee /made; sleep 1000 & wait";
 
 /// A row of calls at one socket, and what was answered.
 #[derive(Debug)]
