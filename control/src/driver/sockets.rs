@@ -8,6 +8,8 @@
 //!
 //! A reader waits while the loop is behind, so a fast peer fills its own TCP window and nothing of ours.
 
+mod resend;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -133,6 +135,7 @@ impl Sockets {
     ) -> io::Result<(LinkId, SocketAddr, SocketAddr)> {
         let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
         stream.set_nodelay(true)?;
+        resend::soon(&stream);
         self.next += 1;
         let link = LinkId(self.next);
         let (reading, writing) = stream.into_split();

@@ -19,9 +19,9 @@ use crate::record::{RecordKind, Version};
 const LATENCY: Duration = Duration::from_millis(25);
 /// Longest wait for all pairs to be reachable after a cold start.
 const COLD_START_MAX: Duration = Duration::from_secs(240);
-/// Between the moment when all is reachable and the idle stage; of no account for the others, and long for many hosts.
-const SETTLE_IDLE: Duration = Duration::from_secs(120);
-/// The same where that stage is left out.
+/// Between the moment when all is reachable and stages that count what is said: by then links beyond need have ended.
+const SETTLE_LONG: Duration = Duration::from_secs(120);
+/// The same where only others follow: it takes long for many hosts.
 const SETTLE: Duration = Duration::from_secs(20);
 /// The idle stage.
 const IDLE: Duration = Duration::from_secs(120);
@@ -131,8 +131,8 @@ pub fn run(
     mesh.sim.underlay.weather.jitter_percent = 10;
     say(&format!("{hosts} hosts, seed {seed}"), &mesh.figures);
     mesh.cold_start(hosts, say);
-    if stages.contains(&Stage::Idle) {
-        mesh.sim.run_for(SETTLE_IDLE);
+    if stages.contains(&Stage::Idle) || stages.contains(&Stage::Lossy) {
+        mesh.sim.run_for(SETTLE_LONG);
     } else if !stages.is_empty() {
         mesh.sim.run_for(SETTLE);
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::HostId;
 use super::nat::{Nat, NatKind};
+use crate::config::LINK_RESENT_WITHIN;
 use crate::random::Randomness;
 
 /// Where addresses mean something: 0 is the public network, n + 1 what lies behind NAT n.
@@ -15,8 +16,8 @@ pub(crate) type NatId = usize;
 
 /// The first wait of TCP before it sends again, beyond the round trip (Linux, `TCP_RTO_MIN`).
 const RETRANSMIT_MIN: Duration = Duration::from_millis(200);
-/// No wait is longer.
-const RETRANSMIT_MAX: Duration = Duration::from_secs(120);
+/// TCP sends no segment again for longer.
+const RETRANSMIT_TOTAL_MAX: Duration = Duration::from_secs(120);
 /// Bytes of one TCP segment.
 const SEGMENT_LEN: usize = 1448;
 
@@ -196,9 +197,9 @@ impl Underlay {
         for _ in 0..len.div_ceil(SEGMENT_LEN).max(1) {
             let mut pause = RETRANSMIT_MIN + 2 * latency;
             let mut total = Duration::ZERO;
-            while happens(self.weather.loss, random) && total < RETRANSMIT_MAX {
+            while happens(self.weather.loss, random) && total < RETRANSMIT_TOTAL_MAX {
                 total += pause;
-                pause *= 2;
+                pause = (pause * 2).min(LINK_RESENT_WITHIN);
             }
             last = last.max(total);
         }
@@ -211,7 +212,7 @@ pub(super) fn next_retransmission(since: Instant, now: Instant, latency: Duratio
     let mut pause = RETRANSMIT_MIN + 2 * latency;
     let mut at = since + pause;
     while at < now {
-        pause = (pause * 2).min(RETRANSMIT_MAX);
+        pause = (pause * 2).min(LINK_RESENT_WITHIN);
         at += pause;
     }
     at - now
