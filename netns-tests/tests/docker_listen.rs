@@ -258,6 +258,13 @@ fn a_container_keeps_its_own_hosts_and_ends_at_once_while_it_waits() {
             "{hosts}"
         );
 
+        client.ok(&["run", "-d", "--name", "c2", IMAGE, "sleep", "1000"]);
+        let lines_of_c2 = || docker.ok(&["exec", "c2", "cat", "/etc/hosts"]);
+        assert!(lines_of_c2().contains("# weft begin\n10.32."));
+        weft.ok(&["reset"]);
+        assert!(!lines_of_c2().contains("weft"), "{}", lines_of_c2());
+        weft.ok(&["launch"]);
+
         client.ok(&["create", "--name", "c1", IMAGE, "sleep", "1000"]);
         weft.ok(&["stop"]);
         // Nobody will bring the network.

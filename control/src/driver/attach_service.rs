@@ -187,10 +187,10 @@ impl Attacher for HostAttacher {
     fn forget(&self, containers: BTreeSet<Arc<str>>, also_living: bool) -> BoxFuture<()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
+            if also_living {
+                shared.forget_living(&containers).await;
+            }
             if let Some(guest) = &shared.guest {
-                for id in containers.iter().filter(|_| also_living) {
-                    guest.forget(id);
-                }
                 guest.sweep();
             }
         })

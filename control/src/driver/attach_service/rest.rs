@@ -7,13 +7,20 @@
 //!
 //! The interface goes last, as it says whose the rest is.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::time::timeout;
 
 use super::super::complaint::in_one_line;
 use super::{AttachError, Container, Shared};
 use crate::api::ApiError;
+
+/// What Docker may take, all in all, to say where the files of its containers are: a hundred of them are a second.
+const DOCKER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// The container's files name only the addresses that it still has.
@@ -46,6 +53,25 @@ impl Shared {
             }
         }
         self.host.sweep().await
+    }
+
+    /// Removes the files of containers that keep running, for `reset`.
+    pub(super) async fn forget_living(&self, ids: &BTreeSet<Arc<str>>) {
+        if let Some(guest) = &self.guest {
+            for id in ids {
+                guest.forget(id);
+            }
+        }
+        let of_docker = async {
+            for id in ids {
+                if let Ok(container) = self.find(id).await {
+                    keep_in_docker(&container, &[]);
+                }
+            }
+        };
+        if timeout(DOCKER_TIMEOUT, of_docker).await.is_err() {
+            tracing::warn!("Docker is slow: hosts files of its containers may keep our lines");
+        }
     }
 
     fn remove_files(&self, container: &Container) {

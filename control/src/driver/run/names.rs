@@ -66,13 +66,14 @@ impl<E: EngineHandle> Driver<E> {
 
     /// Removes what attached containers got for the sake of names.
     pub(super) async fn forget_containers(&self) {
-        if let Some(naming) = &self.naming {
-            let mut all = naming.desk.containers();
-            // Those that have no name.
-            let listed = self.attacher.list().await.unwrap_or_default();
-            all.extend(listed.into_iter().map(|line| line.id.into()));
-            self.attacher.forget(all, true).await;
-        }
+        let mut all = match &self.naming {
+            Some(naming) => naming.desk.containers(),
+            None => BTreeSet::new(),
+        };
+        // Those that have no name.
+        let listed = self.attacher.list().await.unwrap_or_default();
+        all.extend(listed.into_iter().map(|line| line.id.into()));
+        self.attacher.forget(all, true).await;
     }
 
     /// Has what is attached changed beside the loop; then the node is told, and the names follow. The work learns when
