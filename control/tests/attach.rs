@@ -157,6 +157,11 @@ impl Lab {
             .await
     }
 
+    async fn remove(&self, space: &str) {
+        let container = self.container(space).await;
+        self.host().remove(&container).await.unwrap();
+    }
+
     async fn detach(
         &self,
         space: &str,
@@ -494,6 +499,9 @@ async fn detaching_takes_addresses_and_with_the_last_the_interface() {
             .unwrap(),
         None
     );
+    let listed = lab.host().list().await.unwrap();
+    assert_eq!(listed[0].addresses, [], "until the rest is gone, too");
+    lab.remove("a").await;
     assert_eq!(lab.interfaces("a"), [""; 0]);
     assert_eq!(lab.interfaces("host"), ["weft-tap0", "weft"]);
     assert_eq!(lab.host().list().await.unwrap(), []);
@@ -611,6 +619,7 @@ async fn an_interface_renamed_in_the_container_is_known_all_the_same() {
     assert_eq!(left.unwrap().addresses, nets(&["10.2.1.1/24"]));
     assert_eq!(absent, nets(&["10.2.1.9/24"]), "never attached, and said");
     assert_eq!(lab.detach("a", &["10.2.1.1/24"]).await.unwrap(), None);
+    lab.remove("a").await;
     assert_eq!(lab.interfaces("a"), [""; 0]);
 }
 
