@@ -113,8 +113,8 @@ pub const LINK_SILENT_AFTER: Duration = Duration::from_millis(500);
 pub const LINK_LONE_AFTER: Duration = Duration::from_millis(1500);
 /// A link silent for this long is dead. Data does not depend on it.
 pub const LINK_DEAD_AFTER: Duration = Duration::from_secs(20);
-/// Longest pause before the kernel sends again what a link lost (Linux 6.15, at least a second): its own two minutes are
-/// for lines that carry transfers, and on one that loses a fifth a link stood still for tens of seconds.
+/// Longest pause before the kernel sends again what a link lost, and the shortest that it takes for one (Linux 6.15). With
+/// its own two minutes a link stood still for tens of seconds on a line that loses a fifth.
 pub const LINK_RESENT_WITHIN: Duration = Duration::from_secs(1);
 /// Two links to one peer made within this time, longer than any handshake takes, were dialled from both ends at once,
 /// and the rule by PeerId decides; later ones replace the older, which may be dead without our knowing.

@@ -33,9 +33,12 @@ const RATIO: f64 = 0.4;
 const ADDED_LONG: Duration = Duration::from_millis(50);
 const ADDED: Duration = Duration::from_millis(1000);
 
+/// The host with Docker, the first of [`Lab::two_hosts`].
+const HOST: &str = "a";
+
 /// Keeps what Docker writes in memory: a disk that is written to swings by more than the proxy takes.
 fn without_disk(lab: &Lab) {
-    let folder = lab.folder().join("a");
+    let folder = lab.folder().join(HOST);
     fs::create_dir_all(&folder).expect("the lab's folder is writable");
     let mut mount = Command::new("mount");
     let mounted = mount.args(["-t", "tmpfs", "tmpfs"]).arg(&folder).status();
@@ -86,7 +89,7 @@ fn a_large_transfer_takes_as_long_as_with_docker_alone() {
         let make = format!("dd if=/dev/urandom of=/large bs=1M count={size}");
         docker.ok(&["exec", "c1", "sh", "-c", &make]);
         docker.ok(&["commit", "c1", "large"]);
-        let path = lab.folder().join("a/large.tar");
+        let path = lab.folder().join(HOST).join("large.tar");
         let file = File::create(&path).expect("the lab's folder is writable");
         let mut saving = docker.command(&["cp", "c1:/large", "-"]);
         assert!(saving.stdout(file).status().expect("docker runs").success());
@@ -94,6 +97,7 @@ fn a_large_transfer_takes_as_long_as_with_docker_alone() {
 
         let mut figures = Map::from_iter([
             ("mib".to_owned(), size.into()),
+            ("docker_writes_to".to_owned(), "memory".into()),
             ("turns".to_owned(), turns.into()),
         ]);
         let mut slow = Vec::new();

@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
 
-use self::apply::{Plan, find_pair, remove, take};
+use self::apply::{Plan, find_pair, take};
 pub use self::endpoint::{Endpoint, Settled};
 pub use self::follow::follow_mtu;
 pub use self::follow_dns::follow_dns;
@@ -248,10 +248,10 @@ impl Host {
         let _turn = self.turn.lock().await;
         let alias = Alias::new(&self.bridge, container);
         run_between(&self.netns, &container.netns, |host, guest| async move {
-            match find_pair(&host, &guest, &alias).await? {
-                Some(pair) => remove(&host, &pair).await,
-                None => Ok(()),
+            if let Some(pair) = find_pair(&host, &guest, &alias).await? {
+                host.delete(pair.outer.index, &pair.outer.name).await?;
             }
+            Ok(())
         })
         .await
     }
@@ -280,15 +280,23 @@ impl Host {
             .await
     }
 
-    /// Whose attaching or detaching was cut off half way: whole ids of those whose interface has no address.
+    /// Whose attaching or detaching was cut off half way: whole ids of those whose interface [`Self::sweep`] removes.
     pub async fn unfinished(&self) -> Result<Vec<String>, AttachError> {
-        let holders = self.holders().await?;
-        let without = |(id, addresses): (String, Option<Vec<IpNet>>)| {
-            addresses
-                .is_some_and(|found| found.is_empty())
-                .then_some(id)
-        };
-        Ok(holders.into_iter().filter_map(without).collect())
+        let bridge = self.bridge.clone();
+        self.netns
+            .run(move |host| async move {
+                let mut ids = Vec::new();
+                for outer in host.interfaces().await? {
+                    let alias = Alias::from_text(&outer.alias);
+                    if let Some(alias) = alias.filter(|alias| alias.bridge == bridge)
+                        && is_unfinished(&outer).await?
+                    {
+                        ids.push(alias.id);
+                    }
+                }
+                Ok(ids)
+            })
+            .await
     }
 
     /// Removes what attachments left behind that were cut off half way: interfaces without an address, or without a

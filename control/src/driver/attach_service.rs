@@ -351,7 +351,7 @@ impl Shared {
         let remaining = left.as_ref().map_or(0, |left| left.addresses.len());
         match &left {
             Some(left) => self.keep_files(&container, &left.addresses),
-            None => self.remove_rest(&container).await?,
+            None => reply.warnings.extend(self.remove_rest(&container).await),
         }
         tracing::info!(
             container = container.shown(),

@@ -38,7 +38,7 @@ pub(super) struct Plan {
 /// The two ends of a container's veth.
 pub(super) struct Pair {
     inner: Interface,
-    outer: Interface,
+    pub(super) outer: Interface,
 }
 
 impl Pair {
@@ -296,7 +296,8 @@ pub(super) async fn inner_of(
     Ok(inner.filter(|inner| inner.peer == Some(outer.index)))
 }
 
-/// Takes addresses away. With the last one go the rules for multicast; the interface stays, for [`remove`].
+/// Takes addresses away. With the last one go the rules for multicast; the interface stays, for
+/// [`Host::remove`](super::Host::remove).
 pub(super) async fn take(
     guest: &Netlink,
     pair: &Pair,
@@ -334,11 +335,6 @@ pub(super) async fn take(
         addresses: remaining,
     });
     Ok(Detached { left, absent })
-}
-
-/// Removes a container's interface.
-pub(super) async fn remove(host: &Netlink, pair: &Pair) -> Result<(), AttachError> {
-    Ok(host.delete(pair.outer.index, &pair.outer.name).await?)
 }
 
 /// Undoes, last first. A failure here is told and the rest still done: the caller gets the first failure.

@@ -17,7 +17,6 @@ use tokio::time::timeout;
 
 use super::super::complaint::in_one_line;
 use super::{AttachError, Container, Shared};
-use crate::api::ApiError;
 
 /// What Docker may take, all in all, to say where the files of its containers are: a hundred of them are a second.
 const DOCKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,11 +30,16 @@ impl Shared {
         keep_in_docker(container, left);
     }
 
-    /// Removes what a container has of us that has no address left.
-    pub(super) async fn remove_rest(&self, container: &Container) -> Result<(), ApiError> {
+    /// Removes what a container has of us that has no address left; says what stays. Not fatal: its addresses are off
+    /// and free.
+    pub(super) async fn remove_rest(&self, container: &Container) -> Vec<String> {
         self.remove_files(container);
         let removed = self.host.remove(container).await;
-        removed.map_err(|error| in_one_line(&error))
+        let note = removed.err().map(|error| {
+            let error = in_one_line(&error).error;
+            format!("its interface stays until the next launch, without an address: {error}")
+        });
+        Vec::from_iter(note)
     }
 
     /// Removes what is left of containers whose attaching or detaching was cut off half way. For a host to which

@@ -1,12 +1,12 @@
 //! Asks the kernel to send again soon what a bad line has lost of a link.
 //!
 //! ```text
-//!  TCP's own        0.2 s  0.4  0.8  1.6  3.2  6.4 … 120 s     after each loss of the same segment
-//!  a link           0.2 s  0.4  0.8  1    1    1
-//!  little unacked   0.2 s  0.2  0.2  0.2  0.2  0.2  0.4 …      kernels before 6.15: thin streams only
+//!  pauses of TCP, after each loss of the same segment   0.2 s  0.4  0.8  1.6  3.2  6.4 … 120
+//!  a link, since Linux 6.15                             0.2 s  0.4  0.8  1    1    1
+//!  a link with little unacknowledged, on any            0.2 s  0.2  0.2  0.2  0.2  0.2  then doubled
 //! ```
 //!
-//! What is said on a link is short and seldom; pauses that double protect lines that are full, and this one is not.
+//! Doubling protects lines that are full; what is said on a link is short and seldom.
 
 use std::os::fd::AsFd;
 
