@@ -5,7 +5,8 @@
 //!    [--stages idle,changes,floods,heal,lossy]
 //! ```
 //!
-//! Runs that the record at PATH (default `benches/records/mesh`) has for other numbers of hosts are kept. After each
+//! Runs that the record at PATH (default `benches/records/mesh`) has for other numbers of hosts are kept, and so are the
+//! figures of stages that are left out, with the commit that they are of. After each
 //! stage a line goes to standard error, and the figures so far to the record: a thousand hosts take hours. The same
 //! seed gives the same figures. `WEFT_COMMIT` names the commit in the record.
 #![expect(
@@ -25,6 +26,18 @@ use serde_json::{Value, json};
 use weft_control::sim::experiments::{self, Figures, Stage};
 
 const HOSTS_DEFAULT: [usize; 5] = [10, 30, 100, 300, 1000];
+
+/// The figures of the record that each stage measures.
+const FIGURES_OF: [(Stage, &[&str]); 5] = [
+    (
+        Stage::Idle,
+        &["idle_kbit", "idle_probes_kbit", "links", "hops"],
+    ),
+    (Stage::Changes, &["change_ms"]),
+    (Stage::Floods, &["flood"]),
+    (Stage::Heal, &["heal_s", "transient_hops_max"]),
+    (Stage::Lossy, &["change_lossy_ms", "lossy_kbit"]),
+];
 
 fn main() {
     let (mut hosts, mut seed) = (HOSTS_DEFAULT.to_vec(), 1);
@@ -49,7 +62,10 @@ fn main() {
     }
     let mut runs = read_runs(&out);
     for count in hosts {
-        measure(count, seed, &stages, &mut |run| {
+        let earlier = runs.iter().find(|run| run["hosts"] == json!(count));
+        let earlier = earlier.cloned().unwrap_or_default();
+        measure(count, seed, &stages, &mut |mut run| {
+            keep_other_stages(&mut run, &earlier, &stages);
             runs.retain(|run| run["hosts"] != json!(count));
             runs.push(run);
             runs.sort_by_key(|run| run["hosts"].as_u64());
@@ -58,6 +74,27 @@ fn main() {
     }
     write(&out, &runs);
     print!("{}", table::markdown(&runs));
+}
+
+/// Takes the figures of stages that are not run from an earlier run, and says of which commit each is.
+fn keep_other_stages(run: &mut Value, earlier: &Value, stages: &[Stage]) {
+    for (stage, figures) in FIGURES_OF {
+        if stages.contains(&stage) {
+            continue;
+        }
+        for figure in figures {
+            run[figure] = earlier[figure].clone();
+            if !earlier[figure].is_null() {
+                let kept = &earlier["kept"][figure];
+                let commit = if kept.is_null() {
+                    &earlier["commit"]
+                } else {
+                    kept
+                };
+                run["kept"][figure] = commit.clone();
+            }
+        }
+    }
 }
 
 /// What stands between commas.

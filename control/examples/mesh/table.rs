@@ -1,5 +1,6 @@
 //! The record as a table in Markdown.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -104,6 +105,7 @@ pub(crate) fn markdown(runs: &[Value]) -> String {
     row(all("commit", "", &|run| {
         run["commit"].as_str().unwrap_or("–").to_owned()
     }));
+    row(all("… of stages that this run left out", "", &kept_of));
     row(all("seed", "", &|run| run["seed"].to_string()));
     row(all("events simulated, millions", "", &|run| {
         let events = run["events"].as_f64();
@@ -114,6 +116,16 @@ pub(crate) fn markdown(runs: &[Value]) -> String {
     }));
     text.push_str("\n![how cost grows with the number of hosts](mesh.svg)\n");
     text
+}
+
+/// The commits that figures of earlier runs are of.
+fn kept_of(run: &Value) -> String {
+    let kept = run["kept"].as_object().into_iter().flatten();
+    let commits: BTreeSet<&str> = kept.filter_map(|(_, commit)| commit.as_str()).collect();
+    if commits.is_empty() {
+        return "–".to_owned();
+    }
+    commits.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn shown(figure: f64) -> String {
